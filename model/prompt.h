@@ -1,0 +1,20 @@
+/* prompt.h - the released processor's prompt as token ids, each image slot one id.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "tokenizer.h"
+
+#define VALLEY_IMAGE_SLOT (-200) /* the official code's placeholder */
+
+typedef struct _ValleyPrompt ValleyPrompt;
+
+/* Looks up by text the ids that the template needs; an error names tokenizer.json and the
+ * token that is missing. */
+ValleyPrompt *valley_prompt_new (const ValleyTokenizer *tokenizer, gboolean start_end_tokens,
+                                 GError **error);
+void valley_prompt_free (ValleyPrompt *prompt);
+
+/* system + user with @n_images slots + the assistant's header, as a new GArray of gint32.
+ * @system NULL: "You are a helpful assistant."  The user's text is never taken for a slot. */
+GArray *valley_prompt_build (const ValleyPrompt *prompt, const char *system,
+                             const char *question, guint n_images);

@@ -1,0 +1,214 @@
+/* valley.h - the engine's one public header: open a Valley checkpoint, give it
+ * pictures, ask it a question, read the answer token by token.
+ *
+ * Data flows one way: picture -> session -> result.  The caller pulls; the engine
+ * never calls back.  No GStreamer and no CUDA type appears here.
+ *
+ * Ownership: inputs are borrowed for the duration of the call unless a comment says
+ * otherwise.  Everything that can fail returns FALSE or NULL and fills a GError of
+ * domain VALLEY_ERROR that names the file, the key and what was expected.
+ * Times are nanoseconds of the caller's clock (GStreamer: buffer PTS), durations in
+ * results are milliseconds, both said in the names.
+ *
+ * Facts about the models (shapes, names, prompt) come from the public repository
+ * bytedance/Valley and the released checkpoints' JSON files.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <gio/gio.h>
+
+G_BEGIN_DECLS
+
+#if defined(__GNUC__)
+#define VALLEY_API __attribute__ ((visibility ("default")))
+#else
+#define VALLEY_API
+#endif
+
+/* ---- errors -------------------------------------------------------------- */
+
+#define VALLEY_ERROR (valley_error_quark ())
+typedef enum {
+  VALLEY_ERROR_NOT_FOUND, /* a folder or file is not there */
+  VALLEY_ERROR_READ,      /* a file cannot be read, is truncated or malformed */
+  VALLEY_ERROR_CONFIG,    /* a value in a JSON file is absurd or unsupported */
+  VALLEY_ERROR_TENSOR,    /* a tensor is missing or has the wrong shape or type */
+  VALLEY_ERROR_DEVICE,    /* no such device, or it failed */
+  VALLEY_ERROR_MEMORY,    /* not enough memory for a file-sized allocation */
+  VALLEY_ERROR_ARGUMENT,  /* the caller asked for something impossible */
+  VALLEY_ERROR_CONTEXT,   /* prompt and answer do not fit max_position_embeddings */
+  VALLEY_ERROR_CANCELLED  /* valley_session_cancel or the GCancellable was used */
+} ValleyError;
+VALLEY_API GQuark valley_error_quark (void);
+
+/* ---- model --------------------------------------------------------------- */
+
+/* Immutable once loaded, reference-counted, safe from every thread.  Processes that
+ * open the same folder with the same device and precision share one model. */
+typedef struct _ValleyModel ValleyModel;
+
+typedef enum {
+  VALLEY_PRECISION_AUTO, /* bf16 where the device computes it natively, else f32 */
+  VALLEY_PRECISION_F32,
+  VALLEY_PRECISION_BF16  /* matrix products in bf16 with f32 sums; the rest in f32 */
+} ValleyPrecision;
+
+typedef struct {
+  const char *device;        /* "auto" (or NULL) or "cpu" */
+  ValleyPrecision precision;
+  guint threads;             /* worker threads of the process-wide pool; 0: one a core.
+                                Only the first model opened in a process decides. */
+  gboolean strict;           /* tests: device memory is unreadable between operations */
+} ValleyModelOptions;
+
+/* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own
+ * file (build tree, installed tree), else the configured datadir.  Free with g_free.
+ * NULL when there is none. */
+VALLEY_API char *valley_default_model_dir (void);
+
+/* Reads config.json and checks every value; weights and tokenizer are not touched.
+ * @options may be NULL. */
+VALLEY_API ValleyModel *valley_model_open (const char *dir, const ValleyModelOptions *options,
+                                           GError **error);
+VALLEY_API ValleyModel *valley_model_ref (ValleyModel *model);
+VALLEY_API void valley_model_unref (ValleyModel *model); /* NULL is fine */
+
+/* Maps the weights, checks every tensor, reads the tokenizer.  Slow; call it off the
+ * streaming thread.  Idempotent and thread-safe: concurrent callers wait for one load.
+ * A failed or cancelled load leaves the model openable again. */
+VALLEY_API gboolean valley_model_load (ValleyModel *model, GCancellable *cancellable,
+                                       GError **error);
+
+/* What the two towers want of a frame of @width x @height display pixels (square pixels).
+ * A size of 0 means that the model has no such tower.  Works before loading. */
+typedef struct {
+  guint siglip_width, siglip_height; /* the SigLIP tower: always square, squashed */
+  guint eagle_width, eagle_height;   /* the Qwen2-VL tower: multiples of patch x merge */
+} ValleyInputSizes;
+VALLEY_API gboolean valley_model_input_sizes (ValleyModel *model, guint width, guint height,
+                                              ValleyInputSizes *sizes, GError **error);
+
+/* A human-readable or JSON report on a checkpoint folder: architecture, tensor table, memory
+ * needed, tensors missing, unused or misshapen.  *complete says whether it can be run.
+ * NULL only when the folder cannot be examined at all.  Free with g_free. */
+VALLEY_API char *valley_inspect (const char *dir, gboolean json, gboolean *complete,
+                                 GError **error);
+
+/* ---- pictures ------------------------------------------------------------ */
+
+/* One frame (or one still image) as the towers see it.  Small, owns its memory,
+ * immutable, reference-counted. */
+typedef struct _ValleyPicture ValleyPicture;
+
+/* @siglip_rgb and @eagle_rgb: tightly packed 8-bit RGB rows of exactly the sizes that
+ * valley_model_input_sizes gave; copied.  NULL for a tower the model does not have. */
+VALLEY_API ValleyPicture *valley_picture_new (ValleyModel *model, guint64 pts_ns,
+                                              const ValleyInputSizes *sizes,
+                                              const guint8 *siglip_rgb,
+                                              const guint8 *eagle_rgb, GError **error);
+
+/* The same from packed RGB of any size, resized as the model's own preprocessing does. */
+VALLEY_API ValleyPicture *valley_picture_new_from_rgb (ValleyModel *model, guint64 pts_ns,
+                                                       const guint8 *rgb, gsize stride_bytes,
+                                                       guint width, guint height,
+                                                       GError **error);
+
+/* A lone still image, tiled as the model does (anyres).  It cannot share a window. */
+VALLEY_API ValleyPicture *valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb,
+                                                    gsize stride_bytes, guint width,
+                                                    guint height, GError **error);
+VALLEY_API ValleyPicture *valley_picture_ref (ValleyPicture *picture);
+VALLEY_API void valley_picture_unref (ValleyPicture *picture);
+VALLEY_API guint64 valley_picture_pts_ns (const ValleyPicture *picture);
+VALLEY_API gsize valley_picture_bytes (const ValleyPicture *picture);
+
+/* Pillow's antialiased bicubic resize (a = -0.5, horizontal pass first, rounded to 8 bits
+ * between the passes) of @channels interleaved 8-bit samples (1 to 4).  Used on RGB by
+ * the functions above and on single planes by the element.  FALSE only when memory is
+ * short or a size is 0 or above 65535. */
+VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_bytes,
+                                         guint src_width, guint src_height, guint channels,
+                                         guint8 *dst, gsize dst_stride_bytes, guint dst_width,
+                                         guint dst_height);
+
+/* ---- session ------------------------------------------------------------- */
+
+/* One stream's state: the window's pictures with their encodings, the KV cache, the
+ * answer in progress.  Used from one thread at a time, except valley_session_cancel. */
+typedef struct _ValleySession ValleySession;
+
+typedef struct {
+  const char *dump_dir;  /* NULL, or a folder that gets every stage as NAME.npy */
+  gboolean keep_logits;  /* keep every step's logits for valley_session_logits */
+} ValleySessionOptions;
+
+/* @model must be loaded; the session holds a reference.  @options may be NULL. */
+VALLEY_API ValleySession *valley_session_new (ValleyModel *model,
+                                              const ValleySessionOptions *options,
+                                              GError **error);
+VALLEY_API void valley_session_free (ValleySession *session);
+
+/* Appends a frame to the window and encodes it (both towers and the connector) at once.
+ * The session takes its own reference.  PTS must not decrease. */
+VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,
+                                         GError **error);
+/* Forgets frames with PTS < @pts_ns. */
+VALLEY_API void valley_session_drop_before (ValleySession *session, guint64 pts_ns);
+/* Forgets every frame, the answer in progress and a cancellation. */
+VALLEY_API void valley_session_reset (ValleySession *session);
+VALLEY_API guint valley_session_n_pictures (ValleySession *session);
+
+typedef struct {
+  const char *prompt;            /* the question; a literal "<image>" in it is plain text */
+  const char *system_prompt;     /* NULL: "You are a helpful assistant." */
+  guint max_new_tokens;          /* 0: 100 */
+  double temperature;            /* 0: greedy */
+  guint top_k;                   /* 0: off */
+  double top_p;                  /* 0 or 1: off */
+  guint64 seed;
+  double repetition_penalty;     /* 0 or 1: off */
+  const char *const *stop;       /* NULL, or a NULL-terminated list: the answer ends before
+                                    the first of these strings */
+} ValleyRequest;
+
+/* Prefills the prompt over the pictures held now.  Strings are copied. */
+VALLEY_API gboolean valley_session_begin (ValleySession *session, const ValleyRequest *request,
+                                          GError **error);
+
+typedef enum {
+  VALLEY_STEP_TOKEN, /* a token was generated; the result's text has grown (or will) */
+  VALLEY_STEP_DONE,  /* the answer is complete */
+  VALLEY_STEP_ERROR
+} ValleyStep;
+VALLEY_API ValleyStep valley_session_next (ValleySession *session, GError **error);
+
+typedef struct {
+  const char *text;              /* valid UTF-8, never half a character; so far, while
+                                    VALLEY_STEP_TOKEN */
+  const char *finish_reason;     /* NULL while running, "stop", "length" or "cancelled" */
+  double confidence;             /* geometric mean probability of the answer's tokens */
+  guint n_frames;
+  guint64 start_ns, end_ns;      /* PTS of the first and last frame */
+  guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
+  double encode_ms;              /* time spent encoding this window's new frames */
+  double prefill_ms, decode_ms;
+  const gint32 *input_ids;       /* n_input_ids; an image slot is ONE id, -200 */
+  guint n_input_ids;
+  const gint32 *output_ids;      /* n_output_tokens, the stop token included */
+} ValleyResult;
+/* Owned by the session, valid until the next call on it. */
+VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);
+
+/* With keep_logits: float32 [*n_steps, *n_vocabulary], owned by the session; else NULL. */
+VALLEY_API const float *valley_session_logits (ValleySession *session, gsize *n_steps,
+                                               gsize *n_vocabulary);
+
+/* From any thread: push, begin and next return VALLEY_ERROR_CANCELLED soon (at most one
+ * layer or tile later) until valley_session_reset. */
+VALLEY_API void valley_session_cancel (ValleySession *session);
+
+/* "0.1.0" */
+VALLEY_API const char *valley_version (void);
+
+G_END_DECLS
