@@ -1,0 +1,74 @@
+"""Pictures with Pillow's bicubic result, and transformers' smart_resize sizes.
+
+One safetensors file: `NAME.input` and `NAME.output` are uint8 [height, width, 3];
+`smart_resize` is int32 [cases, 6]: width, height, min_pixels, max_pixels and
+the resulting width and height.
+"""
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save_file
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+# name, source width x height, target width x height
+RESIZES = [
+    ("noise-shrink", (97, 61), (28, 28)),
+    ("noise-grow", (13, 7), (56, 42)),
+    ("noise-mixed", (9, 120), (40, 31)),
+    ("noise-same", (17, 19), (17, 19)),
+    ("noise-one-axis", (64, 33), (64, 21)),
+    ("noise-pixel", (1, 1), (14, 14)),
+    ("noise-line", (1, 90), (12, 30)),
+    ("noise-to-pixel", (31, 23), (1, 1)),
+    ("gradient-shrink", (160, 90), (56, 28)),
+    ("gradient-grow", (20, 11), (61, 35)),
+    ("checker-shrink", (101, 67), (38, 38)),     # overshoots: clipping between the passes shows
+    ("checker-grow", (12, 12), (53, 53)),
+    ("edge-shrink", (113, 45), (38, 38)),
+    ("edge-grow", (23, 31), (84, 56)),
+]
+
+MIN, RELEASE_MAX = 56 * 56, 12845056
+SIZES = [
+    (1920, 1080), (1280, 720), (640, 360), (640, 480), (320, 240), (160, 120), (1080, 1920), (720, 1280),
+    (3840, 2160), (7680, 4320), (12000, 9000), (28, 28), (29, 28), (28, 41), (42, 42), (41, 43), (56, 56), (55, 57),
+    (70, 70), (98, 126), (100, 100), (999, 333), (333, 999), (1000, 29), (29, 1000), (5600, 28), (28, 5600), (392, 392),
+    (393, 391), (400, 300), (300, 400), (1001, 77), (640, 641), (2048, 858),
+]
+CAPS = [RELEASE_MAX, 571536, 153664, 12544]
+
+
+def picture(name: str, size, rng) -> np.ndarray:
+    width, height = size
+    if name.startswith("noise"):
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    y, x = np.mgrid[0:height, 0:width]
+    if name.startswith("gradient"):
+        planes = [x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), (x + y) % 256]
+    elif name.startswith("checker"):
+        planes = [((x // 3 + y // 3) % 2) * 255, ((x + y) % 2) * 255, ((x // 5) % 2) * 255]
+    else:
+        planes = [(x > width // 3) * 255, (x * 2 > y) * 255, (y > height // 2) * 255]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+def resize_sizes():
+    rows = []
+    for width, height in SIZES:
+        for cap in CAPS:
+            h, w = smart_resize(height, width, min_pixels=MIN, max_pixels=cap)
+            if h > 0 and w > 0:  # a long thin picture under a low cap: no reference answer
+                rows.append((width, height, MIN, cap, w, h))
+    return np.array(rows, dtype=np.int32)
+
+
+def write(path: str) -> None:
+    rng = np.random.default_rng(7)
+    tensors = {}
+    for name, size, target in RESIZES:
+        source = picture(name, size, rng)
+        tensors[name + ".input"] = source
+        tensors[name + ".output"] = np.asarray(Image.fromarray(source).resize(target, Image.BICUBIC))
+    tensors["smart_resize"] = resize_sizes()
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
+    print(f"{path}: {len(RESIZES)} pictures, {len(tensors['smart_resize'])} smart_resize sizes")
