@@ -1,0 +1,88 @@
+/* json.c - guarded JSON reading; see json.h.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
+
+#include <string.h>
+
+/* The deepest file of a checkpoint (tokenizer.json) nests five levels. */
+#define MAX_DEPTH 64
+
+/* Brackets outside strings, counted without parsing: an upper bound of the recursion. */
+static gboolean
+depth_is_sane (const char *text, gsize length)
+{
+  gboolean in_string = FALSE;
+  guint depth = 0;
+
+  for (gsize i = 0; i < length; i++) {
+    char c = text[i];
+
+    if (in_string) {
+      if (c == '\\')
+        i++;
+      else if (c == '"')
+        in_string = FALSE;
+    } else if (c == '"') {
+      in_string = TRUE;
+    } else if (c == '{' || c == '[') {
+      if (++depth > MAX_DEPTH)
+        return FALSE;
+    } else if ((c == '}' || c == ']') && depth > 0) {
+      depth--;
+    }
+  }
+  return TRUE;
+}
+
+JsonObject *
+valley_json_parse (const char *text, gsize length, const char *path, GError **error)
+{
+  g_autoptr (JsonParser) parser = NULL;
+  g_autoptr (GError) reason = NULL;
+  JsonNode *root;
+
+  if (length > G_MAXINT || memchr (text, '\0', length) != NULL || !depth_is_sane (text, length)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
+                 "%s: expected JSON text without NUL bytes, nested at most %d deep, under 2 GiB",
+                 path, MAX_DEPTH);
+    return NULL;
+  }
+  parser = json_parser_new_immutable ();
+  if (!json_parser_load_from_data (parser, text, (gssize) length, &reason)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: not valid JSON: %s", path,
+                 reason->message);
+    return NULL;
+  }
+  root = json_parser_get_root (parser);
+  if (root == NULL || !JSON_NODE_HOLDS_OBJECT (root)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: expected a JSON object", path);
+    return NULL;
+  }
+  return json_object_ref (json_node_get_object (root));
+}
+
+JsonObject *
+valley_json_read (const char *path, gsize max_bytes, GError **error)
+{
+  g_autoptr (GMappedFile) file = NULL;
+  g_autoptr (GError) reason = NULL;
+  gsize length;
+
+  file = g_mapped_file_new (path, FALSE, &reason);
+  if (file == NULL) {
+    gboolean missing = g_error_matches (reason, G_FILE_ERROR, G_FILE_ERROR_NOENT)
+                       || g_error_matches (reason, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
+
+    g_set_error (error, VALLEY_ERROR, missing ? VALLEY_ERROR_NOT_FOUND : VALLEY_ERROR_READ,
+                 "cannot read %s: %s", path, reason->message);
+    return NULL;
+  }
+  length = g_mapped_file_get_length (file);
+  if (length == 0 || length > max_bytes) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
+                 "%s: expected 1 to %" G_GSIZE_FORMAT " bytes, found %" G_GSIZE_FORMAT, path,
+                 max_bytes, length);
+    return NULL;
+  }
+  return valley_json_parse (g_mapped_file_get_contents (file), length, path, error);
+}
