@@ -30,6 +30,7 @@ CORPUS = (
     + ["Describe the video. What is the signal? Answer picture, bars, black or snow."] * 12
     + ["the quick brown fox isn't here; they're gone, we'll see, I'd say it's fine"] * 3
     + ["int main (void)\r\n{\r\n        return 0;\r\n}\n\n\n"] * 4
+    + ["fine\n\nFine.\n\n"] * 8
     + ["été naïve café привет, привет мир 你好，世界 👩‍👩‍👧 …"] * 4
 )
 

@@ -1,0 +1,77 @@
+"""The goldens: one small random checkpoint each, chosen so that together they
+meet every connector, weight type, file layout and head size of the release.
+
+Widths are what the size limit of tests/golden allows. The release's head sizes
+(72 in SigLIP, 80 in Qwen2-VL) sit in `conv-adapter`, whose bf16 halves them;
+the other head sizes are small and odd on purpose.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+BARS = "What is the signal? Answer picture, bars, black or snow."
+
+
+@dataclass
+class Spec:
+    name: str
+    seed: int
+    siglip: dict
+    eagle: dict
+    llm: dict
+    connector: dict
+    frames: list                    # (SigLIP's square comes from the config) Eagle's (width, height) of each
+    dtype: torch.dtype = torch.float32
+    shards: int = 1
+    merges_as_strings: bool = True  # the two ways in which tokenizer.json writes a merge
+    system: str = "You are a helpful assistant."
+    prompt: str = "Describe the video."
+    image: tuple = ()               # a lone picture (width, height) instead of frames
+    extra: dict = field(default_factory=dict)
+    stop_at: int = 0                # make the token of this step the checkpoint's stop token
+
+
+def siglip(hidden, heads, inner, layers, side, patch, spare):
+    """`spare` pixels beyond the last whole patch: the release has 6 of them."""
+    return dict(hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+                image_size=side * patch + spare, patch_size=patch, layer_norm_eps=1e-6)
+
+
+def eagle(embed, heads, ratio, depth, patch):
+    area = (2 * patch) ** 2
+    return dict(depth=depth, embed_dim=embed, num_heads=heads, mlp_ratio=ratio, patch_size=patch,
+                temporal_patch_size=2, spatial_merge_size=2, min_pixels=4 * area, max_pixels=24 * area)
+
+
+def llm(hidden, heads, kv_heads, inner, layers, theta=1e6):
+    return dict(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads,
+                intermediate_size=inner, num_hidden_layers=layers, rope_theta=theta, rms_norm_eps=1e-6)
+
+
+SPECS = [
+    Spec("ovis-softmax", 1,
+         siglip(72, 1, 60, 2, side=5, patch=7, spare=3), eagle(36, 3, 2, 2, patch=6), llm(48, 4, 1, 84, 2),
+         dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=90, tokenize_function="softmax"),
+         frames=[(48, 36)] * 3, prompt=BARS),
+    Spec("ovis-argmax", 2,
+         siglip(32, 2, 56, 1, side=4, patch=5, spare=0), eagle(32, 2, 2, 1, patch=4), llm(32, 4, 2, 72, 2, 1e4),
+         dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=33, tokenize_function="st_argmax"),
+         frames=[(24, 16), (16, 32)], dtype=torch.bfloat16, merges_as_strings=False,
+         system="You are Valley, developed by ByteDance. Your are a helpfull Assistant."),
+    Spec("conv-adapter", 3,
+         siglip(144, 2, 72, 2, side=5, patch=4, spare=1), eagle(80, 1, 1, 2, patch=4), llm(32, 4, 1, 88, 2),
+         dict(mm_projector_type="conv_adapter", mlp_hidden_dim=40),
+         frames=[(24, 16)], dtype=torch.bfloat16, shards=2,
+         # starts with a line end, so that it joins the one before it in the template
+         prompt="\n It's 12:34 -- what's   shown,\n\nand where? Один кадр: 你好 👩‍👩‍👧\n"),
+    Spec("pixel-shuffle", 4,
+         siglip(36, 3, 50, 2, side=6, patch=4, spare=2), eagle(32, 4, 2, 2, patch=4), llm(40, 5, 1, 64, 2, 5e5),
+         dict(mm_projector_type="mlp_pixel_shuffle", mlp_hidden_dim=44, pixelshuffle_downsample_ratio=3),
+         frames=[(32, 16), (40, 24)], dtype=torch.float16, stop_at=8),
+    Spec("image-tiled", 5,
+         siglip(32, 2, 48, 1, side=5, patch=4, spare=2), eagle(32, 1, 2, 1, patch=4), llm(32, 2, 1, 72, 2),
+         dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=40, tokenize_function="softmax"),
+         frames=[], dtype=torch.bfloat16, image=(50, 118), prompt="Describe the picture.",
+         extra=dict(max_vision_token=37)),
+]
