@@ -59,23 +59,6 @@ paint_triangle (const Scene *scene, int x, int y, double t)
   return inside ? scene->color : scene->background;
 }
 
-/* SMPTE bars: seven bars, a strip of castellations, and the -I, white, +Q, black row. */
-static guint32
-paint_bars (const Scene *scene, int x, int y, double t)
-{
-  static const guint32 bars[7] = { WHITE, YELLOW, RGB (0, 255, 255), RGB (0, 255, 0),
-                                   RGB (255, 0, 255), RED, BLUE };
-  static const guint32 strip[7] = { BLUE,  BLACK, RGB (255, 0, 255), BLACK,
-                                    RGB (0, 255, 255), BLACK, WHITE };
-  static const guint32 foot[6] = { RGB (0, 33, 76), WHITE, RGB (50, 0, 106), BLACK,
-                                   RGB (19, 19, 19), BLACK };
-  if (y < HEIGHT * 2 / 3)
-    return bars[x * 7 / WIDTH];
-  if (y < HEIGHT * 3 / 4)
-    return strip[x * 7 / WIDTH];
-  return foot[x * 6 / WIDTH];
-}
-
 /* Grains of two by two pixels: finer ones do not survive a modest bit rate. */
 static guint32
 paint_snow (const Scene *scene, int x, int y, double t)
@@ -89,6 +72,25 @@ paint_snow (const Scene *scene, int x, int y, double t)
   n ^= n >> 15;
   n &= 0xff;
   return RGB (n, n, n);
+}
+
+/* The bars of videotestsrc: seven, a strip of castellations, and a row of -I, white, +Q, black
+ * with snow in its corner. */
+static guint32
+paint_bars (const Scene *scene, int x, int y, double t)
+{
+  static const guint32 bars[7] = { WHITE, YELLOW, RGB (0, 255, 255), RGB (0, 255, 0),
+                                   RGB (255, 0, 255), RED, BLUE };
+  static const guint32 strip[7] = { BLUE,  BLACK, RGB (255, 0, 255), BLACK,
+                                    RGB (0, 255, 255), BLACK, WHITE };
+  static const guint32 foot[4] = { RGB (0, 56, 139), WHITE, RGB (110, 0, 214), BLACK };
+  if (y < HEIGHT * 2 / 3)
+    return bars[x * 7 / WIDTH];
+  if (y < HEIGHT * 3 / 4)
+    return strip[x * 7 / WIDTH];
+  if (x < WIDTH * 3 / 4)
+    return foot[MIN (x * 6 / WIDTH, 3)];
+  return paint_snow (scene, x, y, t);
 }
 
 static guint32
