@@ -1,14 +1,16 @@
-"""Pictures with Pillow's bicubic result, and transformers' smart_resize sizes.
+"""Pictures with Pillow's bicubic result, and the sizes that preprocessing chooses.
 
 One safetensors file: `NAME.input` and `NAME.output` are uint8 [height, width, 3];
-`smart_resize` is int32 [cases, 6]: width, height, min_pixels, max_pixels and
-the resulting width and height.
+`smart_resize` and `tiling` are int32 [cases, columns], the columns named in the
+file's metadata. smart_resize's answers are transformers' own.
 """
 
 import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+import tiling
 
 # name, source width x height, target width x height
 RESIZES = [
@@ -35,7 +37,16 @@ SIZES = [
     (70, 70), (98, 126), (100, 100), (999, 333), (333, 999), (1000, 29), (29, 1000), (5600, 28), (28, 5600), (392, 392),
     (393, 391), (400, 300), (300, 400), (1001, 77), (640, 641), (2048, 858),
 ]
+SIZE_COLUMNS = "width height min_pixels max_pixels out_width out_height"
 CAPS = [RELEASE_MAX, 571536, 153664, 12544]
+
+
+# a tile's pixels and tokens a side, and the limit on all tokens
+TILINGS = [(384, 14, 100000), (384, 14, 729), (112, 4, 60), (22, 3, 37)]
+TILING_COLUMNS = (
+    "width height crop side max_vision_token columns rows scaled_width scaled_height pad_left pad_top "
+    "first_row n_rows first_column n_columns pooled_rows pooled_columns"
+)
 
 
 def picture(name: str, size, rng) -> np.ndarray:
@@ -62,6 +73,20 @@ def resize_sizes():
     return np.array(rows, dtype=np.int32)
 
 
+def tiling_sizes():
+    rows = []
+    for size in SIZES:
+        for crop, side, limit in TILINGS:
+            grid = tiling.choose_grid(size, crop)
+            scaled, corner = tiling.fit(size, grid, crop)
+            down, across = tiling.unpad(size, grid, side)
+            target = tiling.pooled(len(down), len(across), limit - side * side)
+            if min(target) > 0 and min(len(down), len(across)) > 0:  # else the release has no answer
+                rows.append((*size, crop, side, limit, *grid, *scaled, *corner,
+                             down.start, len(down), across.start, len(across), *target))
+    return np.array(rows, dtype=np.int32)
+
+
 def write(path: str) -> None:
     rng = np.random.default_rng(7)
     tensors = {}
@@ -70,5 +95,8 @@ def write(path: str) -> None:
         tensors[name + ".input"] = source
         tensors[name + ".output"] = np.asarray(Image.fromarray(source).resize(target, Image.BICUBIC))
     tensors["smart_resize"] = resize_sizes()
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
-    print(f"{path}: {len(RESIZES)} pictures, {len(tensors['smart_resize'])} smart_resize sizes")
+    tensors["tiling"] = tiling_sizes()
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path,
+              metadata={"smart_resize": SIZE_COLUMNS, "tiling": TILING_COLUMNS})
+    print(f"{path}: {len(RESIZES)} pictures, {len(tensors['smart_resize'])} smart_resize sizes, "
+          f"{len(tensors['tiling'])} tilings")

@@ -66,6 +66,7 @@ def make(spec, tokenizer, folder: str) -> None:
         **({"image": True} if spec.image else {"frames": len(spec.frames)}),
         "max_new_tokens": STEPS, "finish_reason": "stop" if spec.stop_at else "length",
         "input_ids": ids, "tokens": tokens, "text": text,
+        "stages": list(stages),  # in the order in which they are computed
     }
     with open(os.path.join(folder, "golden.json"), "w", encoding="utf-8") as f:
         json.dump(golden, f)
