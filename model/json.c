@@ -7,13 +7,20 @@
 /* The deepest file of a checkpoint (tokenizer.json) nests five levels. */
 #define MAX_DEPTH 64
 
-/* Brackets outside strings, counted without parsing: an upper bound of the recursion. */
+/* Walks the text without parsing it.  Outside strings only JSON's own characters pass, because
+ * json-glib would skip comments, and a quote or bracket inside one would spoil the count. */
 static gboolean
-depth_is_sane (const char *text, gsize length)
+nesting_is_sane (const char *text, gsize length)
 {
+  static const char plain[]
+      = " \t\r\n,:+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  gboolean allowed[256] = { FALSE };
   gboolean in_string = FALSE;
+  char open[MAX_DEPTH];
   guint depth = 0;
 
+  for (const char *c = plain; *c != '\0'; c++)
+    allowed[(guchar)*c] = TRUE;
   for (gsize i = 0; i < length; i++) {
     char c = text[i];
 
@@ -25,10 +32,14 @@ depth_is_sane (const char *text, gsize length)
     } else if (c == '"') {
       in_string = TRUE;
     } else if (c == '{' || c == '[') {
-      if (++depth > MAX_DEPTH)
+      if (depth == MAX_DEPTH)
         return FALSE;
-    } else if ((c == '}' || c == ']') && depth > 0) {
-      depth--;
+      open[depth++] = c;
+    } else if (c == '}' || c == ']') {
+      if (depth == 0 || open[--depth] != (c == '}' ? '{' : '['))
+        return FALSE;
+    } else if (!allowed[(guchar)c]) {
+      return FALSE;
     }
   }
   return TRUE;
@@ -41,14 +52,13 @@ valley_json_parse (const char *text, gsize length, const char *path, GError **er
   g_autoptr (GError) reason = NULL;
   JsonNode *root;
 
-  if (length > G_MAXINT || memchr (text, '\0', length) != NULL || !depth_is_sane (text, length)) {
+  if (length > G_MAXINT || memchr (text, '\0', length) != NULL || !nesting_is_sane (text, length)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
-                 "%s: expected JSON text without NUL bytes, nested at most %d deep, under 2 GiB",
-                 path, MAX_DEPTH);
+                 "%s: expected plain JSON, nested at most %d deep, under 2 GiB", path, MAX_DEPTH);
     return NULL;
   }
   parser = json_parser_new_immutable ();
-  if (!json_parser_load_from_data (parser, text, (gssize) length, &reason)) {
+  if (!json_parser_load_from_data (parser, text, (gssize)length, &reason)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: not valid JSON: %s", path,
                  reason->message);
     return NULL;
