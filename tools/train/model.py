@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vision import EagleVision, OvisConvAdapter, VisionTower, rotate
+from vision import EagleVision, OvisConvAdapter, VisionTower, attend, rotate
 
 
 class Attention(nn.Module):
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
         share = self.heads // self.groups
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = attend(q, k, v, mask)
         return self.o_proj(x.transpose(1, 2).reshape(n, t, -1))
 
 
@@ -90,12 +90,18 @@ class Valley(nn.Module):
         second = self.model.qwen2vl_vision_tower(eagle)
         return torch.cat((first.float(), second.float()), 1)
 
-    def decode(self, rows, position, mask):
-        """Decoder over embedded rows [n, t, hidden]; returns the hidden states before lm_head."""
+    def decode(self, rows, position, mask, keep=0):
+        """Decoder over embedded rows [n, t, hidden].
+
+        Returns the hidden states after `keep` layers, and those before lm_head.
+        """
         head = self.config["hidden_size"] // self.config["num_attention_heads"]
         f = self.config["rope_theta"] ** (-torch.arange(0, head, 2).float() / head)
         angle = (position[..., None] * f).repeat(1, 1, 2)[:, None]
         cos, sin = angle.cos(), angle.sin()
-        for layer in self.model.layers:
+        middle = rows
+        for i, layer in enumerate(self.model.layers):
             rows = layer(rows, cos, sin, mask)
-        return self.model.norm(rows)
+            if i + 1 == keep:
+                middle = rows
+        return middle, self.model.norm(rows)

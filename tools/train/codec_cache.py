@@ -1,0 +1,94 @@
+"""Stage 3's clips: encoded, decoded and resized once, kept as small shards outside the repository.
+
+python codec_cache.py --out DIR --layout assets/valley-tiny --count N --seed S
+"""
+
+import argparse
+import pathlib
+import pickle
+import tempfile
+
+import numpy as np
+import torch
+
+import checkpoint
+import codec
+import language
+import preprocess
+
+SHARD = 32
+
+
+def one(rng, config, folder):
+    """One encoded clip as (clip, times, squares, pictures), or None where the codec left no snow."""
+    s = codec.settings(rng, h265=0.15)
+    clip = codec.draw(rng, s)
+    path = pathlib.Path(folder) / "clip.mp4"
+    codec.encode(clip, s, path)
+    times = codec.slot_times(s, clip.duration)
+    pairs = [preprocess.pictures(f, config) for f in codec.decode(path, s, times)]
+    squares, pictures = map(np.stack, zip(*pairs))
+    if not (codec.snow_survives(clip, times, squares) and codec.both_sides_seen(clip, times)):
+        return None
+    return clip, times, squares, pictures
+
+
+class Batches:
+    """Draws training batches from the shards there are, new ones included as they appear."""
+
+    def __init__(self, folder, rows, questions):
+        self.folder, self.rows, self.questions = pathlib.Path(folder), rows, questions
+        self.groups, self.known, self.calls = {}, set(), 0
+
+    def refresh(self):
+        for path in sorted(self.folder.glob("*.pkl")):
+            if path not in self.known:
+                self.known.add(path)
+                for item in pickle.loads(path.read_bytes()):
+                    self.groups.setdefault((len(item[1]), item[3].shape[1:]), []).append(item)
+
+    def __call__(self, rng):
+        from captions import truth
+
+        if self.calls % 100 == 0:
+            self.refresh()
+        self.calls += 1
+        groups = [g for g in self.groups.values() if len(g) >= 8]
+        group = groups[rng.choice(len(groups), p=np.array([len(g) for g in groups]) / sum(map(len, groups)))]
+        items = [group[i] for i in rng.choice(len(group), min(self.rows, len(group)), replace=False)]
+        clips, times, squares, pictures = zip(*items)
+        return {
+            "frames": len(times[0]),
+            "siglip": torch.from_numpy(np.concatenate(squares)),
+            "eagle": torch.from_numpy(np.concatenate(pictures)),
+            "turns": [self.questions(rng, c) for c in clips],
+            "truth": torch.from_numpy(np.stack([truth(c, t) for c, t in zip(clips, times)])),
+            "kinds": [language.kind(c) for c in clips],
+        }
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--out", required=True)
+    p.add_argument("--layout", required=True)
+    p.add_argument("--count", type=int, default=2000)
+    p.add_argument("--seed", type=int, default=100)
+    args = p.parse_args()
+    config = checkpoint.configuration.load(args.layout)
+    out = pathlib.Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for shard in range(-(-args.count // SHARD)):
+            path = out / f"{args.seed}-{shard:05d}.pkl"
+            if path.exists():
+                continue
+            rng = np.random.default_rng((args.seed, shard))
+            items = [i for i in (one(rng, config, folder) for _ in range(SHARD)) if i is not None]
+            half = path.with_suffix(".part")
+            half.write_bytes(pickle.dumps(items))
+            half.rename(path)
+            print(f"{path}: {len(items)} clips", flush=True)
+
+
+if __name__ == "__main__":
+    main()
