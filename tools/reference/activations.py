@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a checkpoint's modules and keep every stage's output under the engine's names."""
 
 import math
@@ -101,7 +102,13 @@ def _image(parts, recorder, spec, rng, pixels):
     return [torch.cat([part, run_eagle(parts, recorder, "frame.0", whole, spec.eagle)])]
 
 
-def _answer(parts, recorder, embeddings, steps: int, stop_at: int):
+def fill(parts, ids, slots) -> torch.Tensor:
+    """The prompt's rows: embedded tokens, and in each slot its picture's."""
+    embed, waiting = parts["llm"].model.embed_tokens, iter(slots)
+    return torch.cat([next(waiting) if i == prompts.SLOT else embed(torch.tensor([i])) for i in ids])
+
+
+def answer(parts, recorder, embeddings, steps: int, stop_ids=()):
     """Greedy decoding without a cache: every step computes everything anew."""
     llm = parts["llm"]
     recorder.put("llm.embeddings", embeddings)
@@ -110,7 +117,7 @@ def _answer(parts, recorder, embeddings, steps: int, stop_at: int):
     tokens, logits = [], [_with_hooks(recorder, watched, run)]
     while True:
         tokens.append(int(logits[-1].argmax()))
-        if len(tokens) == (stop_at or steps):
+        if len(tokens) == steps or tokens[-1] in stop_ids:
             break
         embeddings = torch.cat([embeddings, llm.model.embed_tokens(torch.tensor(tokens[-1:]))])
         logits.append(run())
@@ -124,9 +131,6 @@ def run(parts, spec, tokenizer, steps: int):
     recorder, pixels, rng = Recorder(), {}, np.random.default_rng(spec.seed)
     slots = (_image if spec.image else _frames)(parts, recorder, spec, rng, pixels)
     ids = prompts.build(tokenizer, spec.system, spec.prompt, len(slots))
-    rows, waiting = [], iter(slots)
-    for i in ids:
-        rows.append(next(waiting) if i == prompts.SLOT else parts["llm"].model.embed_tokens(torch.tensor([i])))
-    tokens = _answer(parts, recorder, torch.cat(rows), steps, spec.stop_at)
+    tokens = answer(parts, recorder, fill(parts, ids, slots), spec.stop_at or steps)
     assert all(math.isfinite(float(t.sum())) for t in recorder.stages.values())
     return recorder.stages, pixels, ids, tokens

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Spec as modules with seeded weights, and as a folder in Valley2's layout."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Valley2's connectors, written from their description, for one tile at a time.
 
 In: the tower's patches [side * side, D], row-major. Out: [tokens, H].

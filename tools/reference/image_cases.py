@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures with Pillow's bicubic result, and the sizes that preprocessing chooses.
 
 One safetensors file: `NAME.input` and `NAME.output` are uint8 [height, width, 3];

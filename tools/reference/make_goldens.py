@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Write tests/golden: reference answers computed by other people's code.
 
     make_goldens.py [DIR]        (default: tests/golden of this repository)

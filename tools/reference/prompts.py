@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The release's prompt as ids, tokenised in the pieces its processor uses."""
 
 SLOT = -200  # stands for one picture's tokens

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The goldens: one small random checkpoint each, chosen so that together they
 meet every connector, weight type, file layout and head size of the release.
 

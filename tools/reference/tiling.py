@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a lone picture is cut into tiles, and what is left of their tokens ("anyres").
 
 Pillow does the resizing; the arithmetic follows the release's description.

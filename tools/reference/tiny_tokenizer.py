@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tokenizer of Valley2's construction with a very small vocabulary.
 
 Normaliser, pre-tokenizer, decoder and added tokens are those of the release

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strings with the ids that Hugging Face's `tokenizers` gives them.
 
 Written for whoever reimplements the tokenizer: every branch of the
