@@ -1,0 +1,220 @@
+/* attention.c - softmax (q k^T) v without ever holding the matrix of scores.
+ *
+ * A task takes some query rows of one key/value head, with all the query heads that share
+ * it, and walks the keys in blocks that start at absolute position 0.  What a query gets
+ * depends on its own visible keys alone: running maximum, sum and output are its own, and
+ * keys it must not see are never multiplied, not even by zero.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "internal.h"
+#include "pool.h"
+
+#include <math.h>
+#include <string.h>
+
+#define QUERIES 96 /* a task's queries: rows times heads of the group */
+
+typedef struct {
+  ValleyStream *stream;
+  const ValleyKernels *kernels;
+  const ValleyTensor *out, *q, *k, *v;
+  const ValleyAttention *a;
+  gsize group;             /* query heads to a key/value head */
+  gsize dim, padded_dim;
+  gsize q_rows, k_rows;    /* of one sequence */
+  gsize row_block, n_row_blocks;
+  gint failed; /* atomic */
+} Job;
+
+/* One task's share: what it works on, and its memory. */
+typedef struct {
+  gsize sequence, kv_head, first_row, n_rows, n_queries;
+  float *q, *s, *o, *kt, *v, *max, *sum;
+} Share;
+
+static gsize
+visible_keys (const Job *job, const Share *share, gsize query)
+{
+  gsize last = job->a->first_position + share->first_row + query / job->group;
+
+  return job->a->causal && last < job->k_rows ? last + 1 : job->k_rows;
+}
+
+static gboolean
+share_init (const Job *job, Share *share, gsize task)
+{
+  gsize n = job->row_block * job->group, block = VALLEY_KEY_BLOCK;
+  gsize n_heads = job->a->n_kv_heads, rest = task / n_heads;
+  float *memory = valley_pool_scratch (
+      (n * (2 * job->padded_dim + block + 2) + 2 * block * job->padded_dim + 64) * sizeof *memory);
+
+  if (memory == NULL)
+    return FALSE;
+  share->kv_head = task % n_heads;
+  /* the last rows first: with causal they see most and take longest */
+  share->first_row = (job->n_row_blocks - 1 - rest % job->n_row_blocks) * job->row_block;
+  share->sequence = rest / job->n_row_blocks;
+  share->n_rows = MIN (job->row_block, job->q_rows - share->first_row);
+  share->n_queries = share->n_rows * job->group;
+  share->kt = memory;
+  share->v = share->kt + block * job->padded_dim;
+  share->o = share->v + block * job->padded_dim;
+  share->q = share->o + n * job->padded_dim;
+  share->s = share->q + n * job->padded_dim;
+  share->max = share->s + n * block;
+  share->sum = share->max + n;
+  return TRUE;
+}
+
+static gsize
+tensor_row (const Job *job, const Share *share, gsize query)
+{
+  return share->sequence * job->q_rows + share->first_row + query / job->group;
+}
+
+static gsize
+query_column (const Job *job, const Share *share, gsize query)
+{
+  return (share->kv_head * job->group + query % job->group) * job->dim;
+}
+
+static void
+load_queries (const Job *job, Share *share)
+{
+  for (gsize i = 0; i < share->n_queries; i++) {
+    const float *q = (const float *) valley_cpu_row (job->q, tensor_row (job, share, i))
+                     + query_column (job, share, i);
+
+    for (gsize d = 0; d < job->dim; d++)
+      share->q[i * job->dim + d] = q[d] * job->a->scale;
+    share->max[i] = -INFINITY;
+    share->sum[i] = 0;
+  }
+  memset (share->o, 0, share->n_queries * job->padded_dim * sizeof *share->o);
+}
+
+static gconstpointer
+head_of (const Job *job, const Share *share, const ValleyTensor *tensor, gsize key)
+{
+  return (const guint8 *) valley_cpu_row (tensor, share->sequence * job->k_rows + key)
+         + share->kv_head * job->dim * valley_dtype_bytes (tensor->dtype);
+}
+
+static void
+load_keys (const Job *job, const Share *share, gsize first, gsize n)
+{
+  if (job->k->dtype == VALLEY_F32) {
+    job->kernels->transpose_keys (share->kt, head_of (job, share, job->k, first), job->k->stride, n,
+                                  job->dim);
+  } else {
+    for (gsize i = 0; i < n; i++) /* by way of v's place, which is filled below */
+      valley_cpu_convert (job->kernels, share->v + i * job->dim, VALLEY_F32,
+                          head_of (job, share, job->k, first + i), job->k->dtype, job->dim);
+    job->kernels->transpose_keys (share->kt, share->v, job->dim, n, job->dim);
+  }
+  for (gsize i = 0; i < n; i++) {
+    float *v = share->v + i * job->padded_dim;
+
+    valley_cpu_convert (job->kernels, v, VALLEY_F32, head_of (job, share, job->v, first + i),
+                        job->v->dtype, job->dim);
+    memset (v + job->dim, 0, (job->padded_dim - job->dim) * sizeof *v);
+  }
+}
+
+/* Takes keys first ... first + n - 1 into every query that sees them. */
+static void
+take_keys (const Job *job, const Share *share, gsize first, gsize n)
+{
+  gsize run;
+
+  job->kernels->scores (share->s, share->q, share->n_queries, share->kt, job->dim);
+  for (gsize i = 0; i < share->n_queries; i += run) {
+    gsize limit = visible_keys (job, share, i);
+    gsize visible = limit > first ? MIN (n, limit - first) : 0;
+
+    /* queries that see as many of these keys go together */
+    for (run = 0; i + run < share->n_queries; run++) {
+      gsize other = visible_keys (job, share, i + run);
+
+      if ((other > first ? MIN (n, other - first) : 0) != visible)
+        break;
+      if (visible > 0)
+        job->kernels->softmax_step (share->s + (i + run) * VALLEY_KEY_BLOCK, visible,
+                                    &share->max[i + run], &share->sum[i + run],
+                                    share->o + (i + run) * job->padded_dim, job->padded_dim);
+    }
+    if (visible > 0)
+      job->kernels->values (share->o + i * job->padded_dim, share->s + i * VALLEY_KEY_BLOCK, run,
+                            share->v, visible, job->padded_dim);
+  }
+}
+
+static void
+store (const Job *job, const Share *share)
+{
+  for (gsize i = 0; i < share->n_queries; i++) {
+    float *out = (float *) valley_cpu_row (job->out, tensor_row (job, share, i))
+                 + query_column (job, share, i);
+    float scale = share->sum[i] != 0 ? 1 / share->sum[i] : 0;
+
+    for (gsize d = 0; d < job->dim; d++)
+      out[d] = share->o[i * job->padded_dim + d] * scale;
+  }
+}
+
+static void
+attention_task (gsize task, gpointer data)
+{
+  Job *job = data;
+  Share share;
+  gsize n_keys;
+
+  if (!share_init (job, &share, task)) {
+    g_atomic_int_set (&job->failed, 1);
+    return;
+  }
+  load_queries (job, &share);
+  n_keys = visible_keys (job, &share, share.n_queries - 1);
+  for (gsize first = 0; first < n_keys; first += VALLEY_KEY_BLOCK) {
+    gsize n = MIN (VALLEY_KEY_BLOCK, n_keys - first);
+
+    load_keys (job, &share, first, n);
+    take_keys (job, &share, first, n);
+  }
+  store (job, &share);
+}
+
+static gboolean
+shapes_fit (const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
+            const ValleyTensor *v, const ValleyAttention *a)
+{
+  return a->n_kv_heads > 0 && a->n_heads % a->n_kv_heads == 0 && a->head_dim > 0
+         && a->n_sequences > 0 && (a->n_sequences == 1 || !a->causal)
+         && q->cols == a->n_heads * a->head_dim && out->cols == q->cols && out->rows == q->rows
+         && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols && v->rows == k->rows
+         && q->rows % a->n_sequences == 0 && k->rows % a->n_sequences == 0
+         && (!a->causal || a->first_position + q->rows <= k->rows);
+}
+
+void
+valley_cpu_attention (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
+                      const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a)
+{
+  Job job = { .stream = stream, .kernels = valley_cpu_kernels (stream), .out = out, .q = q, .k = k,
+              .v = v, .a = a, .dim = a->head_dim, .padded_dim = (a->head_dim + 15) / 16 * 16 };
+  gsize n_tasks;
+  guint n_threads = valley_cpu_backend (stream)->n_threads;
+
+  VALLEY_CPU_REQUIRE (stream, out->dtype == VALLEY_F32 && q->dtype == VALLEY_F32
+                                  && shapes_fit (out, q, k, v, a));
+  job.group = a->n_heads / a->n_kv_heads;
+  job.q_rows = q->rows / a->n_sequences;
+  job.k_rows = k->rows / a->n_sequences;
+  job.row_block = MAX (1, QUERIES / job.group);
+  job.n_row_blocks = (job.q_rows + job.row_block - 1) / job.row_block;
+  n_tasks = a->n_sequences * a->n_kv_heads * job.n_row_blocks;
+  if ((double) q->rows * q->cols * job.k_rows < 1 << 18)
+    n_threads = 1;
+  valley_pool_run (n_threads, n_tasks, &stream->cancelled, attention_task, &job);
+  if (job.failed)
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for attention");
+}

@@ -1,0 +1,25 @@
+/* gemm.h - one block of a matrix product on the calling thread.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "backend.h"
+
+/* c[m,n] = a[m,k] b (+ c when @accumulate); a and b are both f32 or both bf16, c is f32.
+ * b is [k,n] row-major, or with @b_transposed [n,k]. */
+typedef struct {
+  ValleyDType dtype;
+  gboolean b_transposed, accumulate;
+  gsize m, n, k;
+  gsize a_stride, b_stride, c_stride;
+} ValleyGemmShape;
+
+/* FALSE when the library refuses or memory is short. */
+gboolean valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *c);
+
+/* A bracket around a call that uses valley_gemm on several threads is not needed: every
+ * thread is made single-threaded for the library the first time it comes here. */
+
+/* TRUE where a row's bits do not depend on @m below 64; elsewhere rows come in tiles of
+ * exactly VALLEY_GEMM_TILE. */
+gboolean valley_gemm_any_rows (void);
+#define VALLEY_GEMM_TILE 64

@@ -1,0 +1,261 @@
+/* move.c - operations that only move or pool rows: copies, tables, grids.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "internal.h"
+
+#include <string.h>
+
+/* ---- conversion ---- */
+
+static void
+convert_from_f32 (const ValleyKernels *kernels, gpointer dst, ValleyDType type, const float *src,
+                  gsize n)
+{
+  if (type == VALLEY_BF16)
+    kernels->bf16_from_f32 (dst, src, n);
+  else
+    kernels->f16_from_f32 (dst, src, n);
+}
+
+static void
+convert_to_f32 (const ValleyKernels *kernels, float *dst, gconstpointer src, ValleyDType type,
+                gsize n)
+{
+  if (type == VALLEY_BF16)
+    kernels->f32_from_bf16 (dst, src, n);
+  else
+    kernels->f32_from_f16 (dst, src, n);
+}
+
+void
+valley_cpu_convert (const ValleyKernels *kernels, gpointer dst, ValleyDType dst_type,
+                    gconstpointer src, ValleyDType src_type, gsize n)
+{
+  float block[1024];
+
+  if (dst_type == src_type) {
+    memmove (dst, src, n * valley_dtype_bytes (src_type));
+  } else if (src_type == VALLEY_F32) {
+    convert_from_f32 (kernels, dst, dst_type, src, n);
+  } else if (dst_type == VALLEY_F32) {
+    convert_to_f32 (kernels, dst, src, src_type, n);
+  } else {
+    for (gsize i = 0; i < n; i += G_N_ELEMENTS (block)) {
+      gsize m = MIN (n - i, G_N_ELEMENTS (block));
+
+      convert_to_f32 (kernels, block, (const guint16 *) src + i, src_type, m);
+      convert_from_f32 (kernels, (guint16 *) dst + i, dst_type, block, m);
+    }
+  }
+}
+
+/* ---- rows from anywhere ---- */
+
+typedef struct {
+  const ValleyKernels *kernels;
+  const ValleyTensor *y, *x;
+  const gint32 *ids; /* NULL: the row's own number */
+  const float *host_in;
+  float *host_out;
+} Job;
+
+static void
+copy_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    valley_cpu_convert (job->kernels, valley_cpu_row (job->y, i), job->y->dtype,
+                        valley_cpu_row (job->x, job->ids != NULL ? (gsize) job->ids[i] : i),
+                        job->x->dtype, job->y->cols);
+}
+
+void
+valley_cpu_copy (ValleyStream *stream, const ValleyTensor *dst, const ValleyTensor *src)
+{
+  Job job = { valley_cpu_kernels (stream), dst, src, .ids = NULL };
+
+  VALLEY_CPU_REQUIRE (stream, dst->rows == src->rows && dst->cols == src->cols);
+  valley_cpu_run_rows (stream, dst->rows, dst->cols, copy_rows, &job);
+}
+
+static gboolean
+ids_within (const gint32 *ids, gsize n, gsize limit)
+{
+  for (gsize i = 0; i < n; i++)
+    if (ids[i] < 0 || (gsize) ids[i] >= limit)
+      return FALSE;
+  return TRUE;
+}
+
+void
+valley_cpu_embed (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *table,
+                  const gint32 *ids)
+{
+  Job job = { valley_cpu_kernels (stream), y, table, .ids = ids };
+
+  VALLEY_CPU_REQUIRE (stream, y->cols == table->cols && ids_within (ids, y->rows, table->rows));
+  valley_cpu_run_rows (stream, y->rows, y->cols, copy_rows, &job);
+}
+
+void
+valley_cpu_gather (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                   const gint32 *rows)
+{
+  Job job = { valley_cpu_kernels (stream), y, x, .ids = rows };
+
+  VALLEY_CPU_REQUIRE (stream, y->cols == x->cols && ids_within (rows, y->rows, x->rows));
+  valley_cpu_run_rows (stream, y->rows, y->cols, copy_rows, &job);
+}
+
+static void
+upload_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    valley_cpu_convert (job->kernels, valley_cpu_row (job->y, i), job->y->dtype,
+                        job->host_in + i * job->y->cols, VALLEY_F32, job->y->cols);
+}
+
+void
+valley_cpu_upload (ValleyStream *stream, const ValleyTensor *dst, const float *src)
+{
+  Job job = { valley_cpu_kernels (stream), .y = dst, .host_in = src };
+
+  VALLEY_CPU_REQUIRE (stream, valley_cpu_given (dst));
+  valley_cpu_run_rows (stream, dst->rows, dst->cols, upload_rows, &job);
+}
+
+static void
+download_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    valley_cpu_convert (job->kernels, job->host_out + i * job->x->cols, VALLEY_F32,
+                        valley_cpu_row (job->x, i), job->x->dtype, job->x->cols);
+}
+
+gboolean
+valley_cpu_download (ValleyStream *stream, const ValleyTensor *src, float *dst, GError **error)
+{
+  Job job = { valley_cpu_kernels (stream), .x = src, .host_out = dst };
+
+  if (!valley_stream_stopped (stream))
+    valley_cpu_run_rows (stream, src->rows, src->cols, download_rows, &job);
+  return stream->ops->stream_wait (stream, error);
+}
+
+/* ---- grids of rows ---- */
+
+typedef struct {
+  const ValleyTensor *y, *x;
+  gsize in_height, in_width, out_height, out_width, ratio;
+} GridJob;
+
+static const float *
+grid_cell (const GridJob *job, gsize row, gsize col)
+{
+  return valley_cpu_row (job->x, row * job->in_width + col);
+}
+
+static void
+im2col_rows (gsize first, gsize n, gpointer data)
+{
+  const GridJob *job = data;
+
+  for (gsize i = first; i < first + n; i++) {
+    float *y = valley_cpu_row (job->y, i);
+
+    for (gsize tap = 0; tap < 9; tap++) {
+      /* one more than the input's row and column, for the padding */
+      gsize row = 2 * (i / job->out_width) + tap / 3, col = 2 * (i % job->out_width) + tap % 3;
+      gboolean inside = row >= 1 && row <= job->in_height && col >= 1 && col <= job->in_width;
+      const float *x = inside ? grid_cell (job, row - 1, col - 1) : NULL;
+
+      for (gsize c = 0; c < job->x->cols; c++)
+        y[c * 9 + tap] = inside ? x[c] : 0;
+    }
+  }
+}
+
+void
+valley_cpu_im2col (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, gsize side)
+{
+  gsize out = (side + 1) / 2;
+  GridJob job = { y, x, side, side, out, out, 0 };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
+                                  && x->rows == side * side && y->rows == out * out
+                                  && y->cols == x->cols * 9);
+  valley_cpu_run_rows (stream, y->rows, y->cols, im2col_rows, &job);
+}
+
+static void
+pixel_shuffle_rows (gsize first, gsize n, gpointer data)
+{
+  const GridJob *job = data;
+  gsize r = job->ratio;
+
+  for (gsize i = first; i < first + n; i++) {
+    float *y = valley_cpu_row (job->y, i);
+
+    for (gsize part = 0; part < r * r; part++)
+      memcpy (y + part * job->x->cols,
+              grid_cell (job, i / job->out_width * r + part / r, i % job->out_width * r + part % r),
+              job->x->cols * sizeof *y);
+  }
+}
+
+void
+valley_cpu_pixel_shuffle (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                          gsize side, gsize ratio)
+{
+  gsize out = ratio > 0 ? side / ratio : 0;
+  GridJob job = { y, x, side, side, out, out, ratio };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && ratio > 0
+                                  && side % ratio == 0 && x->rows == side * side
+                                  && y->rows == out * out && y->cols == x->cols * ratio * ratio);
+  valley_cpu_run_rows (stream, y->rows, y->cols, pixel_shuffle_rows, &job);
+}
+
+static void
+average_pool_rows (gsize first, gsize n, gpointer data)
+{
+  const GridJob *job = data;
+
+  for (gsize i = first; i < first + n; i++) {
+    float *y = valley_cpu_row (job->y, i);
+    gsize row = i / job->out_width, col = i % job->out_width;
+    gsize top = row * job->in_height / job->out_height;
+    gsize bottom = ((row + 1) * job->in_height + job->out_height - 1) / job->out_height;
+    gsize left = col * job->in_width / job->out_width;
+    gsize right = ((col + 1) * job->in_width + job->out_width - 1) / job->out_width;
+    float area = (float) ((bottom - top) * (right - left));
+
+    memset (y, 0, job->y->cols * sizeof *y);
+    for (gsize r = top; r < bottom; r++)
+      for (gsize c = left; c < right; c++) {
+        const float *x = grid_cell (job, r, c);
+
+        for (gsize j = 0; j < job->y->cols; j++)
+          y[j] += x[j];
+      }
+    for (gsize j = 0; j < job->y->cols; j++)
+      y[j] /= area;
+  }
+}
+
+void
+valley_cpu_average_pool (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                         gsize in_height, gsize in_width, gsize out_height, gsize out_width)
+{
+  GridJob job = { y, x, in_height, in_width, out_height, out_width, 0 };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
+                                  && y->cols == x->cols && x->rows == in_height * in_width
+                                  && y->rows == out_height * out_width && in_height > 0
+                                  && in_width > 0);
+  valley_cpu_run_rows (stream, y->rows, y->cols, average_pool_rows, &job);
+}

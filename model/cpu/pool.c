@@ -1,0 +1,236 @@
+/* pool.c - see pool.h.
+ *
+ * A call publishes a job, wakes the workers it wants and takes tasks itself until none are
+ * left.  A worker that finds nothing to do looks for a moment before it sleeps: a decoder
+ * layer is a dozen short jobs in a row, and waking a thread costs more than some of them.
+ *
+ * fork: the child has the parent's memory but none of its workers, so a pool that another
+ * process made is left behind and a new one begun.
+ * SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "pool.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SPINS 2000 /* some tens of microseconds */
+
+typedef struct {
+  pid_t pid;
+  GMutex run_lock; /* held by the one call that is running */
+  GMutex lock;     /* guards the fields down to the blank line */
+  GCond wake, done;
+  GPtrArray *threads;
+  guint wanted;    /* workers that may still join the current job */
+  guint busy;      /* workers inside it */
+  gboolean quit;
+
+  gint generation; /* atomic: grows with every job that wants workers */
+
+  /* the current job */
+  gsize n_tasks;
+  gsize next; /* atomic */
+  const gint *cancelled;
+  ValleyTaskFunc func;
+  gpointer data;
+} Pool;
+
+static Pool *the_pool; /* atomic */
+
+static inline void
+pause_briefly (void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause ();
+#endif
+}
+
+static void
+run_tasks (Pool *pool)
+{
+  for (;;) {
+    gsize task;
+
+    if (pool->cancelled != NULL && g_atomic_int_get (pool->cancelled))
+      return;
+    task = __atomic_fetch_add (&pool->next, 1, __ATOMIC_RELAXED);
+    if (task >= pool->n_tasks)
+      return;
+    pool->func (task, pool->data);
+  }
+}
+
+static void
+spin_for_job (Pool *pool, gint seen)
+{
+  for (guint i = 0; i < SPINS && g_atomic_int_get (&pool->generation) == seen; i++)
+    pause_briefly ();
+}
+
+static gpointer
+worker (gpointer data)
+{
+  Pool *pool = data;
+
+  g_mutex_lock (&pool->lock);
+  while (!pool->quit) {
+    if (pool->wanted > 0) {
+      pool->wanted--;
+      pool->busy++;
+      g_mutex_unlock (&pool->lock);
+      run_tasks (pool);
+      g_mutex_lock (&pool->lock);
+      if (--pool->busy == 0)
+        g_cond_signal (&pool->done);
+    } else {
+      gint seen = g_atomic_int_get (&pool->generation);
+
+      g_mutex_unlock (&pool->lock);
+      spin_for_job (pool, seen);
+      g_mutex_lock (&pool->lock);
+      while (!pool->quit && pool->wanted == 0 && g_atomic_int_get (&pool->generation) == seen)
+        g_cond_wait (&pool->wake, &pool->lock);
+    }
+  }
+  g_mutex_unlock (&pool->lock);
+  return NULL;
+}
+
+static Pool *
+get_pool (void)
+{
+  pid_t pid = getpid ();
+  Pool *pool = __atomic_load_n (&the_pool, __ATOMIC_ACQUIRE);
+  Pool *fresh;
+
+  if (pool != NULL && pool->pid == pid)
+    return pool;
+  fresh = g_new0 (Pool, 1);
+  fresh->pid = pid;
+  fresh->threads = g_ptr_array_new ();
+  g_mutex_init (&fresh->run_lock);
+  g_mutex_init (&fresh->lock);
+  g_cond_init (&fresh->wake);
+  g_cond_init (&fresh->done);
+  if (__atomic_compare_exchange_n (&the_pool, &pool, fresh, FALSE, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_ACQUIRE))
+    return fresh;
+  g_ptr_array_unref (fresh->threads); /* another thread was first */
+  g_free (fresh);
+  return pool;
+}
+
+/* With pool->lock held.  Fewer threads than asked for is no error: the caller works too. */
+static void
+grow (Pool *pool, guint n_workers)
+{
+  while (!pool->quit && pool->threads->len < n_workers) {
+    GThread *thread = g_thread_try_new ("valley-pool", worker, pool, NULL);
+
+    if (thread == NULL)
+      return;
+    g_ptr_array_add (pool->threads, thread);
+  }
+}
+
+void
+valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTaskFunc func,
+                 gpointer data)
+{
+  guint helpers = (guint) MIN ((gsize) MAX (n_threads, 1), MAX (n_tasks, 1)) - 1;
+  Pool *pool;
+
+  if (helpers == 0) {
+    for (gsize i = 0; i < n_tasks && (cancelled == NULL || !g_atomic_int_get (cancelled)); i++)
+      func (i, data);
+    return;
+  }
+
+  pool = get_pool ();
+  g_mutex_lock (&pool->run_lock);
+  g_mutex_lock (&pool->lock);
+  grow (pool, helpers);
+  pool->n_tasks = n_tasks;
+  __atomic_store_n (&pool->next, 0, __ATOMIC_RELAXED);
+  pool->cancelled = cancelled;
+  pool->func = func;
+  pool->data = data;
+  pool->wanted = MIN (helpers, pool->threads->len);
+  g_atomic_int_inc (&pool->generation);
+  g_cond_broadcast (&pool->wake);
+  g_mutex_unlock (&pool->lock);
+
+  run_tasks (pool);
+
+  g_mutex_lock (&pool->lock);
+  pool->wanted = 0; /* whoever has not come by now need not */
+  while (pool->busy > 0)
+    g_cond_wait (&pool->done, &pool->lock);
+  g_mutex_unlock (&pool->lock);
+  g_mutex_unlock (&pool->run_lock);
+}
+
+/* Workers end before the process does, so that checkers see every thread joined. */
+static void __attribute__ ((destructor))
+join_workers (void)
+{
+  Pool *pool = __atomic_load_n (&the_pool, __ATOMIC_ACQUIRE);
+
+  if (pool == NULL || pool->pid != getpid ())
+    return;
+  g_mutex_lock (&pool->lock);
+  pool->quit = TRUE;
+  g_atomic_int_inc (&pool->generation);
+  g_cond_broadcast (&pool->wake);
+  g_mutex_unlock (&pool->lock);
+  for (guint i = 0; i < pool->threads->len; i++)
+    g_thread_join (g_ptr_array_index (pool->threads, i));
+  g_ptr_array_set_size (pool->threads, 0);
+}
+
+typedef struct {
+  gpointer memory;
+  gsize bytes;
+} Scratch;
+
+static void
+scratch_free (gpointer data)
+{
+  Scratch *scratch = data;
+
+  free (scratch->memory);
+  g_free (scratch);
+}
+
+gpointer
+valley_pool_scratch (gsize bytes)
+{
+  static GPrivate key = G_PRIVATE_INIT (scratch_free);
+  Scratch *scratch = g_private_get (&key);
+
+  if (scratch == NULL) {
+    scratch = g_new0 (Scratch, 1);
+    g_private_set (&key, scratch);
+  }
+  if (bytes > scratch->bytes) {
+    free (scratch->memory);
+    *scratch = (Scratch){ 0 };
+    if (posix_memalign (&scratch->memory, 64, bytes) != 0) {
+      scratch->memory = NULL;
+      return NULL;
+    }
+    scratch->bytes = bytes;
+  }
+  return scratch->memory;
+}
+
+guint
+valley_pool_default_threads (void)
+{
+  cpu_set_t set;
+
+  if (sched_getaffinity (0, sizeof set, &set) == 0)
+    return MAX (1, (guint) CPU_COUNT (&set));
+  return MAX (1, g_get_num_processors ());
+}

@@ -1,0 +1,211 @@
+/* rows.c - operations that work row by row: norms, positions, gates, softmax.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "internal.h"
+#include "pool.h"
+
+/* Elements that one thread gets through in about the time it takes to wake another. */
+#define BLOCK_ELEMENTS 16384
+
+typedef struct {
+  ValleyRowsFunc func;
+  gpointer data;
+  gsize rows, block;
+} RowsJob;
+
+static void
+run_block (gsize task, gpointer data)
+{
+  const RowsJob *job = data;
+  gsize first = task * job->block;
+
+  job->func (first, MIN (job->block, job->rows - first), job->data);
+}
+
+void
+valley_cpu_run_rows (ValleyStream *stream, gsize rows, gsize cols, ValleyRowsFunc func,
+                     gpointer data)
+{
+  RowsJob job = { func, data, rows, MAX (1, BLOCK_ELEMENTS / MAX (cols, 1)) };
+
+  valley_pool_run (valley_cpu_backend (stream)->n_threads,
+                   rows / job.block + (rows % job.block != 0), &stream->cancelled, run_block, &job);
+}
+
+static gboolean
+same_shape (const ValleyTensor *a, const ValleyTensor *b)
+{
+  return a->rows == b->rows && a->cols == b->cols;
+}
+
+/* One row of f32, as wide as @x: a norm's weight or bias. */
+static gboolean
+is_vector_for (const ValleyTensor *vector, const ValleyTensor *x)
+{
+  return vector->dtype == VALLEY_F32 && vector->rows * vector->cols == x->cols
+         && (vector->rows == 1 || vector->stride == vector->cols);
+}
+
+typedef struct {
+  const ValleyKernels *kernels;
+  const ValleyTensor *y, *x, *weight, *bias;
+  gsize head_dim;
+  float eps;
+} Job;
+
+static void
+add_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    job->kernels->add (valley_cpu_row (job->y, i), valley_cpu_row (job->x, job->x->rows == 1 ? 0 : i),
+                       job->y->cols);
+}
+
+void
+valley_cpu_add (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x)
+{
+  Job job = { valley_cpu_kernels (stream), .y = y, .x = x };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && x->cols == y->cols
+                                  && (x->rows == y->rows || x->rows == 1));
+  valley_cpu_run_rows (stream, y->rows, y->cols, add_rows, &job);
+}
+
+static void
+layer_norm_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    job->kernels->layer_norm (valley_cpu_row (job->y, i), valley_cpu_row (job->x, i),
+                              valley_cpu_row (job->weight, 0),
+                              valley_cpu_given (job->bias) ? valley_cpu_row (job->bias, 0) : NULL,
+                              job->x->cols, job->eps);
+}
+
+void
+valley_cpu_layer_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                       const ValleyTensor *weight, const ValleyTensor *bias, float eps)
+{
+  Job job = { valley_cpu_kernels (stream), y, x, weight, bias, .eps = eps };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && same_shape (y, x)
+                                  && is_vector_for (weight, x)
+                                  && (!valley_cpu_given (bias) || is_vector_for (bias, x)));
+  valley_cpu_run_rows (stream, x->rows, x->cols, layer_norm_rows, &job);
+}
+
+static void
+rms_norm_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    job->kernels->rms_norm (valley_cpu_row (job->y, i), valley_cpu_row (job->x, i),
+                            valley_cpu_row (job->weight, 0), job->x->cols, job->eps);
+}
+
+void
+valley_cpu_rms_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                     const ValleyTensor *weight, float eps)
+{
+  Job job = { valley_cpu_kernels (stream), y, x, weight, .eps = eps };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && same_shape (y, x)
+                                  && is_vector_for (weight, x));
+  valley_cpu_run_rows (stream, x->rows, x->cols, rms_norm_rows, &job);
+}
+
+/* Here weight and bias are the cosines and sines. */
+static void
+rope_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    for (gsize head = 0; head < job->x->cols; head += job->head_dim)
+      job->kernels->rope ((float *) valley_cpu_row (job->x, i) + head,
+                          valley_cpu_row (job->weight, i), valley_cpu_row (job->bias, i),
+                          job->head_dim / 2);
+}
+
+void
+valley_cpu_rope (ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
+                 const ValleyTensor *sin, gsize head_dim)
+{
+  Job job = { valley_cpu_kernels (stream), .x = x, .weight = cos, .bias = sin,
+              .head_dim = head_dim };
+
+  VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32 && cos->dtype == VALLEY_F32
+                                  && sin->dtype == VALLEY_F32 && head_dim > 0 && head_dim % 2 == 0
+                                  && x->cols % head_dim == 0 && cos->rows == x->rows
+                                  && cos->cols == head_dim / 2 && same_shape (sin, cos));
+  valley_cpu_run_rows (stream, x->rows, x->cols, rope_rows, &job);
+}
+
+static void
+swiglu_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    job->kernels->swiglu (valley_cpu_row (job->y, i), valley_cpu_row (job->x, i),
+                          valley_cpu_row (job->weight, i), job->x->cols);
+}
+
+void
+valley_cpu_swiglu (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *gate,
+                   const ValleyTensor *up)
+{
+  Job job = { valley_cpu_kernels (stream), y, gate, .weight = up };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && gate->dtype == VALLEY_F32
+                                  && up->dtype == VALLEY_F32 && same_shape (y, gate)
+                                  && same_shape (up, gate));
+  valley_cpu_run_rows (stream, y->rows, y->cols, swiglu_rows, &job);
+}
+
+static void
+softmax_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    job->kernels->softmax (valley_cpu_row (job->x, i), job->x->cols);
+}
+
+void
+valley_cpu_softmax (ValleyStream *stream, const ValleyTensor *x)
+{
+  Job job = { valley_cpu_kernels (stream), .x = x };
+
+  VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32);
+  valley_cpu_run_rows (stream, x->rows, x->cols, softmax_rows, &job);
+}
+
+static void
+one_hot_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++) {
+    float *row = valley_cpu_row (job->x, i);
+    gsize best = 0;
+
+    for (gsize j = 1; j < job->x->cols; j++)
+      if (row[j] > row[best])
+        best = j;
+    for (gsize j = 0; j < job->x->cols; j++)
+      row[j] = j == best;
+  }
+}
+
+void
+valley_cpu_one_hot (ValleyStream *stream, const ValleyTensor *x)
+{
+  Job job = { valley_cpu_kernels (stream), .x = x };
+
+  VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32);
+  valley_cpu_run_rows (stream, x->rows, x->cols, one_hot_rows, &job);
+}
