@@ -1,0 +1,113 @@
+/* prompt.c - the released processor's prompt:
+ *
+ *   <|im_start|>system\n{system}<|im_end|>\n
+ *   <|im_start|>user\n<im_start>SLOT<im_end> <im_start>SLOT<im_end>\n{question}<|im_end|>\n
+ *   <|im_start|>assistant\n
+ *
+ * The markers are put in by id and each run of text between two of them is encoded as one,
+ * which gives the ids of the processor, who encodes the whole.  It differs on purpose in one
+ * thing: a marker that a user typed stays plain text, so that nobody closes a turn or
+ * conjures up an image slot from inside a question.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "prompt.h"
+
+#define DEFAULT_SYSTEM "You are a helpful assistant."
+
+struct _ValleyPrompt {
+  const ValleyTokenizer *tokenizer; /* borrowed: the model owns both */
+  gint32 turn_start, turn_end;
+  gint32 image_start, image_end; /* -1: slots stand alone */
+};
+
+static gboolean
+find_marker (const ValleyTokenizer *tokenizer, const char *text, gint32 *id, GError **error)
+{
+  *id = valley_tokenizer_lookup (tokenizer, text);
+  if (*id >= 0)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
+               "tokenizer.json: added_tokens: expected the token %s, which the prompt needs", text);
+  return FALSE;
+}
+
+ValleyPrompt *
+valley_prompt_new (const ValleyTokenizer *tokenizer, gboolean start_end_tokens, GError **error)
+{
+  g_autofree ValleyPrompt *prompt = g_new0 (ValleyPrompt, 1);
+
+  prompt->tokenizer = tokenizer;
+  prompt->image_start = prompt->image_end = -1;
+  if (!find_marker (tokenizer, "<|im_start|>", &prompt->turn_start, error)
+      || !find_marker (tokenizer, "<|im_end|>", &prompt->turn_end, error))
+    return NULL;
+  if (start_end_tokens
+      && (!find_marker (tokenizer, "<im_start>", &prompt->image_start, error)
+          || !find_marker (tokenizer, "<im_end>", &prompt->image_end, error)))
+    return NULL;
+  return g_steal_pointer (&prompt);
+}
+
+void
+valley_prompt_free (ValleyPrompt *prompt)
+{
+  g_free (prompt);
+}
+
+static void
+append_id (GArray *ids, gint32 id)
+{
+  if (id != -1)
+    g_array_append_val (ids, id);
+}
+
+static void
+append_text (const ValleyPrompt *prompt, const char *before, const char *text, GArray *ids)
+{
+  g_autofree char *run = g_strconcat (before, text, NULL);
+
+  valley_tokenizer_encode_plain (prompt->tokenizer, run, ids);
+}
+
+static void
+append_slots (const ValleyPrompt *prompt, guint n_images, GArray *ids)
+{
+  for (guint i = 0; i < n_images; i++) {
+    if (i > 0)
+      append_text (prompt, " ", "", ids);
+    append_id (ids, prompt->image_start);
+    append_id (ids, VALLEY_IMAGE_SLOT);
+    append_id (ids, prompt->image_end);
+  }
+}
+
+static void
+end_turn (const ValleyPrompt *prompt, GArray *ids)
+{
+  append_id (ids, prompt->turn_end);
+  append_text (prompt, "\n", "", ids);
+}
+
+GArray *
+valley_prompt_build (const ValleyPrompt *prompt, const char *system, const char *question,
+                     guint n_images)
+{
+  GArray *ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+
+  append_id (ids, prompt->turn_start);
+  append_text (prompt, "system\n", system != NULL ? system : DEFAULT_SYSTEM, ids);
+  end_turn (prompt, ids);
+
+  append_id (ids, prompt->turn_start);
+  if (n_images > 0) {
+    append_text (prompt, "user\n", "", ids);
+    append_slots (prompt, n_images, ids);
+    append_text (prompt, "\n", question, ids);
+  } else {
+    append_text (prompt, "user\n", question, ids);
+  }
+  end_turn (prompt, ids);
+
+  append_id (ids, prompt->turn_start);
+  append_text (prompt, "assistant\n", "", ids);
+  return ids;
+}

@@ -1,0 +1,416 @@
+/* test-tokenizer.c - ids against Hugging Face's (tests/golden), text back from ids, broken
+ * UTF-8, and tokenizer.json files that nobody should trust.
+ * GOLDEN_DIR: tests/golden.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "tokenizer.h"
+#include "utf8.h"
+
+#include <glib/gstdio.h>
+#include <json-glib/json-glib.h>
+#include <string.h>
+
+#define VOCABULARY 340
+
+static char *
+golden_path (const char *name)
+{
+  return g_build_filename (g_getenv ("GOLDEN_DIR"), name, NULL);
+}
+
+static char *
+golden_text (const char *name)
+{
+  g_autofree char *path = golden_path (name);
+  g_autoptr (GError) error = NULL;
+  char *text = NULL;
+
+  g_file_get_contents (path, &text, NULL, &error);
+  g_assert_no_error (error);
+  return text;
+}
+
+static ValleyTokenizer *
+open_golden (const char *name)
+{
+  g_autofree char *dir = golden_path (name);
+  g_autoptr (GError) error = NULL;
+  ValleyTokenizer *tokenizer = valley_tokenizer_open (dir, VOCABULARY, &error);
+
+  g_assert_no_error (error);
+  return tokenizer;
+}
+
+/* Opens a tokenizer.json that holds @text. */
+static ValleyTokenizer *
+open_text (const char *text, gssize length, GError **error)
+{
+  g_autofree char *dir = g_dir_make_tmp ("valley-tokenizer-XXXXXX", NULL);
+  g_autofree char *path = g_build_filename (dir, "tokenizer.json", NULL);
+  ValleyTokenizer *tokenizer;
+
+  g_assert_true (g_file_set_contents (path, text, length, NULL));
+  tokenizer = valley_tokenizer_open (dir, VOCABULARY, error);
+  g_unlink (path);
+  g_rmdir (dir);
+  return tokenizer;
+}
+
+static GArray *
+encode (const ValleyTokenizer *tokenizer, const char *text)
+{
+  GArray *ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+
+  valley_tokenizer_encode (tokenizer, text, ids);
+  return ids;
+}
+
+static char *
+decode (const ValleyTokenizer *tokenizer, const GArray *ids)
+{
+  GString *text = g_string_new (NULL);
+
+  for (guint i = 0; i < ids->len; i++)
+    valley_tokenizer_decode (tokenizer, g_array_index (ids, gint32, i), text);
+  return g_string_free (text, FALSE);
+}
+
+/* ---- ids ---- */
+
+static gboolean
+same_ids (const GArray *got, JsonArray *want)
+{
+  if (got->len != json_array_get_length (want))
+    return FALSE;
+  for (guint i = 0; i < got->len; i++)
+    if (g_array_index (got, gint32, i) != json_array_get_int_element (want, i))
+      return FALSE;
+  return TRUE;
+}
+
+static void
+test_golden (void)
+{
+  g_autofree char *path = golden_path ("tokenizer-cases.json");
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  g_autoptr (GError) error = NULL;
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+  JsonArray *cases;
+
+  json_parser_load_from_file (parser, path, &error);
+  g_assert_no_error (error);
+  cases = json_node_get_array (json_parser_get_root (parser));
+  g_assert_cmpuint (json_array_get_length (cases), >, 500);
+  for (guint i = 0; i < json_array_get_length (cases); i++) {
+    JsonObject *item = json_array_get_object_element (cases, i);
+    const char *text = json_object_get_string_member (item, "text");
+    g_autoptr (GArray) ids = encode (tokenizer, text);
+    g_autofree char *shown = g_strescape (text, NULL), *back = decode (tokenizer, ids);
+    g_autofree char *normal = g_utf8_normalize (text, -1, G_NORMALIZE_NFC);
+
+    if (!same_ids (ids, json_object_get_array_member (item, "ids")))
+      g_error ("case %u: \"%s\" has other ids", i, shown);
+    g_assert_cmpstr (back, ==, normal);
+  }
+  valley_tokenizer_free (tokenizer);
+}
+
+/* "a b" and ["a", "b"] are the same merge. */
+static void
+test_merge_forms (void)
+{
+  static const char text[] = "Describe the video, it's 12:34\n\n  e\xCC\x81t\xC3\xA9 \xE4\xBD\xA0";
+  ValleyTokenizer *strings = open_golden ("ovis-softmax"), *pairs = open_golden ("ovis-argmax");
+  g_autofree char *first = golden_text ("ovis-softmax/tokenizer.json");
+  g_autofree char *second = golden_text ("ovis-argmax/tokenizer.json");
+  g_autoptr (GArray) a = encode (strings, text);
+  g_autoptr (GArray) b = encode (pairs, text);
+
+  g_assert_nonnull (strstr (first, "\"merges\":[\"h e\""));
+  g_assert_nonnull (strstr (second, "\"merges\":[[\"h\",\"e\"]"));
+  g_assert_cmpmem (a->data, a->len * 4, b->data, b->len * 4);
+  valley_tokenizer_free (strings);
+  valley_tokenizer_free (pairs);
+}
+
+static void
+test_plain (void)
+{
+  static const char text[] = "<|im_end|>x<im_start>";
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+  gint32 end = valley_tokenizer_lookup (tokenizer, "<|im_end|>");
+  g_autoptr (GArray) special = encode (tokenizer, text);
+  g_autoptr (GArray) plain = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_autofree char *back = NULL;
+
+  valley_tokenizer_encode_plain (tokenizer, text, plain);
+  back = decode (tokenizer, plain);
+  g_assert_cmpint (g_array_index (special, gint32, 0), ==, end);
+  g_assert_cmpuint (special->len, ==, 3);
+  for (guint i = 0; i < plain->len; i++)
+    g_assert_false (valley_tokenizer_is_special (tokenizer, g_array_index (plain, gint32, i)));
+  g_assert_cmpstr (back, ==, text);
+  g_assert_true (valley_tokenizer_is_special (tokenizer, end));
+  g_assert_false (valley_tokenizer_is_special (tokenizer, VOCABULARY));
+  g_assert_false (valley_tokenizer_is_special (tokenizer, -1));
+  g_assert_cmpint (valley_tokenizer_lookup (tokenizer, "<image>"), ==, -1);
+  g_assert_cmpint (valley_tokenizer_lookup (tokenizer, " the"), >=, 0);
+  valley_tokenizer_free (tokenizer);
+}
+
+/* A piece of a million bytes: quadratic merging would not come back. */
+static void
+test_long_piece (void)
+{
+  gsize n = 1 << 20;
+  g_autofree char *text = g_malloc (n + 1);
+  g_autofree char *back = NULL;
+  g_autoptr (GArray) ids = NULL;
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+
+  for (gsize i = 0; i < n; i++)
+    text[i] = "thedescribe"[i % 11];
+  text[n] = '\0';
+  ids = encode (tokenizer, text);
+  back = decode (tokenizer, ids);
+  g_assert_cmpuint (ids->len, <, n / 2);
+  g_assert_cmpstr (back, ==, text);
+  valley_tokenizer_free (tokenizer);
+}
+
+/* Any bytes give valid ids that decode to the repaired, normalised text. */
+static void
+test_random_bytes (void)
+{
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+
+  for (guint round = 0; round < 2000; round++) {
+    char text[64];
+    guint n = (guint)g_test_rand_int_range (0, sizeof text);
+    g_autofree char *repaired = NULL, *normal = NULL, *back = NULL;
+    g_autoptr (GArray) ids = NULL;
+
+    for (guint i = 0; i < n; i++)
+      text[i] = g_test_rand_bit () ? " \n'sa1\xCC\x81"[g_test_rand_int_range (0, 8)]
+                                   : (char)g_test_rand_int_range (1, 256);
+    text[n] = '\0';
+    repaired = valley_utf8_repair (text);
+    normal = g_utf8_normalize (repaired, -1, G_NORMALIZE_NFC);
+    ids = encode (tokenizer, text);
+    back = decode (tokenizer, ids);
+    g_assert_cmpstr (back, ==, normal);
+  }
+  valley_tokenizer_free (tokenizer);
+}
+
+/* ---- UTF-8 ---- */
+
+static void
+test_repair (void)
+{
+  static const struct {
+    const char *broken, *repaired;
+  } cases[] = {
+    /* What Python's bytes.decode ("utf-8", "replace") gives; "?" stands for U+FFFD. */
+    { "plain", "plain" },
+    { "\xE4\xBD\xA0", "\xE4\xBD\xA0" },
+    { "a\xFF"
+      "b",
+      "a?b" },
+    { "\x80\x80", "??" },
+    { "\xC0\xAF", "??" },
+    { "\xE4\xBD", "?" },
+    { "\xE4\xBDz", "?z" },
+    { "\xE0\x80\xAF", "???" },
+    { "\xED\xA0\x80", "???" },
+    { "\xF0\x9F\x98", "?" },
+    { "\xF0\x9F\xF0\x9F", "??" },
+    { "\xF4\x90\x80\x80", "????" },
+    { "\xF5\x80", "??" },
+    { "\xC3", "?" },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autofree char *got = valley_utf8_repair (cases[i].broken);
+    g_auto (GStrv) parts = g_strsplit (cases[i].repaired, "?", -1);
+    g_autofree char *want = g_strjoinv ("\xEF\xBF\xBD", parts);
+
+    g_assert_cmpstr (got, ==, want);
+  }
+}
+
+static void
+test_complete (void)
+{
+  static const struct {
+    const char *bytes;
+    gsize complete;
+  } cases[] = {
+    { "", 0 },
+    { "a", 1 },
+    { "a\xC3", 1 },
+    { "a\xC3\xA9", 3 },
+    { "\xE4", 0 },
+    { "\xE4\xBD", 0 },
+    { "\xE4\xBD\xA0", 3 },
+    { "\xF0\x9F\x98", 0 },
+    { "\xF0\x9F", 0 },
+    { "\xF0\x80", 2 },
+    { "\x80", 1 },
+    { "\x80\x80\x80\x80", 4 },
+    { "\xFF", 1 },
+    { "\xED\xA0", 2 },
+    { "\xF0\x9F\x98\x80", 4 },
+    { "x\xC3z", 3 },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
+    g_assert_cmpuint (valley_utf8_complete (cases[i].bytes, strlen (cases[i].bytes)), ==,
+                      cases[i].complete);
+}
+
+/* ---- bad files ---- */
+
+static char *
+replace (const char *text, const char *what, const char *with)
+{
+  const char *found = strstr (text, what);
+  GString *out = g_string_new_len (text, found - text);
+
+  g_assert_nonnull (found);
+  g_string_append (out, with);
+  g_string_append (out, found + strlen (what));
+  return g_string_free (out, FALSE);
+}
+
+/* Every edit of a good file must be refused with an error that names the key. */
+static void
+test_refused (void)
+{
+  static const struct {
+    const char *what, *with, *key;
+  } edits[] = {
+    { "{\"type\":\"NFC\"}", "{\"type\":\"NFKC\"}", "normalizer" },
+    { "{\"type\":\"NFC\"}", "7", "normalizer" },
+    { "\\\\p{N}|", "\\\\p{N}{1,3}|", "Regex" },
+    { "\"Isolated\"", "\"Removed\"", "pre_tokenizer" },
+    { "\"type\":\"Sequence\"", "\"type\":\"Whitespace\"", "pre_tokenizer" },
+    { "\"use_regex\":false", "\"use_regex\":true", "use_regex" },
+    { "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space" },
+    { "\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"Template\"",
+      "post_processor" },
+    { "\"type\":\"BPE\"", "\"type\":\"Unigram\"", "model.type" },
+    { "\"byte_fallback\":false", "\"byte_fallback\":true", "byte_fallback" },
+    { "\"dropout\":null", "\"dropout\":0.1", "dropout" },
+    { "\"vocab\":{", "\"vocab\":[{", "JSON" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":340,", "model.vocab" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":-1,", "model.vocab" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":99999999999999,", "model.vocab" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":\"1\",", "model.vocab" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":1.5,", "model.vocab" },
+    { "\"vocab\":{", "\"vocab\":{\"zz\":3,", "model.vocab" },
+    { "\"h\":", "\"hh\":", "model.vocab" },
+    { "\"merges\":[", "\"merges\":[\"q\",", "model.merges[0]" },
+    { "\"merges\":[", "\"merges\":[\"q q\",", "model.merges[0]" },
+    { "\"merges\":[", "\"merges\":[[\"h\"],", "model.merges[0]" },
+    { "\"merges\":[", "\"merges\":[[\"h\",1],", "model.merges[0]" },
+    { "\"merges\":[", "\"merges\":[{},", "model.merges[0]" },
+    { "\"merges\":", "\"merge\":", "merges" },
+    { "\"id\":324", "\"id\":323", "added_tokens[1]" },
+    { "\"id\":324", "\"id\":3240", "added_tokens" },
+    { "\"content\":\"<|im_start|>\"", "\"content\":\"\"", "added_tokens[1]" },
+    { "\"content\":\"<|im_start|>\"", "\"content\":5", "added_tokens[1]" },
+    { "\"lstrip\":false", "\"lstrip\":true", "lstrip" },
+    { "\"added_tokens\":[", "\"added_tokens\":[5,", "added_tokens" },
+    { "\"model\":{", "\"model\":null,\"other\":{", "model" },
+  };
+  g_autofree char *good = golden_text ("ovis-softmax/tokenizer.json");
+
+  for (guint i = 0; i < G_N_ELEMENTS (edits); i++) {
+    g_autofree char *bad = replace (good, edits[i].what, edits[i].with);
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer = open_text (bad, -1, &error);
+
+    if (tokenizer != NULL)
+      g_error ("accepted with %s", edits[i].with);
+    g_assert_true (error->domain == VALLEY_ERROR);
+    if (strstr (error->message, "tokenizer.json") == NULL
+        || strstr (error->message, edits[i].key) == NULL)
+      g_error ("%s: error does not name %s: %s", edits[i].with, edits[i].key, error->message);
+  }
+}
+
+static void
+test_no_file (void)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (valley_tokenizer_open ("/nonexistent", VOCABULARY, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_NOT_FOUND);
+  g_clear_error (&error);
+  g_assert_null (open_text ("", 0, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_READ);
+}
+
+/* Two million open brackets, plain and behind a comment that json-glib would skip. */
+static void
+test_deep_nesting (void)
+{
+  static const char *const starts[] = { "", "{\"a\":", "/*\"*/", "{\"a\":]" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (starts); i++) {
+    GString *text = g_string_new (starts[i]);
+    g_autoptr (GError) error = NULL;
+
+    for (guint n = 0; n < 2000000; n++)
+      g_string_append_c (text, '[');
+    g_assert_null (open_text (text->str, (gssize)text->len, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_READ);
+    g_string_free (text, TRUE);
+  }
+}
+
+/* Cut or damaged anywhere, a file is refused or gives a tokenizer that works. */
+static void
+test_damaged (void)
+{
+  g_autofree char *good = golden_text ("ovis-softmax/tokenizer.json");
+  gsize length = strlen (good);
+  guint refused = 0;
+
+  for (guint round = 0; round < 600; round++) {
+    g_autofree char *bad = g_strdup (good);
+    g_autoptr (GError) error = NULL;
+    gsize at = (gsize)g_test_rand_int_range (0, (gint32)length - 2);
+    gsize cut = round % 2 == 0 ? at : length;
+    ValleyTokenizer *tokenizer;
+
+    bad[at] = (char)g_test_rand_int_range (0, 256);
+    tokenizer = open_text (bad, (gssize)cut, &error);
+    g_assert_true ((tokenizer == NULL) == (error != NULL));
+    g_assert_true (round % 2 == 1 || tokenizer == NULL);
+    if (tokenizer != NULL)
+      g_array_unref (encode (tokenizer, "Describe <|im_end|> the video."));
+    else
+      refused++;
+    valley_tokenizer_free (tokenizer);
+  }
+  g_assert_cmpuint (refused, >, 300);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/tokenizer/golden", test_golden);
+  g_test_add_func ("/tokenizer/merge-forms", test_merge_forms);
+  g_test_add_func ("/tokenizer/plain", test_plain);
+  g_test_add_func ("/tokenizer/long-piece", test_long_piece);
+  g_test_add_func ("/tokenizer/random-bytes", test_random_bytes);
+  g_test_add_func ("/tokenizer/utf8/repair", test_repair);
+  g_test_add_func ("/tokenizer/utf8/complete", test_complete);
+  g_test_add_func ("/tokenizer/refused", test_refused);
+  g_test_add_func ("/tokenizer/no-file", test_no_file);
+  g_test_add_func ("/tokenizer/deep-nesting", test_deep_nesting);
+  g_test_add_func ("/tokenizer/damaged", test_damaged);
+  return g_test_run ();
+}
