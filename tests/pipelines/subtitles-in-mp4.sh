@@ -1,0 +1,21 @@
+#!/bin/bash
+# Tests pipelines/subtitles-in-mp4.sh: another program finds the video and the subtitle track, with
+# the windows' times and captions.
+. "$(dirname "$0")/tap.sh"
+
+check "a clip is made" make_clip "$DIR/clip.mp4"
+check "it runs to its end" run 90 "$PIPELINES/subtitles-in-mp4.sh" "$DIR/clip.mp4" "$DIR/out.mp4"
+codecs ()
+{
+  ffprobe -v error -show_entries stream=codec_name -of csv=p=0 "$1" | sort | paste -sd' '
+}
+check "two tracks" is "$(codecs "$DIR/out.mp4")" "h264 mov_text"
+check "the windows' times" is "$(subtitle_times "$DIR/out.mp4" | paste -sd,)" \
+  "0 2000,2000 4000,4000 6000,6000 8000"
+captions ()
+{
+  ffmpeg -v error -i "$1" -map 0:s:0 -f srt - | grep '^[A-Z]' | paste -sd' '
+}
+check "the captions" is "$(captions "$DIR/out.mp4")" \
+  "Color bars. Color bars. A black screen. A black screen."
+done_testing
