@@ -29,7 +29,7 @@ expect_none ()
 }
 
 # Headers of the engine that are not its public one, as an alternation.
-private=$(cd model && ls ./*.h cpu/*.h 2>/dev/null | sed 's|^\./||' | grep -vx 'valley\.h' \
+private=$(cd model && ls ./*.h cpu/*.h 2>/dev/null | sed 's|.*/||' | grep -vx 'valley\.h' \
   | sed 's|\.|\\.|g' | paste -sd'|')
 
 shopt -s nullglob
@@ -50,9 +50,11 @@ expect_none "only gemm_dnnl.c includes oneDNN" "(oneapi/)?(dnnl/)?dnnl.*\.h.*" "
 stages="siglip qwen2vit connector compressor qwen2 sampler"
 sources_without ()
 {
-  local stage
+  local stage file
   for stage in $stages; do
-    [ "$stage" = "$1" ] || ls model/$stage.[ch] 2>/dev/null
+    for file in model/$stage.c model/$stage.h; do
+      [ "$stage" = "$1" ] || [ ! -f $file ] || echo $file
+    done
   done
 }
 # shellcheck disable=SC2046
