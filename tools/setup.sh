@@ -11,7 +11,7 @@ BUILD_DIR=${VALLEY_BUILD_DIR:-$SOURCE_DIR/build}
 
 # To build the plugin, and to play and caption a stream with it.  A font is named because
 # nothing depends on one: textoverlay without a font draws nothing and says nothing.
-BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkgconf cmake g++
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkgconf
   libdnnl-dev libjson-glib-dev libgdk-pixbuf-2.0-dev
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
