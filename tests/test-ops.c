@@ -24,7 +24,7 @@ static Device
 device_new (ValleyPrecision precision, guint threads)
 {
   g_autoptr (GError) error = NULL;
-  Device device = { valley_cpu_backend_new (precision, threads, FALSE, &error), NULL };
+  Device device = { valley_cpu_backend_new (precision, threads, TRUE, &error), NULL };
 
   g_assert_no_error (error);
   device.stream = device.backend->ops->stream_new (device.backend, &error);

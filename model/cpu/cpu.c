@@ -97,10 +97,12 @@ load (ValleyBackend *backend, ValleyTensor *out, const void *host, ValleyDType d
     out->memory = valley_cpu_memory_borrow (host, bytes);
     return TRUE;
   }
-  out->memory = valley_cpu_memory_new (backend, bytes);
+  out->memory = backend->ops->memory_new (backend, bytes);
   if (out->memory == NULL)
     return FALSE;
+  valley_cpu_memory_protect (out->memory, TRUE, TRUE);
   convert_unaligned (kernels, out->memory->data, wanted, host, dtype, n);
+  valley_cpu_memory_protect (out->memory, FALSE, FALSE);
   return TRUE;
 }
 
@@ -166,7 +168,10 @@ valley_cpu_backend_new (ValleyPrecision precision, guint threads, gboolean stric
   cpu->parent.precision = precision;
   cpu->kernels = valley_kernels_get ();
   cpu->n_threads = threads > 0 ? threads : valley_pool_default_threads ();
-  cpu->strict = strict;
+  if (strict) {
+    valley_cpu_strict_ops_init (&cpu->strict_ops);
+    cpu->parent.ops = &cpu->strict_ops;
+  }
   g_mutex_init (&cpu->lock);
   g_queue_init (&cpu->idle);
   return &cpu->parent;

@@ -16,7 +16,7 @@ typedef struct {
   ValleyBackend parent;
   const ValleyKernels *kernels;
   guint n_threads;
-  gboolean strict;
+  ValleyOps strict_ops; /* the table of a strict backend */
 
   GMutex lock; /* guards the free list */
   GQueue idle; /* ValleyMemory not in use, newest first */
@@ -117,8 +117,9 @@ void valley_cpu_mix (ValleyStream *, const ValleyTensor *y, const ValleyTensor *
 void valley_cpu_attention (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
                            const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a);
 
-/* strict.c: the same table, with memory unreadable between operations */
 extern const ValleyOps valley_cpu_ops;
-extern const ValleyOps valley_cpu_strict_ops;
-ValleyMemory *valley_cpu_strict_memory_new (ValleyBackend *backend, gsize bytes);
-void valley_cpu_strict_memory_free (ValleyBackend *backend, ValleyMemory *memory);
+
+/* strict.c: the same table, with memory unreadable between operations */
+void valley_cpu_strict_ops_init (ValleyOps *ops);
+/* Does nothing to memory that is not strict. */
+void valley_cpu_memory_protect (ValleyMemory *memory, gboolean readable, gboolean writable);
