@@ -45,11 +45,32 @@ nesting_is_sane (const char *text, gsize length)
   return TRUE;
 }
 
+/* json-glib lets the last of two equal keys win, which would hide one from whoever reads the
+ * file with another parser. */
+typedef struct {
+  GHashTable *seen; /* "object address/key" */
+  char *duplicate;
+} KeyWatch;
+
+static void
+on_member (JsonParser *parser, JsonObject *object, const char *key, gpointer data)
+{
+  KeyWatch *watch = data;
+
+  if (!g_hash_table_add (watch->seen, g_strdup_printf ("%p/%s", (void *)object, key))
+      && watch->duplicate == NULL)
+    watch->duplicate = g_strdup (key);
+}
+
 JsonObject *
 valley_json_parse (const char *text, gsize length, const char *path, GError **error)
 {
   g_autoptr (JsonParser) parser = NULL;
+  g_autoptr (GHashTable) seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  g_autofree char *duplicate = NULL;
   g_autoptr (GError) reason = NULL;
+  KeyWatch watch = { seen, NULL };
+  gboolean parsed;
   JsonNode *root;
 
   if (length > G_MAXINT || memchr (text, '\0', length) != NULL || !nesting_is_sane (text, length)) {
@@ -58,9 +79,18 @@ valley_json_parse (const char *text, gsize length, const char *path, GError **er
     return NULL;
   }
   parser = json_parser_new_immutable ();
-  if (!json_parser_load_from_data (parser, text, (gssize)length, &reason)) {
+  g_signal_connect (parser, "object-member", G_CALLBACK (on_member), &watch);
+  parsed = json_parser_load_from_data (parser, text, (gssize)length, &reason);
+  duplicate = watch.duplicate;
+  if (!parsed) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: not valid JSON: %s", path,
                  reason->message);
+    return NULL;
+  }
+  if (duplicate != NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
+                 "%s: the key \"%s\" appears twice in one object; expected it once", path,
+                 duplicate);
     return NULL;
   }
   root = json_parser_get_root (parser);

@@ -1,5 +1,5 @@
 /* json.h - reading JSON that nobody vouches for: depth and size are checked before json-glib
- * (whose parser recurses without a limit) sees the text.
+ * (whose parser recurses without a limit) sees the text; a key may appear once in an object.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
