@@ -1,0 +1,249 @@
+/* qwen2.c - the Qwen2 decoder: pre-norm layers of grouped-query attention with rotary
+ * positions and a gated feed-forward, over a KV cache.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "qwen2.h"
+
+#include <math.h>
+
+/* Activations of one chunk of rows, reused by every layer and chunk. */
+typedef struct {
+  ValleyTensor normed, q, k, v, mixed, delta, gate, up;
+} Scratch;
+
+static void
+layer_init (ValleyQwen2Layer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
+{
+  gsize h = c->hidden_size, inner = c->intermediate_size;
+  gsize queries = c->n_heads * c->head_dim, keys = c->n_kv_heads * c->head_dim;
+
+  valley_weights_vector (w, "input_layernorm.weight", h, &layer->input_norm);
+  valley_weights_vector (w, "post_attention_layernorm.weight", h, &layer->post_norm);
+  valley_weights_linear (w, "self_attn.q_proj", queries, h, &layer->q, &layer->q_bias);
+  valley_weights_linear (w, "self_attn.k_proj", keys, h, &layer->k, &layer->k_bias);
+  valley_weights_linear (w, "self_attn.v_proj", keys, h, &layer->v, &layer->v_bias);
+  valley_weights_matrix (w, "self_attn.o_proj.weight", h, queries, &layer->o);
+  valley_weights_matrix (w, "mlp.gate_proj.weight", inner, h, &layer->gate);
+  valley_weights_matrix (w, "mlp.up_proj.weight", inner, h, &layer->up);
+  valley_weights_matrix (w, "mlp.down_proj.weight", h, inner, &layer->down);
+}
+
+void
+valley_qwen2_init (ValleyQwen2 *llm, const ValleyLlmConfig *config, ValleyWeights *weights)
+{
+  gsize pairs = config->head_dim / 2;
+
+  llm->config = *config;
+  llm->layers = g_new0 (ValleyQwen2Layer, config->n_layers);
+  llm->frequencies = g_new (float, pairs);
+  for (gsize i = 0; i < pairs; i++)
+    llm->frequencies[i]
+        = 1.0f / powf ((float)config->rope_theta, (float)(2 * i) / (float)config->head_dim);
+
+  valley_weights_set_prefix (weights, "%s", "");
+  valley_weights_matrix (weights, "model.embed_tokens.weight", config->vocab_size,
+                         config->hidden_size, &llm->embeddings);
+  valley_weights_vector (weights, "model.norm.weight", config->hidden_size, &llm->norm);
+  if (config->tie_word_embeddings)
+    llm->head = llm->embeddings;
+  else
+    valley_weights_matrix (weights, "lm_head.weight", config->vocab_size, config->hidden_size,
+                           &llm->head);
+  for (gsize i = 0; i < config->n_layers; i++) {
+    valley_weights_set_prefix (weights, "model.layers.%" G_GSIZE_FORMAT ".", i);
+    layer_init (&llm->layers[i], config, weights);
+  }
+}
+
+void
+valley_qwen2_clear (ValleyQwen2 *llm)
+{
+  g_clear_pointer (&llm->layers, g_free);
+  g_clear_pointer (&llm->frequencies, g_free);
+}
+
+static void
+scratch_init (Scratch *s, ValleyStream *stream, const ValleyLlmConfig *c, gsize rows)
+{
+  valley_tensor_init (stream, &s->normed, VALLEY_F32, rows, c->hidden_size);
+  valley_tensor_init (stream, &s->q, VALLEY_F32, rows, c->n_heads * c->head_dim);
+  valley_tensor_init (stream, &s->k, VALLEY_F32, rows, c->n_kv_heads * c->head_dim);
+  valley_tensor_init (stream, &s->v, VALLEY_F32, rows, c->n_kv_heads * c->head_dim);
+  valley_tensor_init (stream, &s->mixed, VALLEY_F32, rows, c->n_heads * c->head_dim);
+  valley_tensor_init (stream, &s->delta, VALLEY_F32, rows, c->hidden_size);
+  valley_tensor_init (stream, &s->gate, VALLEY_F32, rows, c->intermediate_size);
+  valley_tensor_init (stream, &s->up, VALLEY_F32, rows, c->intermediate_size);
+}
+
+static void
+scratch_clear (Scratch *s, ValleyBackend *backend)
+{
+  ValleyTensor *tensors[]
+      = { &s->normed, &s->q, &s->k, &s->v, &s->mixed, &s->delta, &s->gate, &s->up };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (tensors); i++)
+    valley_tensor_clear (backend, tensors[i]);
+}
+
+/* The scratch's first @rows rows. */
+static Scratch
+scratch_rows (const Scratch *s, gsize rows)
+{
+  return (Scratch){
+    .normed = valley_tensor_rows (&s->normed, 0, rows),
+    .q = valley_tensor_rows (&s->q, 0, rows),
+    .k = valley_tensor_rows (&s->k, 0, rows),
+    .v = valley_tensor_rows (&s->v, 0, rows),
+    .mixed = valley_tensor_rows (&s->mixed, 0, rows),
+    .delta = valley_tensor_rows (&s->delta, 0, rows),
+    .gate = valley_tensor_rows (&s->gate, 0, rows),
+    .up = valley_tensor_rows (&s->up, 0, rows),
+  };
+}
+
+/* Angles in f32, as the reference computes them: at large positions their rounding is part of
+ * the model. */
+static void
+upload_angles (const ValleyQwen2 *llm, ValleyStream *stream, gsize first, ValleyTensor *cos,
+               ValleyTensor *sin)
+{
+  gsize rows = cos->rows, pairs = cos->cols;
+  g_autofree float *cosines = g_try_new (float, rows *pairs);
+  g_autofree float *sines = g_try_new (float, rows *pairs);
+
+  if (cosines == NULL || sines == NULL) {
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for the rotary angles");
+    return;
+  }
+  for (gsize i = 0; i < rows; i++)
+    for (gsize j = 0; j < pairs; j++) {
+      float angle = (float)(first + i) * llm->frequencies[j];
+
+      cosines[i * pairs + j] = cosf (angle);
+      sines[i * pairs + j] = sinf (angle);
+    }
+  stream->ops->upload (stream, cos, cosines);
+  stream->ops->upload (stream, sin, sines);
+}
+
+/* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
+static void
+write_keys (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream *stream,
+            ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *cos,
+            const ValleyTensor *sin, ValleyRole role, Scratch *s)
+{
+  const ValleyOps *ops = stream->ops;
+
+  ops->linear (stream, &s->k, &s->normed, &l->k, &l->k_bias, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
+  ops->rope (stream, &s->k, cos, sin, c->head_dim);
+  valley_kv_cache_write (cache, stream, layer, first, &s->k, &s->v);
+}
+
+/* The rest of a layer, for normed rows whose own and earlier keys are in the cache. */
+static void
+finish_layer (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream *stream,
+              const ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *x,
+              const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role, Scratch *s)
+{
+  const ValleyOps *ops = stream->ops;
+  ValleyTensor k = valley_tensor_rows (&cache->k[layer], 0, first + x->rows);
+  ValleyTensor v = valley_tensor_rows (&cache->v[layer], 0, first + x->rows);
+  ValleyAttention attention = { .n_heads = c->n_heads,
+                                .n_kv_heads = c->n_kv_heads,
+                                .head_dim = c->head_dim,
+                                .scale = 1.0f / sqrtf ((float)c->head_dim),
+                                .n_sequences = 1,
+                                .causal = TRUE,
+                                .first_position = first };
+
+  ops->linear (stream, &s->q, &s->normed, &l->q, &l->q_bias, VALLEY_ACT_NONE, role);
+  ops->rope (stream, &s->q, cos, sin, c->head_dim);
+  ops->attention (stream, &s->mixed, &s->q, &k, &v, &attention);
+  ops->linear (stream, &s->delta, &s->mixed, &l->o, NULL, VALLEY_ACT_NONE, role);
+  ops->add (stream, x, &s->delta);
+
+  ops->rms_norm (stream, &s->normed, x, &l->post_norm, c->rms_norm_eps);
+  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, role);
+  ops->swiglu (stream, &s->gate, &s->gate, &s->up);
+  ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, role);
+  ops->add (stream, x, &s->delta);
+}
+
+/* One layer over all rows, chunk by chunk.  With @last_only the rows before the last one are
+ * needed for their keys alone. */
+static void
+run_layer (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache, gsize layer,
+           const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role,
+           gsize rows_at_once, gboolean last_only, const Scratch *scratch)
+{
+  const ValleyQwen2Layer *l = &llm->layers[layer];
+
+  for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream);) {
+    gsize rows = MIN (rows_at_once, x->rows - done);
+    gsize skip = !last_only ? 0 : done + rows < x->rows ? rows : rows - 1;
+    ValleyTensor part = valley_tensor_rows (x, done, rows);
+    ValleyTensor c = valley_tensor_rows (cos, done, rows);
+    ValleyTensor s = valley_tensor_rows (sin, done, rows);
+    Scratch own = scratch_rows (scratch, rows);
+
+    stream->ops->rms_norm (stream, &own.normed, &part, &l->input_norm, llm->config.rms_norm_eps);
+    write_keys (l, &llm->config, stream, cache, layer, cache->length + done, &c, &s, role, &own);
+    if (skip < rows) {
+      part = valley_tensor_rows (x, done + skip, rows - skip);
+      c = valley_tensor_rows (cos, done + skip, rows - skip);
+      s = valley_tensor_rows (sin, done + skip, rows - skip);
+      own = scratch_rows (scratch, rows - skip);
+      own.normed = valley_tensor_rows (&scratch->normed, skip, rows - skip);
+      finish_layer (l, &llm->config, stream, cache, layer, cache->length + done + skip, &part, &c,
+                    &s, role, &own);
+    }
+    done += rows;
+  }
+}
+
+void
+valley_qwen2_forward (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache,
+                      const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
+                      const ValleyDump *dump)
+{
+  const ValleyLlmConfig *c = &llm->config;
+  ValleyTensor cos, sin;
+  Scratch scratch;
+
+  valley_kv_cache_reserve (cache, stream, cache->length + x->rows);
+  valley_tensor_init (stream, &cos, VALLEY_F32, x->rows, c->head_dim / 2);
+  valley_tensor_init (stream, &sin, VALLEY_F32, x->rows, c->head_dim / 2);
+  scratch_init (&scratch, stream, c, MIN (rows_at_once, x->rows));
+  upload_angles (llm, stream, cache->length, &cos, &sin);
+  for (gsize i = 0; i < c->n_layers && !valley_stream_stopped (stream); i++) {
+    gboolean last_only = i + 1 == c->n_layers && !valley_dump_is_on (dump);
+
+    run_layer (llm, stream, cache, i, x, &cos, &sin, role, rows_at_once, last_only, &scratch);
+    valley_dump_tensor (dump, stream, x, "layer.%" G_GSIZE_FORMAT, i);
+  }
+  if (!valley_stream_stopped (stream))
+    valley_kv_cache_set_length (cache, cache->length + x->rows);
+  scratch_clear (&scratch, stream->backend);
+  valley_tensor_clear (stream->backend, &cos);
+  valley_tensor_clear (stream->backend, &sin);
+}
+
+gboolean
+valley_qwen2_logits (const ValleyQwen2 *llm, ValleyStream *stream, const ValleyTensor *row,
+                     float *logits, GError **error)
+{
+  ValleyTensor normed, scores;
+  gboolean ok;
+
+  valley_tensor_init (stream, &normed, VALLEY_F32, 1, llm->config.hidden_size);
+  valley_tensor_init (stream, &scores, VALLEY_F32, 1, llm->config.vocab_size);
+  stream->ops->rms_norm (stream, &normed, row, &llm->norm, llm->config.rms_norm_eps);
+  /* Always a generated row's arithmetic: one row is a matrix-vector product, prompt or not. */
+  stream->ops->linear (stream, &scores, &normed, &llm->head, NULL, VALLEY_ACT_NONE,
+                       VALLEY_ROWS_GENERATED);
+  ok = stream->ops->download (stream, &scores, logits, error);
+  valley_tensor_clear (stream->backend, &scores);
+  valley_tensor_clear (stream->backend, &normed);
+  return ok;
+}

@@ -1,0 +1,35 @@
+/* qwen2.h - the Qwen2 decoder over a KV cache.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "config.h"
+#include "dump.h"
+#include "kvcache.h"
+#include "weights.h"
+
+typedef struct {
+  ValleyTensor input_norm, post_norm;
+  ValleyTensor q, q_bias, k, k_bias, v, v_bias, o;
+  ValleyTensor gate, up, down;
+} ValleyQwen2Layer;
+
+typedef struct {
+  ValleyLlmConfig config;
+  ValleyTensor embeddings, norm, head;
+  ValleyQwen2Layer *layers;
+  float *frequencies; /* head_dim / 2 rotary frequencies */
+} ValleyQwen2;
+
+void valley_qwen2_init (ValleyQwen2 *llm, const ValleyLlmConfig *config, ValleyWeights *weights);
+void valley_qwen2_clear (ValleyQwen2 *llm);
+
+/* Runs the embeddings @x, in place, at positions cache->length ... through every layer and
+ * appends them to the cache, at most @rows_at_once rows at a time (which changes no bits).
+ * Only the last row of @x is the last layer's output afterwards, unless @dump is on: then
+ * all are. */
+void valley_qwen2_forward (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache,
+                           const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
+                           const ValleyDump *dump);
+/* Final norm and output head of one row -> @logits [1, vocab_size] on the host; waits. */
+gboolean valley_qwen2_logits (const ValleyQwen2 *llm, ValleyStream *stream, const ValleyTensor *row,
+                              float *logits, GError **error);
