@@ -167,7 +167,7 @@ typedef struct {
   guint top_k;                   /* 0: off */
   double top_p;                  /* 0 or 1: off */
   guint64 seed;
-  double repetition_penalty;     /* 0 or 1: off */
+  double repetition_penalty;     /* 1: off; 0: what generation_config.json says, else off */
   const char *const *stop;       /* NULL, or a NULL-terminated list: the answer ends before
                                     the first of these strings */
 } ValleyRequest;

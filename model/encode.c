@@ -1,0 +1,159 @@
+/* encode.c - one picture through the towers and the connector: the rows of its image slot.
+ * The SigLIP tokens come first, the Eagle tokens follow them.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine.h"
+
+static gsize
+siglip_tokens (const ValleyConfig *config, const ValleyPicture *picture)
+{
+  gsize tile = config->connector.out_side * config->connector.out_side;
+
+  if (picture->n_tiles <= 1)
+    return picture->n_tiles * tile;
+  return tile + (gsize)picture->unpad.pooled_rows * picture->unpad.pooled_cols;
+}
+
+static gsize
+eagle_patches (const ValleyConfig *config, const ValleyPicture *picture)
+{
+  return config->has_eagle ? picture->sizes.eagle_width / config->eagle.patch_size
+                                 * (picture->sizes.eagle_height / config->eagle.patch_size)
+                           : 0;
+}
+
+static gsize
+eagle_tokens (const ValleyConfig *config, const ValleyPicture *picture)
+{
+  gsize merge = config->eagle.spatial_merge_size;
+
+  return config->has_eagle ? eagle_patches (config, picture) / (merge * merge) : 0;
+}
+
+/* A fresh f32 tensor on the device and as much memory on the host; NULL when that fails. */
+static float *
+stage_patches (ValleyStream *stream, ValleyTensor *tensor, gsize rows, gsize cols)
+{
+  float *host = g_try_malloc_n (rows, cols * sizeof (float));
+
+  valley_tensor_init (stream, tensor, VALLEY_F32, rows, cols);
+  if (host == NULL)
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's patches");
+  return host;
+}
+
+/* Tile @tile through the tower and the connector into @out. */
+static void
+encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+             guint tile, guint index, const char *dump_dir, const ValleyTensor *out)
+{
+  const ValleySiglipConfig *c = &model->config->siglip;
+  ValleyDump tower = valley_dump_named (dump_dir, "frame.%u.siglip", index);
+  ValleyDump frame = valley_dump_named (dump_dir, "frame.%u", index);
+  ValleyTensor patches, features, tokens;
+  g_autofree float *host
+      = stage_patches (stream, &patches, c->side * c->side, 3 * c->patch_size * c->patch_size);
+
+  if (host != NULL) {
+    valley_siglip_patches (c, picture->siglip_rgb + tile * 3 * c->image_size * c->image_size, host);
+    stream->ops->upload (stream, &patches, host);
+  }
+  valley_siglip_encode (&model->stages.siglip, stream, &patches, &features, &tower);
+  valley_connector_run (&model->stages.connector, stream, &features, &tokens, &frame);
+  stream->ops->copy (stream, out, &tokens);
+  valley_tensor_clear (stream->backend, &tokens);
+  valley_tensor_clear (stream->backend, &features);
+  valley_tensor_clear (stream->backend, &patches);
+}
+
+/* The grid's tiles, one after the other, become one token grid; the padding's tokens go, and
+ * the rest is pooled where it would exceed the model's budget. */
+static void
+assemble_grid (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+               const ValleyTensor *tiles, const ValleyTensor *out)
+{
+  const ValleyUnpad *u = &picture->unpad;
+  gsize side = model->config->connector.out_side, n = (gsize)u->n_rows * u->n_cols;
+  g_autofree gint32 *rows = g_new (gint32, n);
+  ValleyTensor kept;
+
+  for (gsize i = 0; i < n; i++) {
+    gsize y = u->first_row + i / u->n_cols, x = u->first_col + i % u->n_cols;
+    gsize tile = y / side * picture->tiling.cols + x / side;
+
+    rows[i] = (gint32)(tile * side * side + y % side * side + x % side);
+  }
+  if (u->pooled_rows == u->n_rows && u->pooled_cols == u->n_cols) {
+    stream->ops->gather (stream, out, tiles, rows);
+    return;
+  }
+  valley_tensor_init (stream, &kept, VALLEY_F32, n, tiles->cols);
+  stream->ops->gather (stream, &kept, tiles, rows);
+  stream->ops->average_pool (stream, out, &kept, u->n_rows, u->n_cols, u->pooled_rows,
+                             u->pooled_cols);
+  valley_tensor_clear (stream->backend, &kept);
+}
+
+static void
+encode_tiles (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+              const char *dump_dir, const ValleyTensor *out)
+{
+  gsize tokens = model->config->connector.out_side * model->config->connector.out_side;
+  gsize n_grid = picture->n_tiles - 1;
+  ValleyDump dump = valley_dump_named (dump_dir, "image");
+  ValleyTensor first = valley_tensor_rows (out, 0, tokens);
+  ValleyTensor rest = valley_tensor_rows (out, tokens, out->rows - tokens);
+  ValleyTensor grid;
+
+  valley_tensor_init (stream, &grid, VALLEY_F32, n_grid * tokens, out->cols);
+  encode_tile (model, stream, picture, 0, 0, dump_dir, &first);
+  for (guint i = 1; i < picture->n_tiles && !valley_stream_stopped (stream); i++) {
+    ValleyTensor part = valley_tensor_rows (&grid, (i - 1) * tokens, tokens);
+
+    encode_tile (model, stream, picture, i, i, dump_dir, &part);
+  }
+  assemble_grid (model, stream, picture, &grid, &rest);
+  valley_dump_tensor (&dump, stream, out, "tokens");
+  valley_tensor_clear (stream->backend, &grid);
+}
+
+static void
+encode_eagle (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+              guint index, const char *dump_dir, const ValleyTensor *out)
+{
+  const ValleyEagleConfig *c = &model->config->eagle;
+  ValleyDump dump = valley_dump_named (dump_dir, "frame.%u.eagle", index);
+  gsize n = eagle_patches (model->config, picture);
+  g_autofree gint32 *positions = g_new (gint32, 2 * n);
+  ValleyTensor patches, tokens;
+  g_autofree float *host = stage_patches (
+      stream, &patches, n, 3 * c->temporal_patch_size * c->patch_size * c->patch_size);
+
+  if (host != NULL) {
+    valley_eagle_patches (c, picture->eagle_rgb, picture->sizes.eagle_width,
+                          picture->sizes.eagle_height, host, positions);
+    stream->ops->upload (stream, &patches, host);
+    valley_eagle_encode (&model->stages.eagle, stream, &patches, positions, &tokens, &dump);
+    stream->ops->copy (stream, out, &tokens);
+    valley_tensor_clear (stream->backend, &tokens);
+  }
+  valley_tensor_clear (stream->backend, &patches);
+}
+
+void
+valley_encode_picture (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+                       guint index, const char *dump_dir, ValleyTensor *rows)
+{
+  gsize n_siglip = siglip_tokens (model->config, picture);
+  gsize n_eagle = eagle_tokens (model->config, picture);
+  ValleyTensor part;
+
+  valley_tensor_init (stream, rows, VALLEY_F32, n_siglip + n_eagle, model->config->llm.hidden_size);
+  part = valley_tensor_rows (rows, 0, n_siglip);
+  if (picture->n_tiles > 1)
+    encode_tiles (model, stream, picture, dump_dir, &part);
+  else if (picture->n_tiles == 1)
+    encode_tile (model, stream, picture, 0, index, dump_dir, &part);
+  part = valley_tensor_rows (rows, n_siglip, n_eagle);
+  if (n_eagle > 0 && !valley_stream_stopped (stream))
+    encode_eagle (model, stream, picture, index, dump_dir, &part);
+}

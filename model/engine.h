@@ -1,0 +1,70 @@
+/* engine.h - what the engine's own files know of a model: valley.c, picture.c, encode.c,
+ * session.c and inspect.c include it, no stage does.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "connector.h"
+#include "image.h"
+#include "prompt.h"
+#include "qwen2.h"
+#include "qwen2vit.h"
+#include "siglip.h"
+
+/* Every stage that has weights. */
+typedef struct {
+  ValleySiglip siglip;
+  ValleyConnector connector;
+  ValleyEagle eagle;
+  ValleyQwen2 llm;
+} ValleyStages;
+
+/* Asks @weights for everything the model needs: loading and inspecting both start here. */
+void valley_stages_init (ValleyStages *stages, const ValleyConfig *config, ValleyWeights *weights);
+void valley_stages_clear (ValleyStages *stages);
+
+typedef enum { VALLEY_LOAD_NONE, VALLEY_LOAD_RUNNING, VALLEY_LOAD_DONE } ValleyLoadState;
+
+struct _ValleyModel {
+  gint refs; /* under the registry's lock */
+  char *key; /* in the registry */
+  ValleyConfig *config;
+  ValleyPrecision precision; /* never AUTO */
+  guint threads;
+  gboolean strict;
+
+  GMutex lock; /* of `state` */
+  GCond changed;
+  ValleyLoadState state;
+  /* Written by the one loading thread, read by others once the state is DONE. */
+  ValleyBackend *backend;
+  ValleySafetensors *files;
+  ValleyWeights *weights;
+  ValleyTokenizer *tokenizer;
+  ValleyPrompt *prompt;
+  ValleyStages stages;
+};
+
+struct _ValleyPicture {
+  gint refs;
+  guint64 pts_ns;
+  ValleyInputSizes sizes;
+  guint8 *siglip_rgb; /* one tile after the other */
+  guint n_tiles;      /* 1 for a frame, 0 without the tower */
+  guint8 *eagle_rgb;
+  gboolean is_tiled;
+  ValleyTiling tiling; /* of a tiled picture, and what is left of its grid */
+  ValleyUnpad unpad;
+};
+
+/* picture.c: FALSE when the picture was made for a model with other towers. */
+gboolean valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model,
+                              GError **error);
+
+/* encode.c: one picture through the towers and the connector -> @rows, a fresh tensor with the
+ * SigLIP tokens, then the Eagle tokens.  Errors end up on the stream. */
+void valley_encode_picture (const ValleyModel *model, ValleyStream *stream,
+                            const ValleyPicture *picture, guint index, const char *dump_dir,
+                            ValleyTensor *rows);
+
+/* session.c: how many prompt rows go through a layer at a time; tests vary it. */
+void valley_session_set_prefill_rows (ValleySession *session, gsize rows);

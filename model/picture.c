@@ -1,0 +1,220 @@
+/* picture.c - one frame, or one tiled still, as the towers see it: 8-bit RGB at their sizes.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "engine.h"
+
+static gsize
+rgb_bytes (gsize width, gsize height)
+{
+  return 3 * width * height; /* sides are at most 65535 */
+}
+
+static gboolean
+input_sizes (const ValleyConfig *config, guint width, guint height, gsize max_pixels,
+             ValleyInputSizes *sizes, GError **error)
+{
+  *sizes = (ValleyInputSizes){ 0 };
+  if (width == 0 || height == 0 || width > 65535 || height > 65535) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "a picture of %u x %u; expected sides from 1 to 65535", width, height);
+    return FALSE;
+  }
+  if (config->has_siglip)
+    sizes->siglip_width = sizes->siglip_height = (guint)config->siglip.image_size;
+  return !config->has_eagle
+         || valley_smart_resize (&config->eagle, width, height, max_pixels, &sizes->eagle_width,
+                                 &sizes->eagle_height, error);
+}
+
+gboolean
+valley_model_input_sizes (ValleyModel *model, guint width, guint height, ValleyInputSizes *sizes,
+                          GError **error)
+{
+  return input_sizes (model->config, width, height, model->config->eagle.frame_max_pixels, sizes,
+                      error);
+}
+
+static gboolean
+no_memory (GError **error)
+{
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "not enough memory for a picture");
+  return FALSE;
+}
+
+/* Sizes may come from a caller's own arithmetic: they must be what a tower can take. */
+static gboolean
+check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize max_pixels,
+             GError **error)
+{
+  gsize side = config->has_siglip ? config->siglip.image_size : 0;
+  gsize unit = config->eagle.patch_size * config->eagle.spatial_merge_size;
+
+  if (sizes->siglip_width != side || sizes->siglip_height != side) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "the SigLIP input is %u x %u; expected %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT,
+                 sizes->siglip_width, sizes->siglip_height, side, side);
+    return FALSE;
+  }
+  if (config->has_eagle ? sizes->eagle_width == 0 || sizes->eagle_height == 0
+                              || sizes->eagle_width % unit != 0 || sizes->eagle_height % unit != 0
+                              || sizes->eagle_width > max_pixels / sizes->eagle_height
+                        : sizes->eagle_width != 0 || sizes->eagle_height != 0) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "the Eagle input is %u x %u; expected multiples of %" G_GSIZE_FORMAT
+                 " of at most %" G_GSIZE_FORMAT " pixels, as valley_model_input_sizes gives them",
+                 sizes->eagle_width, sizes->eagle_height, unit, max_pixels);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+gboolean
+valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GError **error)
+{
+  return check_sizes (model->config, &picture->sizes, model->config->eagle.max_pixels, error);
+}
+
+/* An empty picture with room for its pixels. */
+static ValleyPicture *
+picture_alloc (guint64 pts_ns, const ValleyInputSizes *sizes, guint n_tiles, GError **error)
+{
+  ValleyPicture *picture = g_new0 (ValleyPicture, 1);
+  gsize tile = rgb_bytes (sizes->siglip_width, sizes->siglip_height);
+  gsize eagle = rgb_bytes (sizes->eagle_width, sizes->eagle_height);
+
+  picture->refs = 1;
+  picture->pts_ns = pts_ns;
+  picture->sizes = *sizes;
+  picture->n_tiles = tile > 0 ? n_tiles : 0;
+  picture->siglip_rgb = g_try_malloc (picture->n_tiles * tile);
+  picture->eagle_rgb = g_try_malloc (eagle);
+  if ((picture->n_tiles > 0 && picture->siglip_rgb == NULL)
+      || (eagle > 0 && picture->eagle_rgb == NULL)) {
+    valley_picture_unref (picture);
+    no_memory (error);
+    return NULL;
+  }
+  return picture;
+}
+
+ValleyPicture *
+valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *sizes,
+                    const guint8 *siglip_rgb, const guint8 *eagle_rgb, GError **error)
+{
+  ValleyPicture *picture;
+
+  if (!check_sizes (model->config, sizes, model->config->eagle.max_pixels, error))
+    return NULL;
+  if ((model->config->has_siglip && siglip_rgb == NULL)
+      || (model->config->has_eagle && eagle_rgb == NULL)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "pixels are missing; expected them for each tower that the model has");
+    return NULL;
+  }
+  picture = picture_alloc (pts_ns, sizes, 1, error);
+  if (picture == NULL)
+    return NULL;
+  if (picture->siglip_rgb != NULL)
+    memcpy (picture->siglip_rgb, siglip_rgb, rgb_bytes (sizes->siglip_width, sizes->siglip_height));
+  if (picture->eagle_rgb != NULL)
+    memcpy (picture->eagle_rgb, eagle_rgb, rgb_bytes (sizes->eagle_width, sizes->eagle_height));
+  return picture;
+}
+
+static gboolean
+resize (const guint8 *rgb, gsize stride_bytes, guint width, guint height, guint8 *out,
+        guint out_width, guint out_height)
+{
+  return out == NULL
+         || valley_image_resize (rgb, stride_bytes, width, height, 3, out, 3 * (gsize)out_width,
+                                 out_width, out_height);
+}
+
+static ValleyPicture *
+picture_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb, gsize stride_bytes,
+                  guint width, guint height, gsize max_pixels, GError **error)
+{
+  ValleyPicture *picture;
+  ValleyInputSizes s;
+
+  if (!input_sizes (model->config, width, height, max_pixels, &s, error))
+    return NULL;
+  picture = picture_alloc (pts_ns, &s, 1, error);
+  if (picture == NULL)
+    return NULL;
+  if (resize (rgb, stride_bytes, width, height, picture->siglip_rgb, s.siglip_width,
+              s.siglip_height)
+      && resize (rgb, stride_bytes, width, height, picture->eagle_rgb, s.eagle_width,
+                 s.eagle_height))
+    return picture;
+  valley_picture_unref (picture);
+  no_memory (error);
+  return NULL;
+}
+
+ValleyPicture *
+valley_picture_new_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb,
+                             gsize stride_bytes, guint width, guint height, GError **error)
+{
+  return picture_from_rgb (model, pts_ns, rgb, stride_bytes, width, height,
+                           model->config->eagle.frame_max_pixels, error);
+}
+
+ValleyPicture *
+valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb, gsize stride_bytes, guint width,
+                          guint height, GError **error)
+{
+  const ValleyConfig *config = model->config;
+  ValleyPicture *picture = picture_from_rgb (model, 0, rgb, stride_bytes, width, height,
+                                             config->eagle.max_pixels, error);
+
+  if (picture == NULL)
+    return NULL;
+  picture->is_tiled = TRUE;
+  if (!config->anyres || !config->has_siglip)
+    return picture;
+  valley_tiling_choose (config, width, height, &picture->tiling);
+  valley_tiling_unpad (config, &picture->tiling, width, height, &picture->unpad);
+  g_free (picture->siglip_rgb);
+  picture->n_tiles = picture->tiling.rows * picture->tiling.cols + 1;
+  picture->siglip_rgb
+      = valley_tiling_cut (config, &picture->tiling, rgb, stride_bytes, width, height);
+  if (picture->siglip_rgb == NULL) {
+    valley_picture_unref (picture);
+    no_memory (error);
+    return NULL;
+  }
+  return picture;
+}
+
+ValleyPicture *
+valley_picture_ref (ValleyPicture *picture)
+{
+  g_atomic_int_inc (&picture->refs);
+  return picture;
+}
+
+void
+valley_picture_unref (ValleyPicture *picture)
+{
+  if (picture == NULL || !g_atomic_int_dec_and_test (&picture->refs))
+    return;
+  g_free (picture->siglip_rgb);
+  g_free (picture->eagle_rgb);
+  g_free (picture);
+}
+
+guint64
+valley_picture_pts_ns (const ValleyPicture *picture)
+{
+  return picture->pts_ns;
+}
+
+gsize
+valley_picture_bytes (const ValleyPicture *picture)
+{
+  return sizeof *picture
+         + picture->n_tiles * rgb_bytes (picture->sizes.siglip_width, picture->sizes.siglip_height)
+         + rgb_bytes (picture->sizes.eagle_width, picture->sizes.eagle_height);
+}

@@ -1,0 +1,233 @@
+/* valley.c - models: opening, sharing within the process, loading.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "engine.h"
+
+/* Models of this process by "folder|device|precision|strict", without a reference: the last
+ * unref takes a model out, under the same lock that finds it. */
+static GMutex registry_lock;
+static GHashTable *registry;
+
+void
+valley_stages_init (ValleyStages *stages, const ValleyConfig *config, ValleyWeights *weights)
+{
+  memset (stages, 0, sizeof *stages);
+  if (config->has_siglip) {
+    valley_siglip_init (&stages->siglip, &config->siglip, weights);
+    valley_connector_init (&stages->connector, config, weights);
+  }
+  if (config->has_eagle)
+    valley_eagle_init (&stages->eagle, &config->eagle, weights);
+  valley_qwen2_init (&stages->llm, &config->llm, weights);
+}
+
+void
+valley_stages_clear (ValleyStages *stages)
+{
+  valley_siglip_clear (&stages->siglip);
+  valley_eagle_clear (&stages->eagle);
+  valley_qwen2_clear (&stages->llm);
+}
+
+/* ---- opening ---- */
+
+static gboolean
+check_device (const ValleyModelOptions *options, GError **error)
+{
+  if (options->device == NULL || strcmp (options->device, "auto") == 0
+      || strcmp (options->device, "cpu") == 0)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+               "device \"%s\" does not exist; expected \"auto\" or \"cpu\"", options->device);
+  return FALSE;
+}
+
+static char *
+canonical_path (const char *dir)
+{
+  char *real = realpath (dir, NULL);
+  char *copy = g_strdup (real != NULL ? real : dir);
+
+  free (real);
+  return copy;
+}
+
+/* Under the registry's lock. */
+static ValleyModel *
+model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
+           const ValleyModelOptions *options)
+{
+  ValleyModel *model = g_new0 (ValleyModel, 1);
+
+  model->refs = 1;
+  model->key = key;
+  model->config = config;
+  model->precision = precision;
+  model->threads = options->threads;
+  model->strict = options->strict;
+  g_mutex_init (&model->lock);
+  g_cond_init (&model->changed);
+  if (registry == NULL)
+    registry = g_hash_table_new (g_str_hash, g_str_equal);
+  g_hash_table_insert (registry, model->key, model);
+  return model;
+}
+
+ValleyModel *
+valley_model_open (const char *dir, const ValleyModelOptions *options, GError **error)
+{
+  static const ValleyModelOptions defaults = { 0 };
+  g_autofree char *path = NULL, *key = NULL;
+  ValleyPrecision precision;
+  ValleyConfig *config;
+  ValleyModel *model;
+
+  if (options == NULL)
+    options = &defaults;
+  if (dir == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "no model folder was given and the bundled model was not found");
+    return NULL;
+  }
+  if (!check_device (options, error))
+    return NULL;
+  precision = options->precision;
+  if (precision == VALLEY_PRECISION_AUTO)
+    precision = valley_cpu_has_native_bf16 () ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32;
+  path = canonical_path (dir);
+  /* Read even when the model is shared, so that a folder gone bad is told at once. */
+  config = valley_config_read (path, error);
+  if (config == NULL)
+    return NULL;
+  key = g_strdup_printf ("%s|cpu|%d|%d", path, precision, options->strict != FALSE);
+
+  g_mutex_lock (&registry_lock);
+  model = registry != NULL ? g_hash_table_lookup (registry, key) : NULL;
+  if (model != NULL)
+    model->refs++;
+  else
+    model = model_new (g_steal_pointer (&key), g_steal_pointer (&config), precision, options);
+  g_mutex_unlock (&registry_lock);
+  valley_config_free (config);
+  return model;
+}
+
+ValleyModel *
+valley_model_ref (ValleyModel *model)
+{
+  g_mutex_lock (&registry_lock);
+  model->refs++;
+  g_mutex_unlock (&registry_lock);
+  return model;
+}
+
+/* Everything that loading made; the model can be loaded again afterwards. */
+static void
+unload (ValleyModel *model)
+{
+  valley_stages_clear (&model->stages);
+  g_clear_pointer (&model->prompt, valley_prompt_free);
+  g_clear_pointer (&model->tokenizer, valley_tokenizer_free);
+  g_clear_pointer (&model->weights, valley_weights_free);
+  g_clear_pointer (&model->files, valley_safetensors_free);
+  if (model->backend != NULL)
+    model->backend->ops->backend_free (model->backend);
+  model->backend = NULL;
+}
+
+void
+valley_model_unref (ValleyModel *model)
+{
+  gboolean last;
+
+  if (model == NULL)
+    return;
+  g_mutex_lock (&registry_lock);
+  last = --model->refs == 0;
+  if (last)
+    g_hash_table_remove (registry, model->key);
+  if (last && g_hash_table_size (registry) == 0)
+    g_clear_pointer (&registry, g_hash_table_unref);
+  g_mutex_unlock (&registry_lock);
+  if (!last)
+    return;
+  unload (model);
+  valley_config_free (model->config);
+  g_mutex_clear (&model->lock);
+  g_cond_clear (&model->changed);
+  g_free (model->key);
+  g_free (model);
+}
+
+/* ---- loading ---- */
+
+static gboolean
+load (ValleyModel *model, GCancellable *cancellable, GError **error)
+{
+  const ValleyConfig *config = model->config;
+
+  model->backend = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
+  if (model->backend == NULL)
+    return FALSE;
+  model->tokenizer = valley_tokenizer_open (config->dir, config->llm.vocab_size, error);
+  if (model->tokenizer == NULL)
+    return FALSE;
+  model->prompt = valley_prompt_new (model->tokenizer, config->use_special_start_end_token, error);
+  if (model->prompt == NULL)
+    return FALSE;
+  model->files = valley_safetensors_open (config->dir, error);
+  if (model->files == NULL)
+    return FALSE;
+  model->weights = valley_weights_new (model->files, model->backend, cancellable);
+  valley_stages_init (&model->stages, config, model->weights);
+  return valley_weights_finish (model->weights, error);
+}
+
+static gboolean
+set_cancelled (GError **error)
+{
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+  return FALSE;
+}
+
+/* Waits until nobody else is loading.  Looks at its own cancellable now and then, because the
+ * thread that loads knows nothing of it. */
+static gboolean
+wait_for_others (ValleyModel *model, GCancellable *cancellable)
+{
+  while (model->state == VALLEY_LOAD_RUNNING) {
+    if (g_cancellable_is_cancelled (cancellable))
+      return FALSE;
+    g_cond_wait_until (&model->changed, &model->lock,
+                       g_get_monotonic_time () + 20 * G_TIME_SPAN_MILLISECOND);
+  }
+  return TRUE;
+}
+
+gboolean
+valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error)
+{
+  gboolean ok;
+
+  g_mutex_lock (&model->lock);
+  ok = wait_for_others (model, cancellable);
+  if (!ok || model->state == VALLEY_LOAD_DONE) {
+    g_mutex_unlock (&model->lock);
+    return ok || set_cancelled (error);
+  }
+  model->state = VALLEY_LOAD_RUNNING;
+  g_mutex_unlock (&model->lock);
+
+  ok = load (model, cancellable, error);
+  if (!ok)
+    unload (model);
+
+  g_mutex_lock (&model->lock);
+  model->state = ok ? VALLEY_LOAD_DONE : VALLEY_LOAD_NONE;
+  g_cond_broadcast (&model->changed);
+  g_mutex_unlock (&model->lock);
+  return ok;
+}
