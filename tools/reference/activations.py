@@ -90,7 +90,7 @@ def _image(parts, recorder, spec, rng, pixels):
     tokens = []
     for i, tile in enumerate(tiles):
         pixels[f"tile.{i}.pixels"] = tile
-        tokens.append(run_siglip(parts, recorder, f"tile.{i}", tile))
+        tokens.append(run_siglip(parts, recorder, f"frame.{i}", tile))
     part = tiling.assemble(tokens, grid, spec.image, spec.extra["max_vision_token"])
     recorder.put("image.tokens", part)
     factor = spec.eagle["patch_size"] * spec.eagle["spatial_merge_size"]

@@ -97,7 +97,8 @@ def write(path: str) -> None:
         tensors[name + ".output"] = np.asarray(Image.fromarray(source).resize(target, Image.BICUBIC))
     tensors["smart_resize"] = resize_sizes()
     tensors["tiling"] = tiling_sizes()
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path,
-              metadata={"smart_resize": SIZE_COLUMNS, "tiling": TILING_COLUMNS})
+    # One key: several would come in an order that changes from run to run.
+    columns = {"columns": f"smart_resize: {SIZE_COLUMNS}; tiling: {TILING_COLUMNS}"}
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path, metadata=columns)
     print(f"{path}: {len(RESIZES)} pictures, {len(tensors['smart_resize'])} smart_resize sizes, "
           f"{len(tensors['tiling'])} tilings")
