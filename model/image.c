@@ -1,0 +1,119 @@
+/* image.c - what the two towers see: sizes and normalised patch rows.  Tiling is in tiling.c,
+ * the resize in resize.c.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "image.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MAX_SIDE 65535
+#define MAX_ASPECT 200 /* the reference refuses more */
+
+/* ---- sizes ---------------------------------------------------------------- */
+
+gboolean
+valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, gsize max_pixels,
+                     guint *out_width, guint *out_height, GError **error)
+{
+  double factor = (double)(eagle->patch_size * eagle->spatial_merge_size);
+  double w, h, wide, high;
+
+  if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "a picture of %u x %u pixels: expected sides from 1 to %d", width, height,
+                 MAX_SIDE);
+    return FALSE;
+  }
+  w = MIN (width, (double)MAX_ASPECT * height);
+  h = MIN (height, (double)MAX_ASPECT * width);
+  wide = nearbyint (w / factor) * factor; /* halves to even, as Python rounds */
+  high = nearbyint (h / factor) * factor;
+  if (wide * high > (double)max_pixels) {
+    double beta = sqrt (h * w / (double)max_pixels);
+
+    wide = floor (w / beta / factor) * factor;
+    high = floor (h / beta / factor) * factor;
+  } else if (wide * high < (double)eagle->min_pixels) {
+    double beta = sqrt ((double)eagle->min_pixels / (h * w));
+
+    wide = ceil (w * beta / factor) * factor;
+    high = ceil (h * beta / factor) * factor;
+  }
+  /* A long thin picture under a low maximum: the reference has no answer. */
+  *out_width = (guint)MAX (wide, factor);
+  *out_height = (guint)MAX (high, factor);
+  return TRUE;
+}
+
+/* ---- patches -------------------------------------------------------------- */
+
+/* A byte's value for a tower, rounded to f32 at the points where the reference rounds. */
+static void
+fill_table (float table[256], float mean, float deviation)
+{
+  for (guint v = 0; v < 256; v++)
+    table[v] = ((float)(v * (1 / 255.0)) - mean) / deviation;
+}
+
+/* One patch of one channel, @size rows of @size values. */
+static float *
+write_patch (const guint8 *rgb, gsize stride, gsize size, const float table[256], float *out)
+{
+  for (gsize y = 0; y < size; y++)
+    for (gsize x = 0; x < size; x++)
+      *out++ = table[rgb[y * stride + 3 * x]];
+  return out;
+}
+
+void
+valley_siglip_patches (const ValleySiglipConfig *siglip, const guint8 *rgb, float *out)
+{
+  gsize size = siglip->patch_size, stride = 3 * siglip->image_size;
+  float table[256];
+
+  fill_table (table, 0.5f, 0.5f);
+  for (gsize row = 0; row < siglip->side; row++)
+    for (gsize col = 0; col < siglip->side; col++)
+      for (gsize c = 0; c < 3; c++)
+        out = write_patch (rgb + row * size * stride + 3 * col * size + c, stride, size, table,
+                           out);
+}
+
+static float *
+write_eagle_patch (const ValleyEagleConfig *eagle, const guint8 *rgb, gsize stride,
+                   const float tables[3][256], float *out)
+{
+  gsize size = eagle->patch_size;
+
+  for (gsize c = 0; c < 3; c++) {
+    const float *first = out;
+
+    out = write_patch (rgb + c, stride, size, tables[c], out);
+    for (gsize t = 1; t < eagle->temporal_patch_size; t++, out += size * size)
+      memcpy (out, first, size * size * sizeof *out);
+  }
+  return out;
+}
+
+void
+valley_eagle_patches (const ValleyEagleConfig *eagle, const guint8 *rgb, guint width, guint height,
+                      float *out, gint32 *positions)
+{
+  gsize size = eagle->patch_size, merge = eagle->spatial_merge_size;
+  gsize rows = height / size, cols = width / size, stride = 3 * (gsize)width;
+  float tables[3][256];
+
+  fill_table (tables[0], 0.48145466f, 0.26862954f);
+  fill_table (tables[1], 0.4578275f, 0.26130258f);
+  fill_table (tables[2], 0.40821073f, 0.27577711f);
+  for (gsize block_row = 0; block_row < rows; block_row += merge)
+    for (gsize block_col = 0; block_col < cols; block_col += merge)
+      for (gsize i = 0; i < merge * merge; i++) {
+        gsize row = block_row + i / merge, col = block_col + i % merge;
+
+        out = write_eagle_patch (eagle, rgb + row * size * stride + 3 * col * size, stride,
+                                 (const float (*)[256])tables, out);
+        *positions++ = (gint32)row;
+        *positions++ = (gint32)col;
+      }
+}

@@ -1,0 +1,285 @@
+/* resize_avx2.c - the resize's inner loops for AVX2.  A coefficient k is split into
+ * k = high * 2^15 + low, both 16 bits, so that two 16-bit multiply-adds give the exact sum.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "resize_kernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#define AVX2 __attribute__ ((target ("avx2")))
+#define AVX2_INLINE static inline __attribute__ ((target ("avx2"), always_inline))
+
+enum { ROWS = VALLEY_RESIZE_ROWS, LOW_BITS = 15 };
+
+static guint32
+pair (gint32 even, gint32 odd)
+{
+  return (guint16)even | (guint32)(guint16)odd << 16;
+}
+
+/* A tile's even bytes meet k[0] and k[2], its odd bytes k[1] and k[3]. */
+static void
+pack (const gint32 k[4], guint32 packed[4])
+{
+  const gint32 mask = (1 << LOW_BITS) - 1;
+
+  packed[0] = pair (k[0] >> LOW_BITS, k[2] >> LOW_BITS);
+  packed[1] = pair (k[1] >> LOW_BITS, k[3] >> LOW_BITS);
+  packed[2] = pair (k[0] & mask, k[2] & mask);
+  packed[3] = pair (k[1] & mask, k[3] & mask);
+}
+
+/* ---- tiles ---------------------------------------------------------------- */
+
+/* How 16 bytes of a row become four groups of four samples of one channel each. */
+typedef struct {
+  gint8 shuffle[16];
+  guint pixels; /* of the 16 bytes that are used */
+  guint8 n_groups;
+  guint8 plane[4], quad[4]; /* where each group belongs */
+} Grouping;
+
+static const Grouping groupings[] = {
+  { { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 },
+    16,
+    4,
+    { 0, 0, 0, 0 },
+    { 0, 1, 2, 3 } },
+  { { 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15 },
+    8,
+    4,
+    { 0, 0, 1, 1 },
+    { 0, 1, 0, 1 } },
+  { { 0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1 },
+    4,
+    3,
+    { 0, 1, 2, 0 },
+    { 0, 0, 0, 0 } },
+  { { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 },
+    4,
+    4,
+    { 0, 1, 2, 3 },
+    { 0, 0, 0, 0 } },
+};
+
+/* Sixteen bytes of a row, of which only @left exist. */
+AVX2_INLINE __m128i
+load_bytes (const guint8 *p, gsize left)
+{
+  guint8 bytes[16] = { 0 };
+
+  if (left >= 16)
+    return _mm_loadu_si128 ((const __m128i *)p);
+  memcpy (bytes, p, left);
+  return _mm_loadu_si128 ((const __m128i *)bytes);
+}
+
+/* Four rows' groups, transposed: out[i] holds group i of each row. */
+AVX2_INLINE void
+transpose_groups (const __m128i in[4], __m128i out[4])
+{
+  __m128i a = _mm_unpacklo_epi32 (in[0], in[1]), b = _mm_unpacklo_epi32 (in[2], in[3]);
+  __m128i c = _mm_unpackhi_epi32 (in[0], in[1]), d = _mm_unpackhi_epi32 (in[2], in[3]);
+
+  out[0] = _mm_unpacklo_epi64 (a, b);
+  out[1] = _mm_unpackhi_epi64 (a, b);
+  out[2] = _mm_unpacklo_epi64 (c, d);
+  out[3] = _mm_unpackhi_epi64 (c, d);
+}
+
+AVX2_INLINE void
+tile_four_rows (const guint8 *const rows[4], gsize row_bytes, guint channels,
+                const Grouping *grouping, guint8 *tiles, gsize plane_bytes)
+{
+  __m128i shuffle = _mm_loadu_si128 ((const __m128i *)grouping->shuffle);
+  gsize step = grouping->pixels * channels;
+  gsize quad = 0;
+
+  for (gsize at = 0; at < row_bytes; at += step, quad += grouping->pixels / 4) {
+    __m128i groups[4], columns[4];
+
+    for (guint r = 0; r < 4; r++)
+      groups[r] = _mm_shuffle_epi8 (load_bytes (rows[r] + at, row_bytes - at), shuffle);
+    transpose_groups (groups, columns);
+    for (guint i = 0; i < grouping->n_groups; i++)
+      _mm_storeu_si128 ((__m128i *)(tiles + grouping->plane[i] * plane_bytes
+                                    + (quad + grouping->quad[i]) * (4 * ROWS)),
+                        columns[i]);
+  }
+}
+
+AVX2 void
+valley_resize_tile_avx2 (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+                         guint8 *tiles, gsize plane_bytes)
+{
+  for (guint first = 0; first < ROWS; first += 4) {
+    const guint8 *rows[4];
+
+    for (guint r = 0; r < 4; r++)
+      rows[r] = src + stride * MIN (first + r, n_rows - 1);
+    tile_four_rows (rows, (gsize)width * channels, channels, &groupings[channels - 1],
+                    tiles + 4 * first, plane_bytes);
+  }
+}
+
+/* ---- sums ----------------------------------------------------------------- */
+
+typedef struct {
+  __m256i high, low;
+} Sum;
+
+/* Eight tiles' worth of four samples each, times four coefficients. */
+AVX2_INLINE void
+accumulate (Sum *sum, __m256i tile, const guint32 packed[4])
+{
+  __m256i even = _mm256_and_si256 (tile, _mm256_set1_epi16 (0xFF));
+  __m256i odd = _mm256_srli_epi16 (tile, 8);
+  __m256i k0 = _mm256_set1_epi32 ((int)packed[0]), k1 = _mm256_set1_epi32 ((int)packed[1]);
+  __m256i k2 = _mm256_set1_epi32 ((int)packed[2]), k3 = _mm256_set1_epi32 ((int)packed[3]);
+
+  sum->high = _mm256_add_epi32 (
+      sum->high, _mm256_add_epi32 (_mm256_madd_epi16 (even, k0), _mm256_madd_epi16 (odd, k1)));
+  sum->low = _mm256_add_epi32 (
+      sum->low, _mm256_add_epi32 (_mm256_madd_epi16 (even, k2), _mm256_madd_epi16 (odd, k3)));
+}
+
+/* The rounded sum, not yet clipped. */
+AVX2_INLINE __m256i
+finish (Sum sum)
+{
+  __m256i total = _mm256_add_epi32 (_mm256_slli_epi32 (sum.high, LOW_BITS), sum.low);
+
+  total = _mm256_add_epi32 (total, _mm256_set1_epi32 (1 << (VALLEY_RESIZE_BITS - 1)));
+  return _mm256_srai_epi32 (total, VALLEY_RESIZE_BITS);
+}
+
+AVX2_INLINE Sum
+zero_sum (void)
+{
+  return (Sum){ _mm256_setzero_si256 (), _mm256_setzero_si256 () };
+}
+
+/* ---- passes --------------------------------------------------------------- */
+
+AVX2_INLINE __m128i
+horizontal_sample (const guint8 *tiles, const guint32 *packed, guint n_quads)
+{
+  Sum top = zero_sum (), bottom = zero_sum ();
+  __m256i words;
+
+  for (guint q = 0; q < n_quads; q++, tiles += 4 * ROWS, packed += 4) {
+    accumulate (&top, _mm256_loadu_si256 ((const __m256i *)tiles), packed);
+    accumulate (&bottom, _mm256_loadu_si256 ((const __m256i *)(tiles + 32)), packed);
+  }
+  words = _mm256_permute4x64_epi64 (_mm256_packs_epi32 (finish (top), finish (bottom)), 0xD8);
+  return _mm_packus_epi16 (_mm256_castsi256_si128 (words), _mm256_extracti128_si256 (words, 1));
+}
+
+AVX2 static void
+horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *table, guint channels,
+            guint8 *columns)
+{
+  for (guint x = 0; x < table->out; x++) {
+    const guint8 *start = tiles + (gsize)table->first[x] / 4 * (4 * ROWS);
+    const guint32 *packed = table->packed + x * table->stride;
+
+    for (guint c = 0; c < channels; c++, columns += ROWS)
+      _mm_storeu_si128 ((__m128i *)columns,
+                        horizontal_sample (start + c * plane_bytes, packed, table->n_quads[x]));
+  }
+}
+
+/* Sixteen columns of sixteen bytes: each round pairs column i with column i + 8, and after
+ * four of them the bits of the indices have changed places. */
+AVX2_INLINE void
+transpose_bytes (__m128i v[16])
+{
+  for (guint round = 0; round < 4; round++) {
+    __m128i next[16];
+
+    for (guint i = 0; i < 8; i++) {
+      next[2 * i] = _mm_unpacklo_epi8 (v[i], v[i + 8]);
+      next[2 * i + 1] = _mm_unpackhi_epi8 (v[i], v[i + 8]);
+    }
+    memcpy (v, next, sizeof next);
+  }
+}
+
+AVX2 void
+valley_resize_untile_avx2 (const guint8 *columns, gsize n, guint n_rows, guint8 *dst, gsize stride)
+{
+  for (gsize s = 0; s < n; s += 16) {
+    __m128i v[16];
+
+    for (guint i = 0; i < 16; i++)
+      v[i] = _mm_loadu_si128 ((const __m128i *)(columns + (s + i) * ROWS));
+    transpose_bytes (v);
+    if (n - s >= 16 && n_rows == ROWS)
+      for (guint row = 0; row < ROWS; row++)
+        _mm_storeu_si128 ((__m128i *)(dst + row * stride + s), v[row]);
+    else
+      for (guint row = 0; row < n_rows; row++)
+        memcpy (dst + row * stride + s, &v[row], MIN (n - s, 16));
+  }
+}
+
+AVX2_INLINE __m256i
+load_row (const guint8 *p, gsize n)
+{
+  guint8 bytes[32] = { 0 };
+
+  if (n >= 32)
+    return _mm256_loadu_si256 ((const __m256i *)p);
+  memcpy (bytes, p, n);
+  return _mm256_loadu_si256 ((const __m256i *)bytes);
+}
+
+/* Up to 32 samples of an output row: four rows are interleaved into tiles. */
+AVX2_INLINE __m256i
+vertical_samples (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y,
+                  gsize from, gsize n)
+{
+  const guint32 *packed = table->packed + y * table->stride;
+  Sum sums[4] = { zero_sum (), zero_sum (), zero_sum (), zero_sum () };
+
+  for (guint i = 0; i < 4 * table->n_quads[y]; i += 4, packed += 4) {
+    __m256i row[4], low01, low23, high01, high23;
+
+    for (guint r = 0; r < 4; r++)
+      row[r] = load_row (valley_resize_row (src, stride, table, y, i + r) + from, n);
+    low01 = _mm256_unpacklo_epi8 (row[0], row[1]);
+    high01 = _mm256_unpackhi_epi8 (row[0], row[1]);
+    low23 = _mm256_unpacklo_epi8 (row[2], row[3]);
+    high23 = _mm256_unpackhi_epi8 (row[2], row[3]);
+    accumulate (&sums[0], _mm256_unpacklo_epi16 (low01, low23), packed);
+    accumulate (&sums[1], _mm256_unpackhi_epi16 (low01, low23), packed);
+    accumulate (&sums[2], _mm256_unpacklo_epi16 (high01, high23), packed);
+    accumulate (&sums[3], _mm256_unpackhi_epi16 (high01, high23), packed);
+  }
+  return _mm256_packus_epi16 (_mm256_packs_epi32 (finish (sums[0]), finish (sums[1])),
+                              _mm256_packs_epi32 (finish (sums[2]), finish (sums[3])));
+}
+
+AVX2 static void
+vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y, gsize n,
+          guint8 *dst)
+{
+  if (n < 32) {
+    __m256i samples = vertical_samples (src, stride, table, y, 0, n);
+
+    memcpy (dst, &samples, n);
+    return;
+  }
+  for (gsize from = 0; from < n; from += 32) {
+    gsize at = MIN (from, n - 32); /* the last block overlaps the one before */
+
+    _mm256_storeu_si256 ((__m256i *)(dst + at), vertical_samples (src, stride, table, y, at, 32));
+  }
+}
+
+const ValleyResizeKernels valley_resize_kernels_avx2
+    = { "avx2", pack, valley_resize_tile_avx2, horizontal, valley_resize_untile_avx2, vertical };
+
+#endif
