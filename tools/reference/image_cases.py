@@ -7,11 +7,17 @@ file's metadata. smart_resize's answers are transformers' own.
 """
 
 import numpy as np
+import PIL
 from PIL import Image
 from safetensors.numpy import save_file
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 import tiling
+
+# From 13 on Pillow resizes vertically first where the height shrinks more than the width; the
+# release and the transformers of its time saw the horizontal pass first, always.
+if int(PIL.__version__.split(".")[0]) >= 13:
+    raise SystemExit(f"Pillow {PIL.__version__}: expected a version below 13 (pillow==11.3.0)")
 
 # name, source width x height, target width x height
 RESIZES = [
