@@ -6,6 +6,7 @@ minutes; the heads are dropped afterwards.
 """
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -36,6 +37,8 @@ class Heads(nn.Module):
             "siglip tokens": nn.Linear(hidden, sum(PARTS)),
             "eagle tokens": nn.Linear(hidden, sum(PARTS)),
         })
+        # Where in the whole picture: without it the decoder cannot tell places, hence motion, for long
+        self.spot = nn.ModuleDict({k: nn.Linear(hidden, 2) for k in ("siglip tokens", "eagle tokens")})
         self.whole = nn.ModuleDict({
             "siglip tokens": nn.Linear(hidden, len(PATTERNS) + len(COLOR_NAMES)),
             "eagle tokens": nn.Linear(hidden, len(PATTERNS) + len(COLOR_NAMES)),
@@ -99,7 +102,7 @@ def owners(objects, rows, columns):
     return torch.where(best >= 0.3, owner, -1), torch.stack((cx, cy), -1)
 
 
-def dense_loss(out, objects, rows, columns, order, shape_only, score, name):
+def dense_loss(out, spot, objects, rows, columns, order, shape_only, score, name):
     owner, centers = owners(objects, rows, columns)
     if order is not None:
         owner, centers = owner[:, order], centers[order]
@@ -117,6 +120,10 @@ def dense_loss(out, objects, rows, columns, order, shape_only, score, name):
     loss = loss + 0.5 * F.cross_entropy(size[has], mine[has][:, 6].long())
     offset = (mine[..., :2] - centers)[has] * 8
     loss = loss + F.smooth_l1_loss(place[has], offset, beta=0.1)
+    if spot is not None:
+        wrong = spot.float()[has] * 0.25 - (mine[has][:, :2] - 0.5)
+        loss = loss + 8 * F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
+        score[name + " spot"] = wrong.abs().mean().item()
     score[name + " color"] = (color[has].argmax(-1) == mine[has][:, 5].long()).float().mean().item()
     score[name + " place"] = (place[has] - offset).abs().mean().item() / 8
     return loss
@@ -131,6 +138,7 @@ def step(model, heads, batch, shape_only):
         st, et = body.mm_projector(s), body.qwen2vl_vision_tower.merger(e)
         found = {"siglip patches": s, "eagle patches": e, "siglip tokens": st, "eagle tokens": et}
         out = {k: heads.dense[k](v) for k, v in found.items()}
+        spot = {k: heads.spot[k](found[k]) for k in heads.spot}
         whole = {k: heads.whole[k](found[k].mean(1)) for k in heads.whole}
     patch = model.config["vit_patch_size"]
     side = siglip.shape[1] // patch
@@ -142,7 +150,7 @@ def step(model, heads, batch, shape_only):
         "siglip tokens": (side // 2, side // 2, None),
         "eagle tokens": (rows // 2, columns // 2, None),
     }
-    loss = sum(dense_loss(out[k], objects, *grids[k], shape_only, score, k) for k in grids)
+    loss = sum(dense_loss(out[k], spot.get(k), objects, *grids[k], shape_only, score, k) for k in grids)
     if not shape_only:
         for k, v in whole.items():
             kind, ground = v.float().split((len(PATTERNS), len(COLOR_NAMES)), -1)
@@ -200,11 +208,12 @@ def main():
     if args.init:
         saved = torch.load(args.init)
         model.load_state_dict(saved["model"])
-        heads.load_state_dict(saved["heads"])
-    import sys
+        if "heads" in saved:
+            heads.load_state_dict(saved["heads"])
 
     for shape_only, minutes, frames in ((True, args.minutes[0], args.shape_frames), (False, args.minutes[1], args.all_frames)):
-        phase(model, heads, args, shape_only, minutes, frames, sys.stdout)
+        if minutes:
+            phase(model, heads, args, shape_only, minutes, frames, sys.stdout)
         torch.save({"model": model.state_dict(), "heads": heads.state_dict()}, args.out)
 
 
