@@ -1,6 +1,6 @@
 /* test-golden.c - the whole engine against activations that transformers' own modules and
- * torch gave (tools/reference/).  In f32 every stage must agree within 1e-4 of its largest
- * magnitude, in the order of computation, so that the first wrong one is named; the greedy
+ * torch gave (tools/reference/).  In f32 every stage must agree within a share of its
+ * largest magnitude, in the order of computation, so that the first wrong one is named; the greedy
  * tokens must be the same.  In bf16 the logits must stay near.
  *
  * GOLDEN_DIR: tests/golden.
@@ -14,7 +14,9 @@
 #include <json-glib/json-glib.h>
 #include <math.h>
 
-#define STAGE_TOLERANCE 1e-4
+/* The aim is 1e-4; half of that also tells the two kinds of GELU apart, and is several times
+ * what a mere order of summation makes. */
+#define STAGE_TOLERANCE 5e-5
 #define BF16_TOLERANCE 5e-2
 #define FRAME_NS (500 * G_GUINT64_CONSTANT (1000000))
 
@@ -67,7 +69,7 @@ static void
 test_comparison (void)
 {
   const float want[] = { 1, -2, 0.5f };
-  const float near[] = { 1.0001f, -2, 0.5f }, far[] = { 1, -2, 0.501f }, nan[] = { 1, -2, NAN };
+  const float near[] = { 1.00005f, -2, 0.5f }, far[] = { 1, -2, 0.501f }, nan[] = { 1, -2, NAN };
   const float zeros[] = { 0, 0, 0 };
 
   g_assert_cmpfloat (relative_error (near, want, 3), <=, STAGE_TOLERANCE);

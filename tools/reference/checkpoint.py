@@ -59,7 +59,8 @@ def set_weights(parts: dict, spec, tokenizer, seed: int) -> None:
         module.eval()
         with torch.no_grad():
             for name, tensor in sorted(module.state_dict().items()):
-                tensor.copy_(_values(f"{part}.{name}", tensor, rng).to(spec.dtype))
+                scale = 0.02 if f"{part}.{name}".startswith(spec.quiet) else 1.0
+                tensor.copy_((scale * _values(f"{part}.{name}", tensor, rng)).to(spec.dtype))
     # An answer of printable ASCII: how half a character or a marker is shown is
     # the tokenizer tests' matter.
     head = parts["llm"].lm_head.weight

@@ -31,12 +31,13 @@ class Spec:
     image: tuple = ()               # a lone picture (width, height) instead of frames
     extra: dict = field(default_factory=dict)
     stop_at: int = 0                # make the token of this step the checkpoint's stop token
+    quiet: tuple = ()               # weights so small that the norm after them shows its epsilon
 
 
-def siglip(hidden, heads, inner, layers, side, patch, spare):
+def siglip(hidden, heads, inner, layers, side, patch, spare, eps=1e-6):
     """`spare` pixels beyond the last whole patch: the release has 6 of them."""
     return dict(hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
-                image_size=side * patch + spare, patch_size=patch, layer_norm_eps=1e-6)
+                image_size=side * patch + spare, patch_size=patch, layer_norm_eps=eps)
 
 
 def eagle(embed, heads, ratio, depth, patch):
@@ -45,23 +46,24 @@ def eagle(embed, heads, ratio, depth, patch):
                 temporal_patch_size=2, spatial_merge_size=2, min_pixels=4 * area, max_pixels=24 * area)
 
 
-def llm(hidden, heads, kv_heads, inner, layers, theta=1e6):
+def llm(hidden, heads, kv_heads, inner, layers, theta=1e6, eps=1e-6):
     return dict(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads,
-                intermediate_size=inner, num_hidden_layers=layers, rope_theta=theta, rms_norm_eps=1e-6)
+                intermediate_size=inner, num_hidden_layers=layers, rope_theta=theta, rms_norm_eps=eps)
 
 
 SPECS = [
     Spec("ovis-softmax", 1,
          siglip(72, 1, 60, 2, side=5, patch=7, spare=3), eagle(36, 3, 2, 2, patch=6), llm(48, 4, 1, 84, 2),
          dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=90, tokenize_function="softmax"),
-         frames=[(48, 36)] * 3, prompt=BARS),
+         frames=[(48, 36)] * 3, prompt=BARS, quiet=("connector.mlp.0",)),
     Spec("ovis-argmax", 2,
          siglip(32, 2, 56, 1, side=4, patch=5, spare=0), eagle(32, 2, 2, 1, patch=4), llm(32, 4, 2, 72, 2, 1e4),
          dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=33, tokenize_function="st_argmax"),
          frames=[(24, 16), (16, 32)], dtype=torch.bfloat16, merges_as_strings=False,
          system="You are Valley, developed by ByteDance. Your are a helpfull Assistant."),
     Spec("conv-adapter", 3,
-         siglip(144, 2, 72, 2, side=5, patch=4, spare=1), eagle(80, 1, 1, 2, patch=4), llm(32, 4, 1, 88, 2),
+         siglip(144, 2, 72, 2, side=5, patch=4, spare=1, eps=2e-3), eagle(80, 1, 1, 2, patch=4),
+         llm(32, 4, 1, 88, 2, eps=1e-3),
          dict(mm_projector_type="conv_adapter", mlp_hidden_dim=40),
          frames=[(24, 16)], dtype=torch.bfloat16, shards=2,
          # starts with a line end, so that it joins the one before it in the template
@@ -69,7 +71,9 @@ SPECS = [
     Spec("pixel-shuffle", 4,
          siglip(36, 3, 50, 2, side=6, patch=4, spare=2), eagle(32, 4, 2, 2, patch=4), llm(40, 5, 1, 64, 2, 5e5),
          dict(mm_projector_type="mlp_pixel_shuffle", mlp_hidden_dim=44, pixelshuffle_downsample_ratio=3),
-         frames=[(32, 16), (40, 24)], dtype=torch.float16, stop_at=8),
+         frames=[(32, 16), (40, 24)], dtype=torch.float16, stop_at=8,
+         quiet=("eagle.patch_embed", "eagle.blocks.0.attn.proj", "eagle.blocks.0.mlp.fc2",
+                "eagle.blocks.1.attn.proj", "eagle.blocks.1.mlp.fc2")),
     Spec("image-tiled", 5,
          siglip(32, 2, 48, 1, side=5, patch=4, spare=2), eagle(32, 1, 2, 1, patch=4), llm(32, 2, 1, 72, 2),
          dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=40, tokenize_function="softmax"),
