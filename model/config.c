@@ -183,7 +183,7 @@ read_siglip (Reader *r, ValleySiglipConfig *siglip)
   siglip->n_layers = read_size (r, "num_hidden_layers", 27, 1, MAX_COUNT);
   siglip->n_heads = read_size (r, "num_attention_heads", 16, 1, MAX_COUNT);
   siglip->image_size = read_size (r, "image_size", 384, 1, 4096);
-  siglip->patch_size = read_size (r, "patch_size", 14, 1, 256);
+  siglip->patch_size = read_size (r, "patch_size", 14, 1, 1024);
   siglip->layer_norm_eps = (float)read_double (r, "layer_norm_eps", 1e-6, 0, 1);
   siglip->side = siglip->image_size / siglip->patch_size;
   if (siglip->hidden_size % siglip->n_heads != 0)
@@ -205,7 +205,7 @@ read_eagle (Reader *r, const ValleyLlmConfig *llm, ValleyEagleConfig *eagle)
   eagle->n_heads = read_size (r, "num_heads", 16, 1, MAX_COUNT);
   ratio = read_double (r, "mlp_ratio", 4, 1.0 / 64, 64);
   eagle->mlp_dim = (gsize)((double)eagle->embed_dim * ratio);
-  eagle->patch_size = read_size (r, "patch_size", 14, 1, 256);
+  eagle->patch_size = read_size (r, "patch_size", 14, 1, 1024);
   eagle->temporal_patch_size = read_size (r, "temporal_patch_size", 2, 1, 16);
   eagle->spatial_merge_size = read_size (r, "spatial_merge_size", 2, 1, 16);
   unit = eagle->patch_size * eagle->spatial_merge_size;

@@ -1,0 +1,256 @@
+/* test-sampler.c - the sampler's choices: greedy and its edges, each filter against worked
+ * examples, the drawn frequencies against the probabilities, and determinism.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "sampler.h"
+
+#define N_DRAWS 20000
+
+static const ValleySamplerOptions greedy = { .top_p = 1, .repetition_penalty = 1 };
+
+static ValleySampler *
+make (ValleySamplerOptions options, gsize n)
+{
+  GError *error = NULL;
+  ValleySampler *sampler = valley_sampler_new (&options, n, &error);
+
+  g_assert_no_error (error);
+  return sampler;
+}
+
+static gint32
+pick (ValleySampler *sampler, const float *logits)
+{
+  GError *error = NULL;
+  double log_probability = 1;
+  gint32 id = -1;
+
+  g_assert_true (valley_sampler_pick (sampler, logits, &id, &log_probability, &error));
+  g_assert_no_error (error);
+  g_assert_cmpfloat (log_probability, <=, 0);
+  return id;
+}
+
+static void
+test_greedy (void)
+{
+  static const float ties[] = { 1, 3, 2, 3 }, masked[] = { -INFINITY, -5, -INFINITY, -6 };
+  ValleySampler *sampler = make (greedy, 4);
+
+  g_assert_cmpint (pick (sampler, ties), ==, 1);
+  g_assert_cmpint (pick (sampler, masked), ==, 1);
+  valley_sampler_free (sampler);
+}
+
+static void
+test_no_numbers (void)
+{
+  static const float bad[][3] = { { 1, NAN, 0 },
+                                  { NAN, NAN, NAN },
+                                  { 1, INFINITY, 0 },
+                                  { -INFINITY, -INFINITY, -INFINITY },
+                                  { 5, 1, NAN } };
+  const ValleySamplerOptions hot = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
+
+  for (gsize i = 0; i < 2 * G_N_ELEMENTS (bad); i++) {
+    ValleySampler *sampler = make (i % 2 == 0 ? greedy : hot, 3);
+    g_autoptr (GError) error = NULL;
+    double log_probability;
+    gint32 id = -1;
+
+    g_assert_false (valley_sampler_pick (sampler, bad[i / 2], &id, &log_probability, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+    g_assert_cmpint (id, ==, -1);
+    valley_sampler_free (sampler);
+  }
+}
+
+static void
+test_log_probability (void)
+{
+  static const float logits[] = { 0, 1, 2 };
+  const ValleySamplerOptions odd
+      = { .temperature = 7, .top_k = 1, .top_p = 0.1, .repetition_penalty = 1.5 };
+  double expected = 2 - log (exp (0) + exp (1) + exp (2)), got;
+  ValleySampler *sampler = make (odd, 3);
+  GError *error = NULL;
+  gint32 id;
+
+  g_assert_true (valley_sampler_pick (sampler, logits, &id, &got, &error));
+  g_assert_cmpint (id, ==, 2);
+  g_assert_cmpfloat_with_epsilon (got, expected, 1e-12);
+  valley_sampler_free (sampler);
+}
+
+/* Positive scores are divided, negative ones multiplied; an image slot counts for nothing. */
+static void
+test_repetition (void)
+{
+  static const float positive[] = { 2.9f, 3, 1 }, negative[] = { -3, -2, -3.5f };
+  ValleySamplerOptions options = { .top_p = 1, .repetition_penalty = 1.1 };
+  ValleySampler *sampler = make (options, 3);
+
+  valley_sampler_see (sampler, -200);
+  valley_sampler_see (sampler, 3);
+  g_assert_cmpint (pick (sampler, positive), ==, 1); /* now 1 is seen: 3 / 1.1 < 2.9 */
+  g_assert_cmpint (pick (sampler, positive), ==, 0);
+  valley_sampler_free (sampler);
+  options.repetition_penalty = 2;
+  sampler = make (options, 3);
+  g_assert_cmpint (pick (sampler, negative), ==, 1); /* -2 * 2 < -3 */
+  g_assert_cmpint (pick (sampler, negative), ==, 0); /* -3 * 2 < -3.5 */
+  g_assert_cmpint (pick (sampler, negative), ==, 2);
+  valley_sampler_free (sampler);
+}
+
+/* Draws with a fresh answer each time (nothing is seen), and counts. */
+static void
+count (ValleySamplerOptions options, const float *logits, gsize n, guint *counts)
+{
+  ValleySampler *sampler = make (options, n);
+
+  memset (counts, 0, n * sizeof *counts);
+  for (guint i = 0; i < N_DRAWS; i++)
+    counts[pick (sampler, logits)]++;
+  valley_sampler_free (sampler);
+}
+
+/* Within five standard deviations: a right sampler fails once in a million seeds. */
+static void
+assert_share (guint got, double share)
+{
+  double deviation = sqrt (N_DRAWS * share * (1 - share));
+
+  g_assert_cmpfloat (fabs (got - N_DRAWS * share), <=, 5 * deviation);
+}
+
+static guint64
+seed (void)
+{
+  guint64 value = ((guint64)g_test_rand_int () << 32) | (guint32)g_test_rand_int ();
+
+  g_test_message ("seed %" G_GUINT64_FORMAT, value);
+  return value;
+}
+
+/* Probabilities 1/2, 1/4, 1/8, 1/8. */
+static const float halves[] = { -0.6931472f, -1.3862944f, -2.0794415f, -2.0794415f };
+
+static void
+test_distribution (void)
+{
+  ValleySamplerOptions options
+      = { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = seed () };
+  guint counts[4];
+
+  count (options, halves, 4, counts);
+  assert_share (counts[0], 0.5);
+  assert_share (counts[1], 0.25);
+  assert_share (counts[2], 0.125);
+  assert_share (counts[3], 0.125);
+  options.temperature = 0.5; /* squares: 16, 4, 1, 1 of 22 */
+  count (options, halves, 4, counts);
+  assert_share (counts[0], 16.0 / 22);
+  assert_share (counts[1], 4.0 / 22);
+  assert_share (counts[2], 1.0 / 22);
+}
+
+static void
+test_top_k (void)
+{
+  ValleySamplerOptions options
+      = { .temperature = 1, .top_p = 1, .top_k = 2, .repetition_penalty = 1, .seed = seed () };
+  guint counts[4];
+
+  count (options, halves, 4, counts);
+  assert_share (counts[0], 2.0 / 3);
+  assert_share (counts[1], 1.0 / 3);
+  options.top_k = 3; /* the fourth equals the third: it stays */
+  count (options, halves, 4, counts);
+  assert_share (counts[2], 0.125);
+  assert_share (counts[3], 0.125);
+  options.top_k = 400;
+  count (options, halves, 4, counts);
+  assert_share (counts[0], 0.5);
+}
+
+/* What is dropped from the unlikely end sums to at most 1 - p. */
+static void
+test_top_p (void)
+{
+  ValleySamplerOptions options
+      = { .temperature = 1, .top_p = 0.74, .repetition_penalty = 1, .seed = seed () };
+  guint counts[4];
+
+  count (options, halves, 4, counts);
+  assert_share (counts[0], 2.0 / 3);
+  assert_share (counts[1], 1.0 / 3);
+  g_assert_cmpuint (counts[2] + counts[3], ==, 0);
+  options.top_p = 0.76; /* only one eighth fits in what may be dropped */
+  count (options, halves, 4, counts);
+  g_assert_cmpuint (MIN (counts[2], counts[3]), ==, 0);
+  assert_share (counts[0], 4.0 / 7);
+  options.top_p = 1e-9; /* the likeliest stays whatever p is */
+  count (options, halves, 4, counts);
+  g_assert_cmpuint (counts[0], ==, N_DRAWS);
+}
+
+static void
+test_determinism (void)
+{
+  static const float flat[64] = { 0 };
+  ValleySamplerOptions options
+      = { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = seed () };
+  ValleySampler *a = make (options, 64), *b = make (options, 64), *c;
+  guint differences = 0;
+
+  options.seed ^= 1;
+  c = make (options, 64);
+  for (guint i = 0; i < 100; i++) {
+    gint32 id = pick (a, flat);
+
+    g_assert_cmpint (pick (b, flat), ==, id);
+    differences += pick (c, flat) != id;
+  }
+  g_assert_cmpuint (differences, >, 50);
+  valley_sampler_free (a);
+  valley_sampler_free (b);
+  valley_sampler_free (c);
+}
+
+static void
+test_options (void)
+{
+  static const ValleySamplerOptions bad[] = {
+    { .temperature = -1, .top_p = 1, .repetition_penalty = 1 },
+    { .temperature = NAN, .top_p = 1, .repetition_penalty = 1 },
+    { .temperature = INFINITY, .top_p = 1, .repetition_penalty = 1 },
+    { .temperature = 1, .top_p = 1.5, .repetition_penalty = 1 },
+    { .temperature = 1, .top_p = 1, .repetition_penalty = -2 },
+  };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (bad); i++) {
+    g_autoptr (GError) error = NULL;
+
+    g_assert_null (valley_sampler_new (&bad[i], 4, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+  }
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/sampler/greedy", test_greedy);
+  g_test_add_func ("/sampler/no-numbers", test_no_numbers);
+  g_test_add_func ("/sampler/log-probability", test_log_probability);
+  g_test_add_func ("/sampler/repetition", test_repetition);
+  g_test_add_func ("/sampler/distribution", test_distribution);
+  g_test_add_func ("/sampler/top-k", test_top_k);
+  g_test_add_func ("/sampler/top-p", test_top_p);
+  g_test_add_func ("/sampler/determinism", test_determinism);
+  g_test_add_func ("/sampler/options", test_options);
+  return g_test_run ();
+}
