@@ -1,0 +1,29 @@
+/* options.h - the command line of `valley`, as a checked struct.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <valley.h>
+
+typedef struct {
+  char *model_dir; /* NULL: the bundled model */
+  char *device;
+  ValleyPrecision precision;
+  guint threads;
+  GPtrArray *frames; /* paths, in order */
+  char *image;
+  char *prompt, *system_prompt;
+  guint max_new_tokens, top_k;
+  double temperature, top_p;
+  guint64 seed;
+  char *logits_path, *dump_dir;
+  gboolean metrics, json;
+  GPtrArray *arguments; /* what is left: inspect's folder */
+} Options;
+
+void options_init (Options *options);
+void options_clear (Options *options);
+
+typedef enum { COMMAND_RUN = 1, COMMAND_INSPECT = 2 } Command;
+
+/* Reads the words after the command's name.  An error (G_OPTION_ERROR) is the user's. */
+gboolean options_parse (Options *options, Command command, int argc, char **argv, GError **error);

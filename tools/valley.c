@@ -1,0 +1,150 @@
+/* valley.c - the command line `valley`: chooses the command, prints help and errors.
+ * Exit status: 0 done, 1 failed, 2 wrong usage.  Text goes out as UTF-8 whatever the locale is
+ * (g_print would convert it), and messages stay English.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE };
+
+static const char help[]
+    = "valley - ask a Valley2 model about pictures or frames of a video\n"
+      "\n"
+      "USAGE\n"
+      "  valley run [--model DIR] --frames FILE... --prompt TEXT [OPTIONS]\n"
+      "  valley run [--model DIR] --image FILE --prompt TEXT [OPTIONS]\n"
+      "  valley inspect [DIR] [--json]\n"
+      "  valley --version | --help\n"
+      "\n"
+      "COMMANDS\n"
+      "  run      prints the model's answer, as it is generated\n"
+      "  inspect  reports on a checkpoint folder: architecture, tensors, memory it will need, "
+      "what\n"
+      "           is missing, unused or misshapen; exit status 1 when it cannot be run\n"
+      "\n"
+      "OPTIONS OF run\n"
+      "  --model DIR           a checkpoint in Hugging Face's layout; default: the bundled one\n"
+      "  --frames FILE...      a window of video: pictures in order, never tiled\n"
+      "  --image FILE          one still picture, tiled as the model does\n"
+      "  --prompt TEXT         the question\n"
+      "  --system TEXT         the system prompt; default: \"You are a helpful assistant.\"\n"
+      "  --max-new-tokens N    longest answer; default: 100\n"
+      "  --temperature T       0 (the default) takes the likeliest token\n"
+      "  --top-k K             sample among the K likeliest; 0: all\n"
+      "  --top-p P             sample among the likeliest that make up P; 0 or 1: all\n"
+      "  --seed S              of the sampling\n"
+      "  --device D            auto (the default) or cpu\n"
+      "  --precision P         auto (the default), f32 or bf16\n"
+      "  --threads N           worker threads; 0 (the default): one a core\n"
+      "  --logits FILE.npy     writes every step's logits, float32 [steps, vocabulary]\n"
+      "  --dump DIR            writes every stage's activations as .npy\n"
+      "  --metrics             prints token counts and times to standard error\n"
+      "\n"
+      "OPTIONS OF inspect\n"
+      "  --json                a JSON object instead of a text\n"
+      "\n"
+      "EXIT STATUS\n"
+      "  0 done, 1 failed (the reason is on standard error), 2 wrong usage\n"
+      "\n"
+      "ENVIRONMENT\n"
+      "  VALLEY_MODEL_DIR      where the bundled model is looked for first\n"
+      "\n"
+      "EXAMPLE\n"
+      "  valley run --frames 1.png 2.png 3.png --prompt \"Describe the video.\"\n";
+
+static int
+usage_error (const char *message)
+{
+  fprintf (stderr, "valley: %s\nTry: valley --help\n", message);
+  return EXIT_USAGE;
+}
+
+static int
+failure (const GError *error)
+{
+  fprintf (stderr, "valley: %s\n", error->message);
+  return EXIT_FAILED;
+}
+
+static int
+run (const Options *options)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (options->arguments->len > 0)
+    return usage_error ("run: expected options only (pictures follow --frames or --image)");
+  if ((options->frames->len > 0) == (options->image != NULL))
+    return usage_error ("run: expected either --frames or --image");
+  if (options->prompt == NULL)
+    return usage_error ("run: expected --prompt TEXT");
+  return run_command (options, &error) ? EXIT_DONE : failure (error);
+}
+
+static int
+inspect (const Options *options)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *dir = NULL, *report = NULL;
+  gboolean complete = FALSE;
+
+  if (options->arguments->len > 1)
+    return usage_error ("inspect: expected one folder");
+  dir = options->arguments->len == 1 ? g_strdup (g_ptr_array_index (options->arguments, 0))
+                                     : valley_default_model_dir ();
+  if (dir == NULL)
+    return usage_error ("inspect: the bundled model was not found; expected a folder");
+  report = valley_inspect (dir, options->json, &complete, &error);
+  if (report == NULL)
+    return failure (error);
+  printf ("%s%s", report, g_str_has_suffix (report, "\n") ? "" : "\n");
+  return complete ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int
+dispatch (const char *name, int argc, char **argv)
+{
+  Command command = strcmp (name, "run") == 0       ? COMMAND_RUN
+                    : strcmp (name, "inspect") == 0 ? COMMAND_INSPECT
+                                                    : 0;
+  g_autoptr (GError) error = NULL;
+  Options options;
+  int status;
+
+  if (command == 0) {
+    g_autofree char *message
+        = g_strdup_printf ("expected the command run or inspect, found \"%s\"", name);
+
+    return usage_error (message);
+  }
+  options_init (&options);
+  if (!options_parse (&options, command, argc, argv, &error))
+    status = usage_error (error->message);
+  else
+    status = command == COMMAND_RUN ? run (&options) : inspect (&options);
+  options_clear (&options);
+  return status;
+}
+
+static gboolean
+asks_for_help (const char *word)
+{
+  return strcmp (word, "--help") == 0 || strcmp (word, "-h") == 0;
+}
+
+int
+main (int argc, char **argv)
+{
+  if (argc < 2)
+    return usage_error ("expected the command run or inspect");
+  if (asks_for_help (argv[1]) || (argc > 2 && asks_for_help (argv[2]))) {
+    fputs (help, stdout);
+    return EXIT_DONE;
+  }
+  if (strcmp (argv[1], "--version") == 0) {
+    printf ("valley %s\n", valley_version ());
+    return EXIT_DONE;
+  }
+  return dispatch (argv[1], argc - 2, argv + 2);
+}
