@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#define QUERIES 96 /* a task's queries: rows times heads of the group */
+#define QUERIES 192 /* a task's queries: rows times heads of the group */
 
 typedef struct {
   ValleyStream *stream;
@@ -29,23 +29,16 @@ typedef struct {
 typedef struct {
   gsize sequence, kv_head, first_row, n_rows, n_queries;
   float *q, *s, *o, *kt, *v, *max, *sum;
+  gsize *limit; /* a query's keys are 0 ... limit - 1 */
 } Share;
-
-static gsize
-visible_keys (const Job *job, const Share *share, gsize query)
-{
-  gsize last = job->a->first_position + share->first_row + query / job->group;
-
-  return job->a->causal && last < job->k_rows ? last + 1 : job->k_rows;
-}
 
 static gboolean
 share_init (const Job *job, Share *share, gsize task)
 {
   gsize n = job->row_block * job->group, block = VALLEY_KEY_BLOCK;
   gsize n_heads = job->a->n_kv_heads, rest = task / n_heads;
-  float *memory = valley_pool_scratch (
-      (n * (2 * job->padded_dim + block + 2) + 2 * block * job->padded_dim + 64) * sizeof *memory);
+  gsize floats = n * (2 * job->padded_dim + block + 2) + 2 * block * job->padded_dim;
+  gsize *memory = valley_pool_scratch (n * sizeof *memory + floats * sizeof (float));
 
   if (memory == NULL)
     return FALSE;
@@ -55,7 +48,8 @@ share_init (const Job *job, Share *share, gsize task)
   share->sequence = rest / job->n_row_blocks;
   share->n_rows = MIN (job->row_block, job->q_rows - share->first_row);
   share->n_queries = share->n_rows * job->group;
-  share->kt = memory;
+  share->limit = memory;
+  share->kt = (float *) (memory + n);
   share->v = share->kt + block * job->padded_dim;
   share->o = share->v + block * job->padded_dim;
   share->q = share->o + n * job->padded_dim;
@@ -84,8 +78,10 @@ load_queries (const Job *job, Share *share)
     const float *q = (const float *) valley_cpu_row (job->q, tensor_row (job, share, i))
                      + query_column (job, share, i);
 
-    for (gsize d = 0; d < job->dim; d++)
-      share->q[i * job->dim + d] = q[d] * job->a->scale;
+    gsize last = job->a->first_position + share->first_row + i / job->group;
+
+    job->kernels->scale (share->q + i * job->dim, q, job->a->scale, job->dim);
+    share->limit[i] = job->a->causal ? last + 1 : job->k_rows;
     share->max[i] = -INFINITY;
     share->sum[i] = 0;
   }
@@ -120,6 +116,13 @@ load_keys (const Job *job, const Share *share, gsize first, gsize n)
   }
 }
 
+/* How many of the keys first ... first + n - 1 */
+static gsize
+keys_seen (const Share *share, gsize query, gsize first, gsize n)
+{
+  return share->limit[query] > first ? MIN (n, share->limit[query] - first) : 0;
+}
+
 /* Takes keys first ... first + n - 1 into every query that sees them. */
 static void
 take_keys (const Job *job, const Share *share, gsize first, gsize n)
@@ -128,20 +131,15 @@ take_keys (const Job *job, const Share *share, gsize first, gsize n)
 
   job->kernels->scores (share->s, share->q, share->n_queries, share->kt, job->dim);
   for (gsize i = 0; i < share->n_queries; i += run) {
-    gsize limit = visible_keys (job, share, i);
-    gsize visible = limit > first ? MIN (n, limit - first) : 0;
+    gsize visible = keys_seen (share, i, first, n);
 
     /* queries that see as many of these keys go together */
-    for (run = 0; i + run < share->n_queries; run++) {
-      gsize other = visible_keys (job, share, i + run);
-
-      if ((other > first ? MIN (n, other - first) : 0) != visible)
+    for (run = 1; i + run < share->n_queries; run++)
+      if (keys_seen (share, i + run, first, n) != visible)
         break;
-      if (visible > 0)
-        job->kernels->softmax_step (share->s + (i + run) * VALLEY_KEY_BLOCK, visible,
-                                    &share->max[i + run], &share->sum[i + run],
-                                    share->o + (i + run) * job->padded_dim, job->padded_dim);
-    }
+    for (gsize j = i; visible > 0 && j < i + run; j++)
+      job->kernels->softmax_step (share->s + j * VALLEY_KEY_BLOCK, visible, &share->max[j],
+                                  &share->sum[j], share->o + j * job->padded_dim, job->padded_dim);
     if (visible > 0)
       job->kernels->values (share->o + i * job->padded_dim, share->s + i * VALLEY_KEY_BLOCK, run,
                             share->v, visible, job->padded_dim);
@@ -154,10 +152,9 @@ store (const Job *job, const Share *share)
   for (gsize i = 0; i < share->n_queries; i++) {
     float *out = (float *) valley_cpu_row (job->out, tensor_row (job, share, i))
                  + query_column (job, share, i);
-    float scale = share->sum[i] != 0 ? 1 / share->sum[i] : 0;
 
-    for (gsize d = 0; d < job->dim; d++)
-      out[d] = share->o[i * job->padded_dim + d] * scale;
+    job->kernels->scale (out, share->o + i * job->padded_dim,
+                         share->sum[i] != 0 ? 1 / share->sum[i] : 0, job->dim);
   }
 }
 
@@ -165,7 +162,7 @@ static void
 attention_task (gsize task, gpointer data)
 {
   Job *job = data;
-  Share share;
+  Share share = { 0 };
   gsize n_keys;
 
   if (!share_init (job, &share, task)) {
@@ -173,7 +170,7 @@ attention_task (gsize task, gpointer data)
     return;
   }
   load_queries (job, &share);
-  n_keys = visible_keys (job, &share, share.n_queries - 1);
+  n_keys = share.limit[share.n_queries - 1];
   for (gsize first = 0; first < n_keys; first += VALLEY_KEY_BLOCK) {
     gsize n = MIN (VALLEY_KEY_BLOCK, n_keys - first);
 

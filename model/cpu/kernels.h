@@ -25,6 +25,8 @@ typedef struct {
   void (*f32_from_f16) (float *dst, const guint16 *src, gsize n);
 
   void (*add) (float *y, const float *x, gsize n);
+  /* y = factor x; y may be x */
+  void (*scale) (float *y, const float *x, float factor, gsize n);
   /* y = act (x + bias); @bias may be NULL, y may be x */
   void (*bias_act) (float *y, const float *x, const float *bias, gsize n, ValleyActivation act);
   void (*layer_norm) (float *y, const float *x, const float *weight, const float *bias, gsize n,

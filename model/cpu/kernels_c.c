@@ -103,6 +103,13 @@ add (float *y, const float *x, gsize n)
     y[i] += x[i];
 }
 
+static void
+scale (float *y, const float *x, float factor, gsize n)
+{
+  for (gsize i = 0; i < n; i++)
+    y[i] = factor * x[i];
+}
+
 static float
 activate (float x, ValleyActivation act)
 {
@@ -132,29 +139,29 @@ static void
 layer_norm (float *y, const float *x, const float *weight, const float *bias, gsize n, float eps)
 {
   double mean = 0, variance = 0;
-  float m, scale;
+  float m, factor;
 
   for (gsize i = 0; i < n; i++)
     mean += x[i];
   m = (float) (mean / n);
   for (gsize i = 0; i < n; i++)
     variance += (double) (x[i] - m) * (x[i] - m);
-  scale = 1 / sqrtf ((float) (variance / n) + eps);
+  factor = 1 / sqrtf ((float) (variance / n) + eps);
   for (gsize i = 0; i < n; i++)
-    y[i] = (x[i] - m) * scale * weight[i] + (bias != NULL ? bias[i] : 0);
+    y[i] = (x[i] - m) * factor * weight[i] + (bias != NULL ? bias[i] : 0);
 }
 
 static void
 rms_norm (float *y, const float *x, const float *weight, gsize n, float eps)
 {
   double squares = 0;
-  float scale;
+  float factor;
 
   for (gsize i = 0; i < n; i++)
     squares += (double) x[i] * x[i];
-  scale = 1 / sqrtf ((float) (squares / n) + eps);
+  factor = 1 / sqrtf ((float) (squares / n) + eps);
   for (gsize i = 0; i < n; i++)
-    y[i] = x[i] * scale * weight[i];
+    y[i] = x[i] * factor * weight[i];
 }
 
 static void
@@ -182,7 +189,7 @@ softmax (float *x, gsize n)
   double sum = 0;
 
   for (gsize i = 0; i < n; i++)
-    max = MAX (max, x[i]);
+    max = x[i] > max ? x[i] : max; /* a NaN is no maximum */
   for (gsize i = 0; i < n; i++)
     sum += x[i] = expf (x[i] - max);
   for (gsize i = 0; i < n; i++)
@@ -262,7 +269,7 @@ softmax_step (float *s, gsize visible, float *max, float *sum, float *o, gsize d
   float new_max = *max, new_sum = 0, rescale;
 
   for (gsize j = 0; j < visible; j++)
-    new_max = MAX (new_max, s[j]);
+    new_max = s[j] > new_max ? s[j] : new_max;
   for (gsize j = 0; j < visible; j++)
     new_sum += s[j] = expf (s[j] - new_max);
   rescale = expf (*max - new_max);
@@ -288,6 +295,7 @@ const ValleyKernels valley_kernels_c = {
   .f32_from_bf16 = f32_from_bf16,
   .f32_from_f16 = f32_from_f16,
   .add = add,
+  .scale = scale,
   .bias_act = bias_act,
   .layer_norm = layer_norm,
   .rms_norm = rms_norm,
