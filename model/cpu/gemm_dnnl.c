@@ -11,6 +11,7 @@
 #include "kernels.h"
 
 #include <oneapi/dnnl/dnnl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,7 +216,7 @@ product_new (const ValleyGemmShape *shape)
 
 /* ---- the cache of products, oldest use last ---- */
 
-static GMutex cache_lock;
+static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER; /* as in pool.c */
 static GHashTable *cache; /* shape -> Product */
 static GQueue cache_order = G_QUEUE_INIT;
 
@@ -262,7 +263,7 @@ product_get (const ValleyGemmShape *shape)
 {
   Product *product;
 
-  g_mutex_lock (&cache_lock);
+  pthread_mutex_lock (&cache_lock);
   if (cache == NULL)
     cache = g_hash_table_new_full (shape_hash, shape_equal, NULL, product_unref);
   product = g_hash_table_lookup (cache, shape);
@@ -273,7 +274,7 @@ product_get (const ValleyGemmShape *shape)
   } else if ((product = product_new (shape)) != NULL) {
     cache_insert (product);
   }
-  g_mutex_unlock (&cache_lock);
+  pthread_mutex_unlock (&cache_lock);
   return product;
 }
 

@@ -6,10 +6,13 @@
  *
  * fork: the child has the parent's memory but none of its workers, so a pool that another
  * process made is left behind and a new one begun.
+ *
+ * The locks are pthread's: ThreadSanitizer does not see what GLib's do inside the library.
  * SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,9 +21,9 @@
 
 typedef struct {
   pid_t pid;
-  GMutex run_lock; /* held by the one call that is running */
-  GMutex lock;     /* guards the fields down to the blank line */
-  GCond wake, done;
+  pthread_mutex_t run_lock; /* held by the one call that is running */
+  pthread_mutex_t lock;     /* guards the fields down to the blank line */
+  pthread_cond_t wake, done;
   GPtrArray *threads;
   guint wanted;    /* workers that may still join the current job */
   guint busy;      /* workers inside it */
@@ -73,27 +76,27 @@ worker (gpointer data)
 {
   Pool *pool = data;
 
-  g_mutex_lock (&pool->lock);
+  pthread_mutex_lock (&pool->lock);
   while (!pool->quit) {
     if (pool->wanted > 0) {
       pool->wanted--;
       pool->busy++;
-      g_mutex_unlock (&pool->lock);
+      pthread_mutex_unlock (&pool->lock);
       run_tasks (pool);
-      g_mutex_lock (&pool->lock);
+      pthread_mutex_lock (&pool->lock);
       if (--pool->busy == 0)
-        g_cond_signal (&pool->done);
+        pthread_cond_signal (&pool->done);
     } else {
       gint seen = g_atomic_int_get (&pool->generation);
 
-      g_mutex_unlock (&pool->lock);
+      pthread_mutex_unlock (&pool->lock);
       spin_for_job (pool, seen);
-      g_mutex_lock (&pool->lock);
+      pthread_mutex_lock (&pool->lock);
       while (!pool->quit && pool->wanted == 0 && g_atomic_int_get (&pool->generation) == seen)
-        g_cond_wait (&pool->wake, &pool->lock);
+        pthread_cond_wait (&pool->wake, &pool->lock);
     }
   }
-  g_mutex_unlock (&pool->lock);
+  pthread_mutex_unlock (&pool->lock);
   return NULL;
 }
 
@@ -109,10 +112,10 @@ get_pool (void)
   fresh = g_new0 (Pool, 1);
   fresh->pid = pid;
   fresh->threads = g_ptr_array_new ();
-  g_mutex_init (&fresh->run_lock);
-  g_mutex_init (&fresh->lock);
-  g_cond_init (&fresh->wake);
-  g_cond_init (&fresh->done);
+  pthread_mutex_init (&fresh->run_lock, NULL);
+  pthread_mutex_init (&fresh->lock, NULL);
+  pthread_cond_init (&fresh->wake, NULL);
+  pthread_cond_init (&fresh->done, NULL);
   if (__atomic_compare_exchange_n (&the_pool, &pool, fresh, FALSE, __ATOMIC_ACQ_REL,
                                    __ATOMIC_ACQUIRE))
     return fresh;
@@ -148,8 +151,8 @@ valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTa
   }
 
   pool = get_pool ();
-  g_mutex_lock (&pool->run_lock);
-  g_mutex_lock (&pool->lock);
+  pthread_mutex_lock (&pool->run_lock);
+  pthread_mutex_lock (&pool->lock);
   grow (pool, helpers);
   pool->n_tasks = n_tasks;
   __atomic_store_n (&pool->next, 0, __ATOMIC_RELAXED);
@@ -158,17 +161,17 @@ valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTa
   pool->data = data;
   pool->wanted = MIN (helpers, pool->threads->len);
   g_atomic_int_inc (&pool->generation);
-  g_cond_broadcast (&pool->wake);
-  g_mutex_unlock (&pool->lock);
+  pthread_cond_broadcast (&pool->wake);
+  pthread_mutex_unlock (&pool->lock);
 
   run_tasks (pool);
 
-  g_mutex_lock (&pool->lock);
+  pthread_mutex_lock (&pool->lock);
   pool->wanted = 0; /* whoever has not come by now need not */
   while (pool->busy > 0)
-    g_cond_wait (&pool->done, &pool->lock);
-  g_mutex_unlock (&pool->lock);
-  g_mutex_unlock (&pool->run_lock);
+    pthread_cond_wait (&pool->done, &pool->lock);
+  pthread_mutex_unlock (&pool->lock);
+  pthread_mutex_unlock (&pool->run_lock);
 }
 
 /* Workers end before the process does, so that checkers see every thread joined. */
@@ -179,11 +182,11 @@ join_workers (void)
 
   if (pool == NULL || pool->pid != getpid ())
     return;
-  g_mutex_lock (&pool->lock);
+  pthread_mutex_lock (&pool->lock);
   pool->quit = TRUE;
   g_atomic_int_inc (&pool->generation);
-  g_cond_broadcast (&pool->wake);
-  g_mutex_unlock (&pool->lock);
+  pthread_cond_broadcast (&pool->wake);
+  pthread_mutex_unlock (&pool->lock);
   for (guint i = 0; i < pool->threads->len; i++)
     g_thread_join (g_ptr_array_index (pool->threads, i));
   g_ptr_array_set_size (pool->threads, 0);
