@@ -1,7 +1,8 @@
 /* resize.c - Pillow's bicubic resize, to the bit: coefficients with 22 fraction bits, the
  * horizontal pass first, its result rounded to 8 bits, then the vertical pass; a pass whose
- * size does not change is skipped.  Coefficients are kept for the sizes that a stream uses
- * again and again.
+ * size does not change is skipped.  (Pillow 13 does the vertical pass first where the height
+ * shrinks much more than the width; the models were trained before that, so it is not followed.)
+ * Coefficients are kept for the sizes that a stream uses again and again.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "resize_kernels.h"
 #include "valley.h"
@@ -281,16 +282,28 @@ valley_resize_kernel_sets (void)
   return sets;
 }
 
+/* The best set, or the best up to the one that VALLEY_CPU names (see cpu/kernels.c). */
+static const ValleyResizeKernels *
+best_kernels (void)
+{
+  static gsize best; /* a pointer, as g_once_init_enter wants it */
+
+  if (g_once_init_enter (&best)) {
+    const ValleyResizeKernels *const *set = valley_resize_kernel_sets ();
+    const char *cap = g_getenv ("VALLEY_CPU");
+
+    while (set[1] != NULL && g_strcmp0 (cap, set[0]->name) != 0)
+      set++;
+    g_once_init_leave (&best, (gsize) set[0]);
+  }
+  return (const ValleyResizeKernels *) best;
+}
+
 gboolean
 valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width, guint src_height,
                      guint channels, guint8 *dst, gsize dst_stride_bytes, guint dst_width,
                      guint dst_height)
 {
-  const ValleyResizeKernels *const *sets = valley_resize_kernel_sets ();
-  const ValleyResizeKernels *best = *sets;
-
-  for (; *sets != NULL; sets++)
-    best = *sets;
-  return valley_resize_with (best, src, src_stride_bytes, src_width, src_height, channels, dst,
-                             dst_stride_bytes, dst_width, dst_height);
+  return valley_resize_with (best_kernels (), src, src_stride_bytes, src_width, src_height,
+                             channels, dst, dst_stride_bytes, dst_width, dst_height);
 }
