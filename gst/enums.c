@@ -1,0 +1,42 @@
+/* enums.c - GTypes of the element's enumerated properties.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "enums.h"
+
+#include "valley.h"
+
+GType
+gst_valley_text_timing_get_type (void)
+{
+  static const GEnumValue values[] = {
+    { GST_VALLEY_TEXT_TIMING_AUTO,
+      "window; in a live pipeline late, unless `latency` is set", "auto" },
+    { GST_VALLEY_TEXT_TIMING_WINDOW,
+      "a caption has the times of the window it describes (files, encoders, muxers, overlays "
+      "behind a queue)",
+      "window" },
+    { GST_VALLEY_TEXT_TIMING_LATE,
+      "moved on by `lateness` (an overlay on live video that is not delayed)", "late" },
+    { 0, NULL, NULL },
+  };
+  static gsize type = 0;
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstValleyTextTiming", values));
+  return type;
+}
+
+GType
+gst_valley_precision_get_type (void)
+{
+  static const GEnumValue values[] = {
+    { VALLEY_PRECISION_AUTO, "bf16 where the device computes it natively, else f32", "auto" },
+    { VALLEY_PRECISION_F32, "32-bit floating point", "f32" },
+    { VALLEY_PRECISION_BF16, "matrix products in bfloat16, the rest in f32", "bf16" },
+    { 0, NULL, NULL },
+  };
+  static gsize type = 0;
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstValleyPrecision", values));
+  return type;
+}

@@ -1,0 +1,18 @@
+/* enums.h - the element's enumerated properties.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <glib-object.h>
+
+typedef enum {
+  GST_VALLEY_TEXT_TIMING_AUTO,   /* window, or late in a live pipeline without `latency` */
+  GST_VALLEY_TEXT_TIMING_WINDOW, /* a caption has the times of the window it describes */
+  GST_VALLEY_TEXT_TIMING_LATE,   /* moved on by `lateness` */
+} GstValleyTextTiming;
+
+#define GST_TYPE_VALLEY_TEXT_TIMING (gst_valley_text_timing_get_type ())
+GType gst_valley_text_timing_get_type (void);
+
+/* ValleyPrecision of valley.h */
+#define GST_TYPE_VALLEY_PRECISION (gst_valley_precision_get_type ())
+GType gst_valley_precision_get_type (void);

@@ -1,0 +1,50 @@
+/* result.h - a window on its way from its first frame to its answer, and what is said of it:
+ * the caption, the JSON line, the bus message.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <gst/gst.h>
+
+#include "request.h"
+#include "window.h"
+
+typedef enum {
+  GST_VALLEY_CHUNK_OPEN,      /* collects frames */
+  GST_VALLEY_CHUNK_CLOSED,    /* waits for the model, or is with it */
+  GST_VALLEY_CHUNK_ANSWERED,
+  GST_VALLEY_CHUNK_FAILED,    /* `error` says why */
+  GST_VALLEY_CHUNK_DROPPED,   /* the model was behind */
+  GST_VALLEY_CHUNK_DISCARDED, /* nothing to say: no frame, flushed away */
+} GstValleyChunkState;
+
+typedef struct {
+  ValleyWindow window; /* first: window.c allocates these */
+  GstSegment segment;  /* the one its frames came in */
+  GstValleyRequest *request;
+  gchar *stream_id;
+  gboolean metrics;
+  GstClockTime unix_ns; /* wall-clock time of the first frame, or NONE */
+  GstValleyChunkState state;
+
+  /* The answer.  Written by the worker, read once `state` says so. */
+  gchar *text, *finish_reason, *error;
+  gdouble confidence;
+  guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
+  gdouble encode_ms, prefill_ms, decode_ms, queue_ms, latency_ms;
+  gint64 closed_us; /* g_get_monotonic_time when it was closed */
+} GstValleyChunk;
+
+GstValleyChunk *gst_valley_chunk_ref (GstValleyChunk *chunk);
+void gst_valley_chunk_unref (GstValleyChunk *chunk);
+
+/* The expanded prompt of this window. */
+gchar *gst_valley_chunk_prompt (const GstValleyChunk *chunk);
+
+/* Text as subtitle formats can bear it: valid UTF-8, no NUL or other control character, no
+ * blank line, no "-->", no newline at either end, at most 65,535 bytes.  NULL: nothing left. */
+gchar *gst_valley_caption_text (const gchar *text, gssize length);
+
+/* One compact JSON object and a newline. */
+gchar *gst_valley_chunk_to_json (const GstValleyChunk *chunk);
+/* The same fields, for the element message "valleyinfer/result". */
+GstStructure *gst_valley_chunk_to_structure (const GstValleyChunk *chunk);

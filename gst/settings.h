@@ -1,0 +1,71 @@
+/* settings.h - the properties: their declarations (shared by valleyinfer and valleycaption) and
+ * the values behind them.  The element guards its copy with the object lock.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <gst/gst.h>
+
+#include "enums.h"
+#include "request.h"
+#include "window.h"
+
+typedef enum {
+  GST_VALLEY_PROP_0,
+  GST_VALLEY_PROP_MODEL_PATH,
+  GST_VALLEY_PROP_DEVICE,
+  GST_VALLEY_PROP_PRECISION,
+  GST_VALLEY_PROP_PROMPT,
+  GST_VALLEY_PROP_PROMPT_PATH,
+  GST_VALLEY_PROP_SYSTEM_PROMPT,
+  GST_VALLEY_PROP_FRAME_RATE,
+  GST_VALLEY_PROP_CHUNK_DURATION,
+  GST_VALLEY_PROP_CHUNK_OVERLAP,
+  GST_VALLEY_PROP_CHUNK_SIZE,
+  GST_VALLEY_PROP_MAX_NEW_TOKENS,
+  GST_VALLEY_PROP_GENERATION_CONFIG,
+  GST_VALLEY_PROP_TEXT_TIMING,
+  GST_VALLEY_PROP_LATENESS,
+  GST_VALLEY_PROP_LATENCY,
+  GST_VALLEY_PROP_LIVE_EDGE_OFFSET,
+  GST_VALLEY_PROP_QUEUE_MAX_BYTES,
+  GST_VALLEY_PROP_QUEUE_MAX_WINDOWS,
+  GST_VALLEY_PROP_STREAM_ID,
+  GST_VALLEY_PROP_METRICS,
+  GST_VALLEY_PROP_MAX_OBSERVED_DELAY, /* this and the next: read-only */
+  GST_VALLEY_PROP_STATS,
+  GST_VALLEY_PROP_LAST
+} GstValleyProp;
+
+typedef struct {
+  gchar *model_path, *device;
+  ValleyPrecision precision;
+  gchar *prompt, *prompt_path, *system_prompt;
+  gint rate_n, rate_d;
+  guint chunk_duration_ms, chunk_overlap_ms, chunk_size;
+  guint max_new_tokens;
+  gchar *generation_config;
+  GstValleyTextTiming text_timing;
+  guint lateness_ms, latency_ms, live_edge_offset_ms; /* 0: not set */
+  guint64 queue_max_bytes;
+  guint queue_max_windows;
+  gchar *stream_id;
+  gboolean metrics;
+} GstValleySettings;
+
+void gst_valley_settings_install (GObjectClass *klass);
+void gst_valley_settings_init (GstValleySettings *settings);
+void gst_valley_settings_clear (GstValleySettings *settings);
+void gst_valley_settings_copy (GstValleySettings *to, const GstValleySettings *from);
+/* FALSE: not one of the writable (readable) properties kept here. */
+gboolean gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *value);
+gboolean gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *value);
+
+ValleyWindowConfig gst_valley_settings_window_config (const GstValleySettings *settings);
+GstClockTime gst_valley_settings_lateness (const GstValleySettings *settings);
+/* The time by which captions in `window` timing come after their video in a live pipeline;
+ * @frame is one frame's duration. */
+GstClockTime gst_valley_settings_text_latency (const GstValleySettings *settings,
+                                               GstClockTime frame);
+/* Reads prompt-path if need be. */
+GstValleyRequest *gst_valley_settings_request (const GstValleySettings *settings,
+                                               GError **error);

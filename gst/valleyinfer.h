@@ -1,0 +1,110 @@
+/* valleyinfer.h - the element's type and what its source files share.
+ *
+ * valleyinfer.c  the class: pads, properties, states
+ * stream.c       the sink pad: buffers, events, queries on the streaming thread
+ * analysis.c     windows and their results: from due frames to texts on the request pads
+ * watchdog.c     notices a pipeline that waits for itself
+ *
+ * Locks, outer first: `lock`, then the worker's, a request pad's, or the object lock.  Nothing is
+ * pushed and no message posted with any of them held: messages go to the outbox first.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <gst/gst.h>
+
+#include "picture.h"
+#include "settings.h"
+#include "textpad.h"
+#include "worker.h"
+
+G_BEGIN_DECLS
+
+#define GST_TYPE_VALLEY_INFER (gst_valley_infer_get_type ())
+G_DECLARE_FINAL_TYPE (GstValleyInfer, gst_valley_infer, GST, VALLEY_INFER, GstElement)
+
+GST_DEBUG_CATEGORY_EXTERN (gst_valley_infer_debug);
+
+struct _GstValleyInfer {
+  GstElement parent;
+  GstPad *sink, *src;
+  ValleyModel *model; /* opened in READY->PAUSED, kept until NULL */
+  gchar *model_key;   /* what `model` was opened with */
+  GstValleyWorker *worker;
+
+  /* Object lock: */
+  GstValleySettings settings;
+  GstClockTime frame_duration;   /* of the video, for the latency */
+  GstClockTime pipeline_latency; /* from the LATENCY event */
+  guint32 seek_seqnum;           /* of the last seek sent upstream */
+  gboolean seek_result;
+  gint settings_serial;          /* atomic; raised by every change */
+
+  GMutex lock; /* all that follows, up to the next comment */
+  ValleyWindows windows;
+  GQueue chunks;                 /* GstValleyChunk, not yet delivered, by id */
+  GList *text_pads;              /* GstValleyTextPad, owned */
+  GstSegment segment;
+  gboolean have_segment, live, playing, loading, failed, flushing, eos;
+  GstClockTime upstream_latency;
+  guint64 newest_end;            /* of the video, in the segment's time */
+  gint applied_serial;
+  GstValleySettings applied;     /* the settings as of the last window opened */
+  GstValleyRequest *request;
+  GstEvent *stream_start;        /* the sink's */
+  gchar *stream_id;
+  guint64 n_answered, n_failed, n_dropped;
+  guint max_delay_ms;
+  GstClockID close_id;           /* closes the oldest open window by the clock */
+  guint64 close_at;              /* that window's end */
+  GQueue outbox;                 /* GstMessage, posted once the lock is free */
+
+  /* Watchdog, under `lock` too: */
+  GstClockID watchdog_id;
+  gint64 push_since_us;          /* 0: no push on `src` is going on */
+  GstClockTime push_running_time;
+  gboolean watchdog_barked;
+
+  /* The streaming thread's own: */
+  GstValleyPainter *painter;
+  GstVideoInfo info;
+  gboolean have_info, warned_unusable, warned_frame;
+  guint aspect_width, aspect_height; /* as last seen; 0: none yet */
+  GstClockTime last_pts, last_interval;
+};
+
+/* stream.c */
+void gst_valley_infer_init_stream (GstValleyInfer *self);
+void gst_valley_infer_reset_stream (GstValleyInfer *self);
+/* Gives a request pad what every stream begins with.  Lock held. */
+void gst_valley_infer_begin_text_pad (GstValleyInfer *self, GstValleyTextPad *pad);
+
+/* analysis.c; "lock held" unless it says otherwise. */
+extern const GstValleyWorkerCalls gst_valley_infer_worker_calls;
+/* Takes over changed settings for the windows that open from now on. */
+void gst_valley_infer_apply_settings (GstValleyInfer *self);
+void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad,
+                                     guint64 before);
+void gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before);
+/* A frame [pts, end) is about to be pushed.  TRUE: it is due. */
+gboolean gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end);
+void gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, guint64 pts,
+                                    GstClockTime unix_ns);
+/* No frame will come within [start, end). */
+void gst_valley_infer_gap (GstValleyInfer *self, guint64 start, guint64 end);
+/* Closes every open window at the last frame seen. */
+void gst_valley_infer_cut (GstValleyInfer *self);
+/* Forgets every window and what the worker does with them. */
+void gst_valley_infer_discard (GstValleyInfer *self);
+void gst_valley_infer_disarm_clock (GstValleyInfer *self);
+void gst_valley_infer_post (GstValleyInfer *self, GstMessage *message);
+/* Lock not held. */
+void gst_valley_infer_send_outbox (GstValleyInfer *self);
+void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
+                                  const GError *error);
+
+/* watchdog.c; lock not held. */
+void gst_valley_infer_watchdog_start (GstValleyInfer *self);
+void gst_valley_infer_watchdog_stop (GstValleyInfer *self);
+GstFlowReturn gst_valley_infer_watched_push (GstValleyInfer *self, GstBuffer *buffer);
+
+G_END_DECLS

@@ -1,0 +1,380 @@
+/* worker.c - one thread between the backlog and the engine's session.
+ *
+ * Cancelling: every flush raises `generation`.  The session is reset under the lock before it
+ * serves a newer generation, and it is cancelled under the lock only together with a raise, so a
+ * cancellation can neither be lost nor hit the work that follows it.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "worker.h"
+
+#include <string.h>
+
+struct _GstValleyWorker {
+  GstValleyWorkerCalls calls;
+  gpointer owner;
+
+  GMutex lock;
+  GCond work; /* something to do, or stop */
+  GCond room; /* the backlog shrank, or nobody needs to wait any more */
+  GThread *thread;
+  GCancellable *cancellable; /* of the load */
+  ValleyModel *model;
+  ValleySession *session; /* NULL until loaded */
+  ValleyBacklog backlog;
+  guint generation;
+  gboolean stopping, flushing, loaded, failed, busy;
+  guint64 n_frames;
+
+  /* Only the thread's own: */
+  guint served_generation;
+  guint64 served_epoch;
+  GError *frame_error; /* the last frame that could not be encoded ... */
+  guint64 failed_frame; /* ... and its number */
+};
+
+static void
+free_chunk (gpointer data)
+{
+  gst_valley_chunk_unref (data);
+}
+
+static void
+free_picture (gpointer data)
+{
+  valley_picture_unref (data);
+}
+
+GstValleyWorker *
+gst_valley_worker_new (const GstValleyWorkerCalls *calls, gpointer owner)
+{
+  GstValleyWorker *worker = g_new0 (GstValleyWorker, 1);
+
+  worker->calls = *calls;
+  worker->owner = owner;
+  g_mutex_init (&worker->lock);
+  g_cond_init (&worker->work);
+  g_cond_init (&worker->room);
+  valley_backlog_init (&worker->backlog, free_picture, free_chunk);
+  return worker;
+}
+
+void
+gst_valley_worker_free (GstValleyWorker *worker)
+{
+  gst_valley_worker_stop (worker);
+  g_mutex_clear (&worker->lock);
+  g_cond_clear (&worker->work);
+  g_cond_clear (&worker->room);
+  g_free (worker);
+}
+
+/* ---- the thread ---------------------------------------------------------- */
+
+static gboolean
+load (GstValleyWorker *worker)
+{
+  ValleySession *session = NULL;
+  GError *error = NULL;
+
+  worker->calls.load (worker->owner, GST_VALLEY_LOAD_STARTED, NULL);
+  if (valley_model_load (worker->model, worker->cancellable, &error))
+    session = valley_session_new (worker->model, NULL, &error);
+
+  g_mutex_lock (&worker->lock);
+  worker->session = session;
+  worker->loaded = session != NULL;
+  worker->failed = session == NULL;
+  if (worker->failed)
+    valley_backlog_clear (&worker->backlog);
+  g_cond_broadcast (&worker->room);
+  g_mutex_unlock (&worker->lock);
+
+  if (session != NULL)
+    worker->calls.load (worker->owner, GST_VALLEY_LOAD_DONE, NULL);
+  else if (g_error_matches (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED))
+    worker->calls.load (worker->owner, GST_VALLEY_LOAD_CANCELLED, error);
+  else
+    worker->calls.load (worker->owner, GST_VALLEY_LOAD_FAILED, error);
+  g_clear_error (&error);
+  return session != NULL;
+}
+
+/* Waits for the next item and makes the session fit for it.  FALSE: stop. */
+static gboolean
+next_item (GstValleyWorker *worker, ValleyBacklogItem *item)
+{
+  guint64 epoch;
+  gboolean have = FALSE;
+
+  g_mutex_lock (&worker->lock);
+  worker->busy = FALSE;
+  while (!worker->stopping && !(have = valley_backlog_pop (&worker->backlog, item)))
+    g_cond_wait (&worker->work, &worker->lock);
+  if (have) {
+    g_cond_broadcast (&worker->room);
+    epoch = item->window != NULL ? item->window->epoch : item->epoch;
+    if (worker->generation != worker->served_generation || epoch != worker->served_epoch) {
+      valley_session_reset (worker->session);
+      worker->served_generation = worker->generation;
+      worker->served_epoch = epoch;
+      g_clear_error (&worker->frame_error);
+    }
+    worker->busy = TRUE;
+  }
+  g_mutex_unlock (&worker->lock);
+  return have;
+}
+
+static void
+encode (GstValleyWorker *worker, ValleyBacklogItem *item)
+{
+  GError *error = NULL;
+
+  valley_session_drop_before (worker->session, item->keep_from);
+  if (!valley_session_push (worker->session, item->picture, &error)) {
+    g_clear_error (&worker->frame_error);
+    worker->frame_error = error;
+    worker->failed_frame = item->number;
+  }
+  valley_picture_unref (item->picture);
+  g_mutex_lock (&worker->lock);
+  worker->n_frames++;
+  g_mutex_unlock (&worker->lock);
+}
+
+static gboolean
+generate (GstValleyWorker *worker, GstValleyChunk *chunk, GError **error)
+{
+  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk);
+  ValleyRequest request = gst_valley_request_engine (chunk->request, prompt);
+  const GArray *frames = chunk->window.frames;
+  ValleyStep step;
+
+  if (worker->frame_error != NULL && worker->failed_frame >= chunk->window.first_frame
+      && worker->failed_frame - chunk->window.first_frame < frames->len) {
+    g_propagate_error (error, g_error_copy (worker->frame_error));
+    return FALSE;
+  }
+  valley_session_drop_before (worker->session, g_array_index (frames, guint64, 0));
+  if (!valley_session_begin (worker->session, &request, error))
+    return FALSE;
+  while ((step = valley_session_next (worker->session, error)) == VALLEY_STEP_TOKEN)
+    ;
+  return step == VALLEY_STEP_DONE;
+}
+
+static void
+keep_result (GstValleyChunk *chunk, const ValleyResult *result)
+{
+  chunk->text = g_strdup (result->text != NULL ? result->text : "");
+  chunk->finish_reason = g_strdup (result->finish_reason);
+  chunk->confidence = result->confidence;
+  chunk->n_input_tokens = result->n_input_tokens;
+  chunk->n_vision_tokens = result->n_vision_tokens;
+  chunk->n_reused_tokens = result->n_reused_tokens;
+  chunk->n_output_tokens = result->n_output_tokens;
+  chunk->encode_ms = result->encode_ms;
+  chunk->prefill_ms = result->prefill_ms;
+  chunk->decode_ms = result->decode_ms;
+}
+
+static void
+answer (GstValleyWorker *worker, GstValleyChunk *chunk)
+{
+  gint64 begun_us = g_get_monotonic_time ();
+  GError *error = NULL;
+
+  if (generate (worker, chunk, &error))
+    keep_result (chunk, valley_session_result (worker->session));
+  else if (error == NULL)
+    error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the engine gave no reason");
+  chunk->queue_ms = (begun_us - chunk->closed_us) / 1000.0;
+  chunk->latency_ms = (g_get_monotonic_time () - chunk->closed_us) / 1000.0;
+  if (error != NULL)
+    chunk->error = g_strdup (error->message);
+  worker->calls.answered (worker->owner, chunk, error);
+  g_clear_error (&error);
+  gst_valley_chunk_unref (chunk);
+}
+
+static gpointer
+worker_main (gpointer data)
+{
+  GstValleyWorker *worker = data;
+  ValleyBacklogItem item;
+
+  if (!load (worker))
+    return NULL;
+  while (next_item (worker, &item)) {
+    if (item.window != NULL)
+      answer (worker, (GstValleyChunk *)item.window);
+    else
+      encode (worker, &item);
+  }
+  return NULL;
+}
+
+/* ---- for the element ----------------------------------------------------- */
+
+void
+gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model)
+{
+  g_return_if_fail (worker->thread == NULL);
+
+  g_mutex_lock (&worker->lock);
+  worker->model = valley_model_ref (model);
+  worker->cancellable = g_cancellable_new ();
+  worker->stopping = worker->flushing = worker->loaded = worker->failed = FALSE;
+  worker->n_frames = 0;
+  worker->thread = g_thread_new ("valleyinfer", worker_main, worker);
+  g_mutex_unlock (&worker->lock);
+}
+
+/* Lock held. */
+static void
+forget_all (GstValleyWorker *worker)
+{
+  valley_backlog_clear (&worker->backlog);
+  worker->generation++;
+  if (worker->session != NULL)
+    valley_session_cancel (worker->session);
+  g_cond_broadcast (&worker->room);
+}
+
+void
+gst_valley_worker_cancel (GstValleyWorker *worker)
+{
+  g_mutex_lock (&worker->lock);
+  worker->stopping = TRUE;
+  forget_all (worker);
+  g_cond_broadcast (&worker->work);
+  g_mutex_unlock (&worker->lock);
+  g_cancellable_cancel (worker->cancellable);
+}
+
+void
+gst_valley_worker_stop (GstValleyWorker *worker)
+{
+  if (worker->thread == NULL)
+    return;
+  gst_valley_worker_cancel (worker);
+  g_clear_pointer (&worker->thread, g_thread_join);
+
+  valley_backlog_clear (&worker->backlog);
+  g_clear_pointer (&worker->session, valley_session_free);
+  g_clear_pointer (&worker->model, valley_model_unref);
+  g_clear_object (&worker->cancellable);
+  g_clear_error (&worker->frame_error);
+}
+
+void
+gst_valley_worker_flush (GstValleyWorker *worker)
+{
+  g_mutex_lock (&worker->lock);
+  forget_all (worker);
+  g_mutex_unlock (&worker->lock);
+}
+
+void
+gst_valley_worker_set_flushing (GstValleyWorker *worker, gboolean flushing)
+{
+  g_mutex_lock (&worker->lock);
+  worker->flushing = flushing;
+  g_cond_broadcast (&worker->room);
+  g_mutex_unlock (&worker->lock);
+}
+
+void
+gst_valley_worker_set_bounds (GstValleyWorker *worker, gsize max_bytes, guint max_windows)
+{
+  g_mutex_lock (&worker->lock);
+  worker->backlog.max_bytes = max_bytes;
+  worker->backlog.max_windows = max_windows;
+  g_cond_broadcast (&worker->room);
+  g_mutex_unlock (&worker->lock);
+}
+
+/* Lock held. */
+static gboolean
+takes_work (const GstValleyWorker *worker)
+{
+  return worker->thread != NULL && !worker->stopping && !worker->failed;
+}
+
+void
+gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture, guint64 number,
+                             guint64 epoch, guint64 keep_from)
+{
+  g_mutex_lock (&worker->lock);
+  if (takes_work (worker)) {
+    valley_backlog_add_frame (&worker->backlog, valley_picture_ref (picture),
+                              valley_picture_bytes (picture), number, epoch, keep_from);
+    g_cond_signal (&worker->work);
+  }
+  g_mutex_unlock (&worker->lock);
+}
+
+void
+gst_valley_worker_add_chunk (GstValleyWorker *worker, GstValleyChunk *chunk)
+{
+  g_mutex_lock (&worker->lock);
+  if (takes_work (worker)) {
+    valley_backlog_add_window (&worker->backlog, &gst_valley_chunk_ref (chunk)->window);
+    g_cond_signal (&worker->work);
+  }
+  g_mutex_unlock (&worker->lock);
+}
+
+gboolean
+gst_valley_worker_is_over (GstValleyWorker *worker)
+{
+  gboolean over;
+
+  g_mutex_lock (&worker->lock);
+  over = valley_backlog_is_over (&worker->backlog);
+  g_mutex_unlock (&worker->lock);
+  return over;
+}
+
+GstValleyChunk *
+gst_valley_worker_drop (GstValleyWorker *worker, guint64 first_needed)
+{
+  ValleyWindow *window;
+
+  g_mutex_lock (&worker->lock);
+  window = valley_backlog_drop_window (&worker->backlog, first_needed);
+  g_mutex_unlock (&worker->lock);
+  return (GstValleyChunk *)window;
+}
+
+void
+gst_valley_worker_trim (GstValleyWorker *worker, guint64 first_needed)
+{
+  g_mutex_lock (&worker->lock);
+  valley_backlog_trim (&worker->backlog, first_needed);
+  g_mutex_unlock (&worker->lock);
+}
+
+void
+gst_valley_worker_wait_for_room (GstValleyWorker *worker)
+{
+  g_mutex_lock (&worker->lock);
+  while (takes_work (worker) && !worker->flushing
+         && !valley_backlog_has_room (&worker->backlog))
+    g_cond_wait (&worker->room, &worker->lock);
+  g_mutex_unlock (&worker->lock);
+}
+
+GstValleyWorkerState
+gst_valley_worker_state (GstValleyWorker *worker)
+{
+  GstValleyWorkerState state;
+
+  g_mutex_lock (&worker->lock);
+  state = (GstValleyWorkerState){ .loaded = worker->loaded,
+                                  .busy = worker->busy,
+                                  .n_windows = worker->backlog.n_windows,
+                                  .bytes = worker->backlog.bytes,
+                                  .n_frames = worker->n_frames };
+  g_mutex_unlock (&worker->lock);
+  return state;
+}

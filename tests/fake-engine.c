@@ -1,0 +1,494 @@
+/* fake-engine.c - valley.h with a script instead of a model, for tests of the element alone.
+ *
+ * The model path is the script: "fake:KEY=VALUE,KEY,...", the last key may be text=REST.
+ *   load=MS encode=MS prefill=MS delay=MS   time that loading, pushing a frame, begin, and all
+ *                                next steps together take; every one can be cancelled
+ *   tokens=N                     steps an answer takes (default 4)
+ *   fail-open fail-load fail-session        that call fails
+ *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
+ *   show=luma|rgb|prompt|corners|pts|sizes  what the answer says of the window's frames
+ *   text=REST                    the answer, \n and \xHH unescaped; REST may hold commas
+ * By default the answer is show=luma: "f4 0,0,255,255", the frame count and each frame's mean.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "valley.h"
+
+#include <string.h>
+
+#define SIGLIP_SIDE 32
+#define EAGLE_CELL 28
+
+struct _ValleyModel {
+  char *text, *show;
+  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens;
+  gint fail_window, fail_frame;
+  gboolean fail_load, fail_session;
+};
+
+struct _ValleyPicture {
+  guint64 pts;
+  gsize bytes;
+  guint eagle_width, eagle_height;
+  guint8 rgb[SIGLIP_SIDE * SIGLIP_SIDE * 3];
+};
+
+struct _ValleySession {
+  ValleyModel *model;
+  GQueue pictures;
+  GMutex lock;
+  GCond cond;
+  gboolean cancelled;
+  gint n_begun, n_pushed;
+  guint steps;
+  char *text;
+  ValleyResult result;
+};
+
+G_DEFINE_QUARK (valley-error-quark, valley_error)
+
+const char *
+valley_version (void)
+{
+  return "fake";
+}
+
+char *
+valley_default_model_dir (void)
+{
+  return g_strdup ("fake:");
+}
+
+/* ---- the script ---------------------------------------------------------- */
+
+static char *
+unescape (const char *text)
+{
+  GString *out = g_string_new (NULL);
+
+  for (const char *p = text; *p != '\0'; p++) {
+    if (p[0] == '\\' && p[1] == 'n') {
+      g_string_append_c (out, '\n');
+      p++;
+    } else if (p[0] == '\\' && p[1] == 'x' && g_ascii_isxdigit (p[2])
+               && g_ascii_isxdigit (p[3])) {
+      g_string_append_c (out, (char)(g_ascii_xdigit_value (p[2]) * 16
+                                     + g_ascii_xdigit_value (p[3])));
+      p += 3;
+    } else {
+      g_string_append_c (out, *p);
+    }
+  }
+  return g_string_free (out, FALSE);
+}
+
+static void
+set_key (ValleyModel *model, const char *key, const char *value)
+{
+  guint number = (guint)g_ascii_strtoull (value, NULL, 10);
+
+  if (g_str_equal (key, "load"))
+    model->load_ms = number;
+  else if (g_str_equal (key, "encode"))
+    model->encode_ms = number;
+  else if (g_str_equal (key, "prefill"))
+    model->prefill_ms = number;
+  else if (g_str_equal (key, "delay"))
+    model->delay_ms = number;
+  else if (g_str_equal (key, "tokens"))
+    model->tokens = MAX (number, 1);
+  else if (g_str_equal (key, "fail-load"))
+    model->fail_load = TRUE;
+  else if (g_str_equal (key, "fail-session"))
+    model->fail_session = TRUE;
+  else if (g_str_equal (key, "fail-window"))
+    model->fail_window = (gint)number;
+  else if (g_str_equal (key, "fail-frame"))
+    model->fail_frame = (gint)number;
+  else if (g_str_equal (key, "show"))
+    model->show = g_strdup (value);
+  else
+    g_error ("fake engine: unknown key \"%s\"", key);
+}
+
+static void
+run_script (ValleyModel *model, const char *script)
+{
+  const char *text = g_str_has_prefix (script, "text=") ? script : strstr (script, ",text=");
+  g_autofree char *keys = g_strndup (script, text != NULL ? (gsize)(text - script) : strlen (script));
+  g_auto (GStrv) pairs = g_strsplit (keys, ",", -1);
+
+  if (text != NULL)
+    model->text = unescape (strchr (text, '=') + 1);
+  for (guint i = 0; pairs[i] != NULL; i++) {
+    char *value = strchr (pairs[i], '=');
+
+    if (value != NULL)
+      *value++ = '\0';
+    if (*pairs[i] != '\0')
+      set_key (model, pairs[i], value != NULL ? value : "");
+  }
+}
+
+/* ---- model --------------------------------------------------------------- */
+
+ValleyModel *
+valley_model_open (const char *dir, const ValleyModelOptions *options, GError **error)
+{
+  ValleyModel *model;
+
+  if (!g_str_has_prefix (dir, "fake:")) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_NOT_FOUND,
+                 "%s/config.json: no such file: expected a checkpoint folder", dir);
+    return NULL;
+  }
+  if (strstr (dir, "fail-open") != NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
+                 "%s/config.json: hidden_size: expected a positive number", dir);
+    return NULL;
+  }
+  model = g_atomic_rc_box_new0 (ValleyModel);
+  model->tokens = 4;
+  model->fail_window = model->fail_frame = -1;
+  run_script (model, dir + strlen ("fake:"));
+  return model;
+}
+
+ValleyModel *
+valley_model_ref (ValleyModel *model)
+{
+  return g_atomic_rc_box_acquire (model);
+}
+
+static void
+model_clear (gpointer data)
+{
+  ValleyModel *model = data;
+
+  g_free (model->text);
+  g_free (model->show);
+}
+
+void
+valley_model_unref (ValleyModel *model)
+{
+  if (model != NULL)
+    g_atomic_rc_box_release_full (model, model_clear);
+}
+
+gboolean
+valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error)
+{
+  gint64 end = g_get_monotonic_time () + model->load_ms * G_TIME_SPAN_MILLISECOND;
+
+  while (g_get_monotonic_time () < end && !g_cancellable_is_cancelled (cancellable))
+    g_usleep (1000);
+  if (g_cancellable_is_cancelled (cancellable)) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+    return FALSE;
+  }
+  if (model->fail_load) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_TENSOR,
+                         "model.safetensors: model.norm.weight: expected [64], found [63]");
+    return FALSE;
+  }
+  return TRUE;
+}
+
+gboolean
+valley_model_input_sizes (ValleyModel *model, guint width, guint height,
+                          ValleyInputSizes *sizes, GError **error)
+{
+  if (width == 0 || height == 0) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "a picture of no size");
+    return FALSE;
+  }
+  sizes->siglip_width = sizes->siglip_height = SIGLIP_SIDE;
+  sizes->eagle_height = 2 * EAGLE_CELL;
+  sizes->eagle_width
+      = EAGLE_CELL * CLAMP ((2 * width + height / 2) / height, 1, 16);
+  return TRUE;
+}
+
+char *
+valley_inspect (const char *dir, gboolean json, gboolean *complete, GError **error)
+{
+  g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "nothing to inspect");
+  return NULL;
+}
+
+/* ---- pictures ------------------------------------------------------------ */
+
+ValleyPicture *
+valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *sizes,
+                    const guint8 *siglip_rgb, const guint8 *eagle_rgb, GError **error)
+{
+  ValleyPicture *picture = g_atomic_rc_box_new0 (ValleyPicture);
+
+  picture->pts = pts_ns;
+  picture->eagle_width = sizes->eagle_width;
+  picture->eagle_height = sizes->eagle_height;
+  picture->bytes = sizeof (picture->rgb) + 3 * sizes->eagle_width * sizes->eagle_height;
+  memcpy (picture->rgb, siglip_rgb, sizeof (picture->rgb));
+  return picture;
+}
+
+ValleyPicture *
+valley_picture_ref (ValleyPicture *picture)
+{
+  return g_atomic_rc_box_acquire (picture);
+}
+
+void
+valley_picture_unref (ValleyPicture *picture)
+{
+  if (picture != NULL)
+    g_atomic_rc_box_release (picture);
+}
+
+guint64
+valley_picture_pts_ns (const ValleyPicture *picture)
+{
+  return picture->pts;
+}
+
+gsize
+valley_picture_bytes (const ValleyPicture *picture)
+{
+  return picture->bytes;
+}
+
+/* Means over the covered area: exact enough for flat colors and corners. */
+gboolean
+valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width,
+                     guint src_height, guint channels, guint8 *dst, gsize dst_stride_bytes,
+                     guint dst_width, guint dst_height)
+{
+  if (src_width == 0 || src_height == 0 || dst_width == 0 || dst_height == 0)
+    return FALSE;
+  for (guint y = 0; y < dst_height; y++) {
+    guint y0 = (guint)((guint64)y * src_height / dst_height);
+    guint y1 = MAX (y0 + 1, (guint)((guint64)(y + 1) * src_height / dst_height));
+
+    for (guint i = 0; i < dst_width * channels; i++) {
+      guint x = i / channels, c = i % channels, sum = 0;
+      guint x0 = (guint)((guint64)x * src_width / dst_width);
+      guint x1 = MAX (x0 + 1, (guint)((guint64)(x + 1) * src_width / dst_width));
+      guint n = (y1 - y0) * (x1 - x0);
+
+      for (guint sy = y0; sy < y1; sy++)
+        for (guint sx = x0; sx < x1; sx++)
+          sum += src[sy * src_stride_bytes + sx * channels + c];
+      dst[y * dst_stride_bytes + i] = (guint8)((sum + n / 2) / n);
+    }
+  }
+  return TRUE;
+}
+
+/* ---- session ------------------------------------------------------------- */
+
+ValleySession *
+valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GError **error)
+{
+  ValleySession *session;
+
+  if (model->fail_session) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "no memory for a session");
+    return NULL;
+  }
+  session = g_new0 (ValleySession, 1);
+  session->model = valley_model_ref (model);
+  g_mutex_init (&session->lock);
+  g_cond_init (&session->cond);
+  return session;
+}
+
+void
+valley_session_reset (ValleySession *session)
+{
+  g_mutex_lock (&session->lock);
+  session->cancelled = FALSE;
+  g_mutex_unlock (&session->lock);
+  g_queue_clear_full (&session->pictures, (GDestroyNotify)valley_picture_unref);
+}
+
+void
+valley_session_free (ValleySession *session)
+{
+  if (session == NULL)
+    return;
+  valley_session_reset (session);
+  valley_model_unref (session->model);
+  g_mutex_clear (&session->lock);
+  g_cond_clear (&session->cond);
+  g_free (session->text);
+  g_free (session);
+}
+
+void
+valley_session_cancel (ValleySession *session)
+{
+  g_mutex_lock (&session->lock);
+  session->cancelled = TRUE;
+  g_cond_broadcast (&session->cond);
+  g_mutex_unlock (&session->lock);
+}
+
+static gboolean
+pass_time (ValleySession *session, guint ms, GError **error)
+{
+  gint64 end = g_get_monotonic_time () + ms * G_TIME_SPAN_MILLISECOND;
+  gboolean cancelled;
+
+  g_mutex_lock (&session->lock);
+  while (!session->cancelled && ms > 0
+         && g_cond_wait_until (&session->cond, &session->lock, end))
+    ;
+  cancelled = session->cancelled;
+  g_mutex_unlock (&session->lock);
+  if (cancelled)
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "cancelled");
+  return !cancelled;
+}
+
+gboolean
+valley_session_push (ValleySession *session, ValleyPicture *picture, GError **error)
+{
+  ValleyPicture *last = g_queue_peek_tail (&session->pictures);
+
+  if (!pass_time (session, session->model->encode_ms, error))
+    return FALSE;
+  if (session->n_pushed++ == session->model->fail_frame) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "this frame fails");
+    return FALSE;
+  }
+  if (last != NULL && last->pts > picture->pts) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "PTS goes back");
+    return FALSE;
+  }
+  g_queue_push_tail (&session->pictures, valley_picture_ref (picture));
+  return TRUE;
+}
+
+void
+valley_session_drop_before (ValleySession *session, guint64 pts_ns)
+{
+  ValleyPicture *first;
+
+  while ((first = g_queue_peek_head (&session->pictures)) != NULL && first->pts < pts_ns)
+    valley_picture_unref (g_queue_pop_head (&session->pictures));
+}
+
+guint
+valley_session_n_pictures (ValleySession *session)
+{
+  return session->pictures.length;
+}
+
+/* ---- answers ------------------------------------------------------------- */
+
+static void
+mean_rgb (const ValleyPicture *picture, guint x0, guint y0, guint side, guint mean[3])
+{
+  guint sum[3] = { 0 };
+
+  for (guint y = y0; y < y0 + side; y++)
+    for (guint x = x0; x < x0 + side; x++)
+      for (guint c = 0; c < 3; c++)
+        sum[c] += picture->rgb[3 * (y * SIGLIP_SIDE + x) + c];
+  for (guint c = 0; c < 3; c++)
+    mean[c] = (sum[c] + side * side / 2) / (side * side);
+}
+
+static void
+describe (GString *out, const ValleyPicture *picture, const char *show)
+{
+  guint rgb[3];
+
+  mean_rgb (picture, 0, 0, SIGLIP_SIDE, rgb);
+  if (show == NULL || g_str_equal (show, "luma")) {
+    g_string_append_printf (out, "%u", (rgb[0] + rgb[1] + rgb[2] + 1) / 3);
+  } else if (g_str_equal (show, "rgb")) {
+    g_string_append_printf (out, "%u/%u/%u", rgb[0], rgb[1], rgb[2]);
+  } else if (g_str_equal (show, "pts")) {
+    g_string_append_printf (out, "%" G_GUINT64_FORMAT, picture->pts / 1000000);
+  } else if (g_str_equal (show, "sizes")) {
+    g_string_append_printf (out, "%ux%u", picture->eagle_width, picture->eagle_height);
+  } else { /* corners: top left, top right, bottom left, bottom right */
+    for (guint i = 0; i < 4; i++) {
+      mean_rgb (picture, i % 2 * (SIGLIP_SIDE - 4), i / 2 * (SIGLIP_SIDE - 4), 4, rgb);
+      g_string_append_printf (out, "%s%u/%u/%u", i > 0 ? " " : "", rgb[0], rgb[1], rgb[2]);
+    }
+  }
+}
+
+static char *
+answer (ValleySession *session, const ValleyRequest *request)
+{
+  const ValleyModel *model = session->model;
+  GString *out;
+
+  if (model->text != NULL)
+    return g_strdup (model->text);
+  if (model->show != NULL && g_str_equal (model->show, "prompt"))
+    return g_strdup (request->prompt);
+  out = g_string_new (NULL);
+  g_string_append_printf (out, "f%u ", session->pictures.length);
+  for (GList *l = session->pictures.head; l != NULL; l = l->next) {
+    describe (out, l->data, model->show);
+    g_string_append (out, l->next != NULL ? "," : "");
+  }
+  return g_string_free (out, FALSE);
+}
+
+gboolean
+valley_session_begin (ValleySession *session, const ValleyRequest *request, GError **error)
+{
+  const ValleyPicture *first = g_queue_peek_head (&session->pictures);
+  const ValleyPicture *last = g_queue_peek_tail (&session->pictures);
+
+  if (!pass_time (session, session->model->prefill_ms, error))
+    return FALSE;
+  if (session->n_begun++ == session->model->fail_window) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+                         "40000 tokens: expected at most 32768");
+    return FALSE;
+  }
+  if (first == NULL) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "no frame in the window");
+    return FALSE;
+  }
+  g_free (session->text);
+  session->text = answer (session, request);
+  session->steps = 0;
+  session->result = (ValleyResult){ .text = "",
+                                    .n_frames = session->pictures.length,
+                                    .start_ns = first->pts,
+                                    .end_ns = last->pts,
+                                    .confidence = 0.5,
+                                    .n_input_tokens = 10 + session->pictures.length,
+                                    .n_vision_tokens = session->pictures.length,
+                                    .encode_ms = session->model->encode_ms,
+                                    .prefill_ms = session->model->prefill_ms };
+  return TRUE;
+}
+
+ValleyStep
+valley_session_next (ValleySession *session, GError **error)
+{
+  const ValleyModel *model = session->model;
+
+  if (!pass_time (session, model->delay_ms / model->tokens, error))
+    return VALLEY_STEP_ERROR;
+  session->result.n_output_tokens = ++session->steps;
+  if (session->steps < model->tokens)
+    return VALLEY_STEP_TOKEN;
+  session->result.text = session->text;
+  session->result.finish_reason = "stop";
+  session->result.decode_ms = model->delay_ms;
+  return VALLEY_STEP_DONE;
+}
+
+const ValleyResult *
+valley_session_result (ValleySession *session)
+{
+  return &session->result;
+}
