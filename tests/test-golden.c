@@ -59,7 +59,7 @@ relative_error (const float *got, const float *want, gsize n)
   for (gsize i = 0; i < n; i++) {
     if (!isfinite (got[i]) || !isfinite (want[i]))
       return INFINITY;
-    worst = MAX (worst, fabs ((double) got[i] - want[i]));
+    worst = MAX (worst, fabs ((double)got[i] - want[i]));
     magnitude = MAX (magnitude, fabs (want[i]));
   }
   return magnitude > 0 ? worst / magnitude : (worst > 0 ? INFINITY : 0);
@@ -102,8 +102,8 @@ run_open (const char *name, const Mode *mode)
 {
   GError *error = NULL;
   Run *run = g_new0 (Run, 1);
-  ValleyModelOptions options = { .device = "cpu", .precision = mode->precision, .threads = 2,
-                                 .strict = mode->strict };
+  ValleyModelOptions options
+      = { .device = "cpu", .precision = mode->precision, .threads = 2, .strict = mode->strict };
 
   run->name = name;
   run->mode = mode;
@@ -126,8 +126,8 @@ run_open (const char *name, const Mode *mode)
   valley_model_load (run->model, NULL, &error);
   g_assert_no_error (error);
   run->session = valley_session_new (
-      run->model,
-      &(ValleySessionOptions){ .dump_dir = run->dump_dir, .keep_logits = TRUE }, &error);
+      run->model, &(ValleySessionOptions){ .dump_dir = run->dump_dir, .keep_logits = TRUE },
+      &error);
   g_assert_no_error (error);
   return run;
 }
@@ -160,8 +160,7 @@ frame_picture (Run *run, guint index)
   g_autofree char *siglip_name = g_strdup_printf ("frame.%u.siglip.pixels", index);
   g_autofree char *eagle_name = g_strdup_printf ("frame.%u.eagle.pixels", index);
   const RefTensor *siglip = pixels (run, siglip_name), *eagle = pixels (run, eagle_name);
-  ValleyInputSizes sizes = { siglip->shape[1], siglip->shape[0], eagle->shape[1],
-                             eagle->shape[0] };
+  ValleyInputSizes sizes = { siglip->shape[1], siglip->shape[0], eagle->shape[1], eagle->shape[0] };
   GError *error = NULL;
 
   ValleyPicture *picture = valley_picture_new (run->model, index * FRAME_NS, &sizes, siglip->data,
@@ -229,7 +228,7 @@ check_ids (Run *run, const char *key, const gint32 *got, guint n_got)
   for (guint i = 0; i < MIN (n_got, n_want); i++)
     if (got[i] != json_array_get_int_element (want, i)) {
       g_test_fail_printf ("%s: %s: number %u is %d, expected %d", run->name, key, i, got[i],
-                          (int) json_array_get_int_element (want, i));
+                          (int)json_array_get_int_element (want, i));
       return FALSE;
     }
   if (n_got != n_want)
@@ -276,7 +275,7 @@ check_stages (Run *run)
   guint n_floats = 0;
 
   g_hash_table_iter_init (&iter, run->ref->tensors);
-  while (g_hash_table_iter_next (&iter, NULL, (gpointer *) &tensor))
+  while (g_hash_table_iter_next (&iter, NULL, (gpointer *)&tensor))
     n_floats += tensor->type == REF_F32;
   g_assert_cmpuint (n_floats, ==, json_array_get_length (stages));
 
@@ -305,7 +304,7 @@ check_logits (Run *run, const ValleyResult *result, double tolerance)
     g_assert_true (isfinite (got[i]));
   for (gsize i = 0; i < MIN (n_steps, want->shape[0]); i++) {
     double off = relative_error (got + i * n_vocabulary,
-                                 (const float *) want->data + i * n_vocabulary, n_vocabulary);
+                                 (const float *)want->data + i * n_vocabulary, n_vocabulary);
     if (!(off <= tolerance)) {
       g_test_fail_printf ("%s: logits of step %zu are off by %g of their largest magnitude",
                           run->name, i, off);
@@ -321,6 +320,9 @@ check_logits (Run *run, const ValleyResult *result, double tolerance)
 static void
 check_answer (Run *run, const ValleyResult *result)
 {
+  const RefTensor *rows = ref_file_get (run->ref, "llm.embeddings", REF_F32, 2);
+
+  g_assert_cmpuint (result->n_input_tokens, ==, rows->shape[0]);
   if (!check_ids (run, "tokens", result->output_ids, result->n_output_tokens))
     return;
   g_assert_cmpstr (result->text, ==, json_object_get_string_member (run->golden, "text"));

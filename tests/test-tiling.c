@@ -9,9 +9,23 @@
 
 /* The columns of images.safetensors' "tiling". */
 enum {
-  WIDTH, HEIGHT, CROP, SIDE, MAX_VISION_TOKEN,
-  COLUMNS, ROWS, SCALED_WIDTH, SCALED_HEIGHT, PAD_LEFT, PAD_TOP,
-  FIRST_ROW, N_ROWS, FIRST_COLUMN, N_COLUMNS, POOLED_ROWS, POOLED_COLUMNS,
+  WIDTH,
+  HEIGHT,
+  CROP,
+  SIDE,
+  MAX_VISION_TOKEN,
+  COLUMNS,
+  ROWS,
+  SCALED_WIDTH,
+  SCALED_HEIGHT,
+  PAD_LEFT,
+  PAD_TOP,
+  FIRST_ROW,
+  N_ROWS,
+  FIRST_COLUMN,
+  N_COLUMNS,
+  POOLED_ROWS,
+  POOLED_COLUMNS,
   N_FIELDS
 };
 
@@ -29,7 +43,7 @@ read_golden (const char *name)
 static void
 check (const gint32 *row, const char *what, guint got, int field)
 {
-  if (got != (guint) row[field])
+  if (got != (guint)row[field])
     g_test_fail_printf ("%dx%d, tiles of %d: %s is %u, expected %d", row[WIDTH], row[HEIGHT],
                         row[CROP], what, got, row[field]);
 }
@@ -44,8 +58,10 @@ test_numbers (void)
   g_assert_cmpuint (cases->shape[0], >, 100);
   g_assert_cmpuint (cases->shape[1], ==, N_FIELDS);
   for (gsize i = 0; i < cases->shape[0]; i++) {
-    const gint32 *row = (const gint32 *) cases->data + i * N_FIELDS;
-    ValleyConfig config = { .crop_size = row[CROP], .grid_max_rows = 3, .grid_max_cols = 3,
+    const gint32 *row = (const gint32 *)cases->data + i * N_FIELDS;
+    ValleyConfig config = { .crop_size = row[CROP],
+                            .grid_max_rows = 3,
+                            .grid_max_cols = 3,
                             .max_vision_token = row[MAX_VISION_TOKEN],
                             .connector = { .out_side = row[SIDE] } };
     ValleyTiling tiling;
@@ -83,7 +99,8 @@ test_tiles (void)
   g_assert_nonnull (rgb);
   guint width = rgb->shape[1], height = rgb->shape[0];
   valley_tiling_choose (config, width, height, &tiling);
-  g_autofree guint8 *tiles = valley_tiling_cut (config, &tiling, rgb->data, width * 3, width, height);
+  g_autofree guint8 *tiles
+      = valley_tiling_cut (config, &tiling, rgb->data, width * 3, width, height);
   g_assert_nonnull (tiles);
 
   guint n_tiles = 1 + tiling.rows * tiling.cols;
