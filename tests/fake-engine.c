@@ -6,8 +6,9 @@
  *   tokens=N                     steps an answer takes (default 4)
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
- *   show=luma|rgb|prompt|corners|pts|sizes  what the answer says of the window's frames
- *   text=REST                    the answer, \n and \xHH unescaped; REST may hold commas
+ *   show=luma|rgb|corners|pts|sizes         what the answer says of the window's frames
+ *   echo echo-system             the answer is the prompt, or the system prompt
+ *   text=REST                    the answer, percent-encoded; REST may hold commas
  * By default the answer is show=luma: "f4 0,0,255,255", the frame count and each frame's mean.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "valley.h"
@@ -21,7 +22,7 @@ struct _ValleyModel {
   char *text, *show;
   guint load_ms, encode_ms, prefill_ms, delay_ms, tokens;
   gint fail_window, fail_frame;
-  gboolean fail_load, fail_session;
+  gboolean fail_load, fail_session, echo, echo_system;
 };
 
 struct _ValleyPicture {
@@ -59,27 +60,6 @@ valley_default_model_dir (void)
 
 /* ---- the script ---------------------------------------------------------- */
 
-static char *
-unescape (const char *text)
-{
-  GString *out = g_string_new (NULL);
-
-  for (const char *p = text; *p != '\0'; p++) {
-    if (p[0] == '\\' && p[1] == 'n') {
-      g_string_append_c (out, '\n');
-      p++;
-    } else if (p[0] == '\\' && p[1] == 'x' && g_ascii_isxdigit (p[2])
-               && g_ascii_isxdigit (p[3])) {
-      g_string_append_c (out, (char)(g_ascii_xdigit_value (p[2]) * 16
-                                     + g_ascii_xdigit_value (p[3])));
-      p += 3;
-    } else {
-      g_string_append_c (out, *p);
-    }
-  }
-  return g_string_free (out, FALSE);
-}
-
 static void
 set_key (ValleyModel *model, const char *key, const char *value)
 {
@@ -103,6 +83,10 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->fail_window = (gint)number;
   else if (g_str_equal (key, "fail-frame"))
     model->fail_frame = (gint)number;
+  else if (g_str_equal (key, "echo"))
+    model->echo = TRUE;
+  else if (g_str_equal (key, "echo-system"))
+    model->echo_system = TRUE;
   else if (g_str_equal (key, "show"))
     model->show = g_strdup (value);
   else
@@ -117,7 +101,7 @@ run_script (ValleyModel *model, const char *script)
   g_auto (GStrv) pairs = g_strsplit (keys, ",", -1);
 
   if (text != NULL)
-    model->text = unescape (strchr (text, '=') + 1);
+    model->text = g_uri_unescape_string (strchr (text, '=') + 1, NULL);
   for (guint i = 0; pairs[i] != NULL; i++) {
     char *value = strchr (pairs[i], '=');
 
@@ -428,8 +412,10 @@ answer (ValleySession *session, const ValleyRequest *request)
 
   if (model->text != NULL)
     return g_strdup (model->text);
-  if (model->show != NULL && g_str_equal (model->show, "prompt"))
+  if (model->echo)
     return g_strdup (request->prompt);
+  if (model->echo_system)
+    return g_strdup (request->system_prompt != NULL ? request->system_prompt : "");
   out = g_string_new (NULL);
   g_string_append_printf (out, "f%u ", session->pictures.length);
   for (GList *l = session->pictures.head; l != NULL; l = l->next) {
