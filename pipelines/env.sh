@@ -14,7 +14,8 @@ if [ -d "$BUILD_DIR/gst" ]; then
   export GST_REGISTRY=${GST_REGISTRY:-$BUILD_DIR/registry.bin}
 fi
 
-if ! gst-inspect-1.0 --exists valleyinfer; then
+# Without a version --exists asks for GStreamer's own.
+if ! gst-inspect-1.0 --exists --atleast-version=0.1 valleyinfer; then
   echo "$(basename "$0"): the element valleyinfer is neither built in $BUILD_DIR nor installed." >&2
   echo "Build it: meson setup build && ninja -C build (or run pipelines/demo.sh)" >&2
   exit 1

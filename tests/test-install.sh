@@ -86,6 +86,6 @@ $prefix/share/valley/valley-tiny"
 
 unset LD_LIBRARY_PATH GST_PLUGIN_PATH GST_REGISTRY
 check "meson devenv has the element" run 60 meson devenv -C "$BUILD_DIR" \
-  gst-inspect-1.0 --exists valleyinfer
+  gst-inspect-1.0 --exists --atleast-version=0.1 valleyinfer
 check "meson devenv has the command" run 60 meson devenv -C "$BUILD_DIR" valley --version
 done_testing

@@ -14,7 +14,7 @@ check "the windows' times" is "$(subtitle_times "$DIR/out.mkv" | paste -sd,)" \
   "0 2000,2000 4000,4000 6000,6000 8000"
 captions ()
 {
-  ffmpeg -v error -i "$1" -map 0:s:0 -f srt - | grep '^[A-Z]' | paste -sd' '
+  ffmpeg -v error -i "$1" -map 0:s:0 -f srt - | sed 's/<[^>]*>//g' | grep '^[A-Z]' | paste -sd' '
 }
 check "the captions" is "$(captions "$DIR/out.mkv")" \
   "Color bars. Color bars. A black screen. A black screen."

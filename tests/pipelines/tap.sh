@@ -64,7 +64,7 @@ run ()
 make_clip ()
 {
   local scene="video/x-raw,format=I420,width=320,height=240,framerate=25/1"
-  run 60 gst-launch-1.0 -q concat name=c \
+  run 60 gst-launch-1.0 -q concat name=c ! identity single-segment=true \
     ! x264enc speed-preset=veryfast bitrate=600 key-int-max=50 ! h264parse ! mp4mux \
     ! filesink location="$1" \
     videotestsrc pattern=smpte num-buffers=100 ! "$scene" ! c. \
