@@ -1,5 +1,6 @@
 /* plugin.c - the GStreamer plugin "valley".
  * SPDX-License-Identifier: Apache-2.0 */
+#include "valleycaption.h"
 #include "valleyinfer.h"
 
 #define PACKAGE "valleyinfer"
@@ -7,7 +8,9 @@
 static gboolean
 plugin_init (GstPlugin *plugin)
 {
-  return gst_element_register (plugin, "valleyinfer", GST_RANK_NONE, GST_TYPE_VALLEY_INFER);
+  return gst_element_register (plugin, "valleyinfer", GST_RANK_NONE, GST_TYPE_VALLEY_INFER)
+         && gst_element_register (plugin, "valleycaption", GST_RANK_NONE,
+                                  GST_TYPE_VALLEY_CAPTION);
 }
 
 GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, valley,
