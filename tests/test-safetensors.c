@@ -214,6 +214,50 @@ test_shards (void)
   scratch_remove (dir);
 }
 
+/* Random damage to a good file: refused, or every tensor still lies inside the file. */
+static void
+test_random (void)
+{
+  static const char header[] = "{\"__metadata__\":{\"format\":\"pt\"}," GOOD
+                               "," TENSOR ("b", "BF16", "[4]", "[24,32]") "}";
+  static const char likely[] = "0123456789-+.eE[]{}\",:\\F";
+  char *dir = scratch_new ();
+  g_autofree char *path = g_build_filename (dir, FILE_NAME, NULL);
+  g_autofree char *good = NULL;
+  guint opened = 0;
+  gsize length;
+
+  scratch_safetensors (dir, FILE_NAME, header, TRUE_LENGTH, 32);
+  g_assert_true (g_file_get_contents (path, &good, &length, NULL));
+  for (guint round = 0; round < 3000; round++) {
+    g_autofree char *bytes = g_memdup2 (good, length);
+    g_autoptr (GError) error = NULL;
+    ValleySafetensors *files;
+
+    for (gint hits = g_test_rand_int_range (1, 4); hits > 0; hits--)
+      bytes[g_test_rand_int_range (0, (gint32)(8 + strlen (header)))]
+          = g_test_rand_bit () ? likely[g_test_rand_int_range (0, sizeof likely - 1)]
+                               : (char)g_test_rand_int_range (0, 256);
+    scratch_write (dir, FILE_NAME, bytes, length);
+    files = valley_safetensors_open (dir, &error);
+    g_assert_true ((files == NULL) == (error != NULL));
+    for (gsize i = 0; files != NULL && i < valley_safetensors_n_tensors (files); i++) {
+      const ValleySafetensor *tensor = valley_safetensors_get (files, i);
+      volatile guint8 sum = 0;
+
+      for (gsize b = 0; b < tensor->bytes; b++) /* the sanitizers and valgrind watch */
+        sum += tensor->data[b];
+      g_assert_cmpuint (tensor->bytes, <=, 32);
+    }
+    opened += files != NULL;
+    valley_safetensors_free (files);
+  }
+  g_test_message ("%u of 3000 were opened", opened);
+  g_assert_cmpuint (opened, >, 0);
+  g_assert_cmpuint (opened, <, 3000);
+  scratch_remove (dir);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -223,6 +267,7 @@ main (int argc, char **argv)
   g_test_add_func ("/safetensors/truncated", test_truncated);
   g_test_add_func ("/safetensors/deep", test_deep);
   g_test_add_func ("/safetensors/nothing", test_nothing);
+  g_test_add_func ("/safetensors/random", test_random);
   for (gsize i = 0; i < G_N_ELEMENTS (hostile); i++) {
     g_autofree char *path = g_strdup_printf ("/safetensors/hostile/%s", hostile[i].label);
 
