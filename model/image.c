@@ -11,6 +11,21 @@
 
 /* ---- sizes ---------------------------------------------------------------- */
 
+/* A long thin picture under a low maximum: the reference's answer has no pixels, or more than
+ * the maximum.  Ours is one block thin and as long as fits. */
+static void
+keep_within (double block, double max_pixels, double *wide, double *high)
+{
+  double *longer = *wide > *high ? wide : high;
+  double shorter;
+
+  *wide = MAX (*wide, block);
+  *high = MAX (*high, block);
+  shorter = MIN (*wide, *high);
+  if (*wide * *high > max_pixels)
+    *longer = MAX (floor (max_pixels / shorter / block) * block, block);
+}
+
 gboolean
 valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, gsize max_pixels,
                      guint *out_width, guint *out_height, GError **error)
@@ -39,9 +54,9 @@ valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, 
     wide = ceil (w * beta / factor) * factor;
     high = ceil (h * beta / factor) * factor;
   }
-  /* A long thin picture under a low maximum: the reference has no answer. */
-  *out_width = (guint)MAX (wide, factor);
-  *out_height = (guint)MAX (high, factor);
+  keep_within (factor, (double)max_pixels, &wide, &high);
+  *out_width = (guint)wide;
+  *out_height = (guint)high;
   return TRUE;
 }
 

@@ -289,19 +289,22 @@ test_smart_resize (void)
 static void
 test_smart_resize_extremes (void)
 {
-  static const guint sides[][2]
-      = { { 1, 1 }, { 1, 65535 }, { 65535, 1 }, { 65535, 65535 }, { 2, 401 }, { 4, 801 } };
+  static const guint sides[][2] = { { 1, 1 },   { 1, 65535 }, { 65535, 1 }, { 65535, 65535 },
+                                    { 2, 401 }, { 4, 801 },   { 4, 700 },   { 1000, 29 } };
+  static const guint limits[] = { 12845056, 153664, 12544, 3136 };
   ValleyEagleConfig eagle = { .patch_size = 14, .spatial_merge_size = 2, .min_pixels = 3136 };
   g_autoptr (GError) error = NULL;
   guint width, height;
 
-  for (guint i = 0; i < G_N_ELEMENTS (sides); i++) {
-    g_assert_true (
-        valley_smart_resize (&eagle, sides[i][0], sides[i][1], 153664, &width, &height, &error));
+  for (guint i = 0; i < G_N_ELEMENTS (sides) * G_N_ELEMENTS (limits); i++) {
+    const guint *side = sides[i / G_N_ELEMENTS (limits)];
+    guint limit = limits[i % G_N_ELEMENTS (limits)];
+
+    g_assert_true (valley_smart_resize (&eagle, side[0], side[1], limit, &width, &height, &error));
     g_assert_no_error (error);
     g_assert_cmpuint (width % 28 + height % 28, ==, 0);
-    g_assert_cmpuint (width * height, >=, 3136);
-    g_assert_cmpuint (width * height, <=, 153664);
+    g_assert_cmpuint (width * height, >=, 3136 / 2);
+    g_assert_cmpuint (width * height, <=, limit);
   }
   g_assert_false (valley_smart_resize (&eagle, 0, 5, 153664, &width, &height, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
