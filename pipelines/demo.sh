@@ -62,7 +62,8 @@ timeout -s INT -k 30 $limit gst-launch-1.0 -q -e \
   rtspsrc location="$url" protocols=tcp latency=200 ! rtph264depay ! h264parse ! avdec_h264 \
   ! valleyinfer name=v latency=1500 stream-id=demo \
   ! queue max-size-time=6000000000 max-size-bytes=0 max-size-buffers=0 \
-  ! textoverlay name=overlay font-desc="Sans 18" shaded-background=true ! tee name=shown \
+  ! textoverlay name=overlay font-desc="Sans 14" shaded-background=true shading-value=160 \
+  ! tee name=shown \
   shown. ! queue ! videoconvert ! x264enc speed-preset=veryfast bitrate=1500 \
   ! video/x-h264,profile=main ! mp4mux ! filesink location="$out/demo.mp4" \
   $display \
