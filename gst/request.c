@@ -73,9 +73,9 @@ parse_generation_config (GstValleyRequest *request, const gchar *text, GError **
   g_auto (GStrv) pairs = g_strsplit (text, ",", -1);
 
   for (guint i = 0; pairs[i] != NULL; i++) {
-    gchar *key = pairs[i], *value = strchr (key, '=');
+    gchar *key = g_strchug (pairs[i]), *value = strchr (key, '=');
 
-    if (*g_strstrip (key) == '\0')
+    if (*key == '\0')
       continue;
     if (value == NULL || value[1] == '\0') {
       g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,

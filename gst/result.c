@@ -68,7 +68,7 @@ gst_valley_chunk_prompt (const GstValleyChunk *chunk)
 
 /* ---- captions ------------------------------------------------------------ */
 
-/* Appends a line without the characters that subtitle formats or renderers trip over. */
+/* Appends a line without control characters and trailing blanks. */
 static void
 append_line (GString *out, const gchar *line)
 {
@@ -77,14 +77,10 @@ append_line (GString *out, const gchar *line)
   for (const gchar *p = line; *p != '\0'; p = g_utf8_next_char (p)) {
     gunichar c = g_utf8_get_char (p);
 
-    if (g_str_has_prefix (p, "-->")) {
-      g_string_append (out, "\342\206\222"); /* an arrow; a cue line must not hold its spelling */
-      p += 2;
-    } else if (c == '\t') {
+    if (c == '\t')
       g_string_append_c (out, ' ');
-    } else if (!g_unichar_iscntrl (c)) {
+    else if (!g_unichar_iscntrl (c))
       g_string_append_unichar (out, c);
-    }
   }
   while (out->len > before && out->str[out->len - 1] == ' ')
     g_string_truncate (out, out->len - 1);
@@ -119,6 +115,8 @@ gst_valley_caption_text (const gchar *text, gssize length)
     if (out->len == start)
       g_string_truncate (out, before);
   }
+  /* "-->" ends a cue's time line; as an arrow it is harmless. */
+  g_string_replace (out, "-->", "\342\206\222", 0);
   cut_at_character (out, CAPTION_MAX_BYTES);
   g_strstrip (out->str);
   if (*out->str == '\0') {

@@ -1,0 +1,390 @@
+/* test-picture.c - frames become the pictures a viewer would see: every format, crop, pixel
+ * aspect, rotation, range and matrix.  The scripted engine tells what it was given.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "picture.h"
+
+#define W 64
+#define H 48
+
+typedef struct {
+  guint8 r, g, b;
+} Color;
+
+/* Top left, top right, bottom left, bottom right. */
+static const Color quarters[4]
+    = { { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 } };
+
+/* An RGB picture with a color in each quarter of @inner, and gray around it. */
+static GstBuffer *
+quarters_rgb (const GstVideoInfo *info, const GstVideoRectangle *inner)
+{
+  GstBuffer *buffer = gst_buffer_new_allocate (NULL, info->size, NULL);
+  GstVideoFrame frame;
+
+  g_assert_true (gst_video_frame_map (&frame, info, buffer, GST_MAP_WRITE));
+  for (gint y = 0; y < GST_VIDEO_INFO_HEIGHT (info); y++)
+    for (gint x = 0; x < GST_VIDEO_INFO_WIDTH (info); x++) {
+      guint8 *pixel = (guint8 *)frame.data[0] + y * GST_VIDEO_FRAME_PLANE_STRIDE (&frame, 0)
+                      + 3 * x;
+      gboolean inside = x >= inner->x && x < inner->x + inner->w && y >= inner->y
+                        && y < inner->y + inner->h;
+      guint quarter = (x >= inner->x + inner->w / 2) + 2 * (y >= inner->y + inner->h / 2);
+
+      memset (pixel, 128, 3);
+      if (inside)
+        memcpy (pixel, &quarters[quarter], 3);
+    }
+  gst_video_frame_unmap (&frame);
+  return buffer;
+}
+
+/* The same in any format, by GStreamer's own converter. */
+static GstBuffer *
+quarters_in (const GstVideoInfo *info, const GstVideoRectangle *inner)
+{
+  GstVideoInfo rgb_info;
+  GstBuffer *rgb, *out = gst_buffer_new_allocate (NULL, info->size, NULL);
+  GstVideoConverter *converter;
+  GstVideoFrame from, to;
+
+  gst_video_info_set_format (&rgb_info, GST_VIDEO_FORMAT_RGB, GST_VIDEO_INFO_WIDTH (info),
+                             GST_VIDEO_INFO_HEIGHT (info));
+  rgb_info.fps_n = info->fps_n;
+  rgb_info.fps_d = info->fps_d;
+  rgb = quarters_rgb (&rgb_info, inner);
+  converter = gst_video_converter_new (&rgb_info, info, NULL);
+  g_assert_nonnull (converter);
+  g_assert_true (gst_video_frame_map (&from, &rgb_info, rgb, GST_MAP_READ));
+  g_assert_true (gst_video_frame_map (&to, info, out, GST_MAP_WRITE));
+  gst_video_converter_frame (converter, &from, &to);
+  gst_video_frame_unmap (&to);
+  gst_video_frame_unmap (&from);
+  gst_video_converter_free (converter);
+  gst_buffer_unref (rgb);
+  return out;
+}
+
+/* What the model says of one frame. */
+static gchar *
+look_at (GstValleyPainter *painter, GstBuffer *buffer, const gchar *show)
+{
+  g_autofree gchar *script = g_strdup_printf ("fake:show=%s", show);
+  ValleyModel *model = valley_model_open (script, NULL, NULL);
+  ValleySession *session = valley_session_new (model, NULL, NULL);
+  ValleyRequest request = { .prompt = "?" };
+  GError *error = NULL;
+  ValleyPicture *picture = gst_valley_painter_paint (painter, model, buffer, 0, &error);
+  gchar *text;
+
+  g_assert_no_error (error);
+  g_assert_true (valley_session_push (session, picture, NULL));
+  g_assert_true (valley_session_begin (session, &request, NULL));
+  while (valley_session_next (session, NULL) == VALLEY_STEP_TOKEN)
+    ;
+  text = g_strdup (valley_session_result (session)->text);
+  valley_picture_unref (picture);
+  valley_session_free (session);
+  valley_model_unref (model);
+  return text;
+}
+
+/* Parses "f1 r/g/b r/g/b r/g/b r/g/b" and compares with @expected quarters. */
+static void
+check_corners (const gchar *text, const guint order[4], gint tolerance, const gchar *what)
+{
+  gint v[12];
+
+  g_assert_cmpint (sscanf (text, "f1 %d/%d/%d %d/%d/%d %d/%d/%d %d/%d/%d", &v[0], &v[1], &v[2],
+                           &v[3], &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11]),
+                   ==, 12);
+  for (guint i = 0; i < 4; i++) {
+    const Color *color = &quarters[order[i]];
+
+    if (ABS (v[3 * i] - color->r) > tolerance || ABS (v[3 * i + 1] - color->g) > tolerance
+        || ABS (v[3 * i + 2] - color->b) > tolerance)
+      g_error ("%s: corner %u is %d/%d/%d, expected %u/%u/%u within %d", what, i, v[3 * i],
+               v[3 * i + 1], v[3 * i + 2], color->r, color->g, color->b, tolerance);
+  }
+}
+
+static const guint upright[4] = { 0, 1, 2, 3 };
+static const GstVideoRectangle whole = { 0, 0, W, H };
+
+static void
+check_format (GstVideoFormat format)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  const GstVideoFormatInfo *finfo = gst_video_format_get_info (format);
+  gboolean coarse = GST_VIDEO_FORMAT_INFO_HAS_PALETTE (finfo);
+  GstVideoInfo info;
+  g_autofree gchar *text = NULL;
+  GstBuffer *buffer;
+
+  gst_video_info_set_format (&info, format, W, H);
+  buffer = quarters_in (&info, &whole);
+  gst_valley_painter_set_info (painter, &info);
+  text = look_at (painter, buffer, GST_VIDEO_FORMAT_INFO_IS_GRAY (finfo) ? "luma" : "corners");
+  if (GST_VIDEO_FORMAT_INFO_IS_GRAY (finfo))
+    g_assert_cmpint (ABS (atoi (text + 3) - 128), <, 20);
+  else
+    check_corners (text, upright, coarse ? 40 : 6, GST_VIDEO_FORMAT_INFO_NAME (finfo));
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+}
+
+static void
+test_formats (void)
+{
+  g_auto (GStrv) names = NULL;
+  GString *list = g_string_new (GST_VIDEO_FORMATS_ALL);
+
+  g_strdelimit (list->str, "{}", ' ');
+  names = g_strsplit (g_strstrip (list->str), ", ", -1);
+  for (guint i = 0; names[i] != NULL; i++)
+    check_format (gst_video_format_from_string (g_strstrip (names[i])));
+  g_assert_cmpuint (g_strv_length (names), >, 80);
+  g_string_free (list, TRUE);
+}
+
+static void
+check_colorimetry (GstVideoFormat format, const gchar *colorimetry)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  g_autofree gchar *text = NULL;
+  GstVideoInfo info;
+  GstBuffer *buffer;
+
+  gst_video_info_set_format (&info, format, W, H);
+  g_assert_true (gst_video_colorimetry_from_string (&info.colorimetry, colorimetry));
+  buffer = quarters_in (&info, &whole);
+  gst_valley_painter_set_info (painter, &info);
+  text = look_at (painter, buffer, "corners");
+  check_corners (text, upright, 6, colorimetry);
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+}
+
+static void
+test_colorimetry (void)
+{
+  static const GstVideoFormat formats[] = { GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_NV12,
+                                            GST_VIDEO_FORMAT_P010_10LE, GST_VIDEO_FORMAT_YUY2 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (formats); i++) {
+    check_colorimetry (formats[i], "bt601");
+    check_colorimetry (formats[i], "bt709");
+    check_colorimetry (formats[i], "bt2020");
+    check_colorimetry (formats[i], "1:4:0:0"); /* full range, BT.601 */
+    check_colorimetry (formats[i], "1:3:0:0"); /* full range, BT.709 */
+  }
+}
+
+static void
+check_crop (GstVideoFormat format)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  const GstVideoRectangle inner = { 16, 8, 32, 16 };
+  g_autofree gchar *corners = NULL, *sizes = NULL;
+  GstVideoCropMeta *crop;
+  GstVideoInfo info;
+  GstBuffer *buffer;
+  guint width, height;
+
+  gst_video_info_set_format (&info, format, W, H);
+  buffer = quarters_in (&info, &inner);
+  crop = gst_buffer_add_video_crop_meta (buffer);
+  crop->x = inner.x;
+  crop->y = inner.y;
+  crop->width = inner.w;
+  crop->height = inner.h;
+  gst_valley_painter_set_info (painter, &info);
+  gst_valley_painter_display_size (painter, buffer, &width, &height);
+  g_assert_cmpuint (width, ==, 32);
+  g_assert_cmpuint (height, ==, 16);
+  corners = look_at (painter, buffer, "corners");
+  /* The test's own chroma bleeds over the crop's edge a little. */
+  check_corners (corners, upright, 24, "crop");
+  sizes = look_at (painter, buffer, "sizes");
+  g_assert_cmpstr (sizes, ==, "f1 112x56");
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+}
+
+static void
+test_crop (void)
+{
+  check_crop (GST_VIDEO_FORMAT_I420);
+  check_crop (GST_VIDEO_FORMAT_NV12);
+  check_crop (GST_VIDEO_FORMAT_BGRx);
+  check_crop (GST_VIDEO_FORMAT_YUY2);
+}
+
+/* A crop that lies outside the picture is some element's mistake, not a crash. */
+static void
+test_crop_outside (void)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  GstVideoCropMeta *crop;
+  GstVideoInfo info;
+  GstBuffer *buffer;
+  guint width, height;
+
+  gst_video_info_set_format (&info, GST_VIDEO_FORMAT_I420, W, H);
+  buffer = quarters_in (&info, &whole);
+  crop = gst_buffer_add_video_crop_meta (buffer);
+  crop->x = 60;
+  crop->y = 40;
+  crop->width = crop->height = G_MAXUINT;
+  gst_valley_painter_set_info (painter, &info);
+  gst_valley_painter_display_size (painter, buffer, &width, &height);
+  g_assert_cmpuint (width, ==, 4);
+  g_assert_cmpuint (height, ==, 8);
+  g_free (look_at (painter, buffer, "luma"));
+  crop->x = 64;
+  gst_valley_painter_display_size (painter, buffer, &width, &height);
+  g_assert_cmpuint (width, ==, W);
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+}
+
+static void
+test_pixel_aspect (void)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  GstVideoInfo info;
+  GstBuffer *buffer;
+  guint width, height;
+  g_autofree gchar *sizes = NULL;
+
+  gst_video_info_set_format (&info, GST_VIDEO_FORMAT_I420, W, H);
+  buffer = quarters_in (&info, &whole);
+  info.par_n = 16;
+  info.par_d = 11;
+  gst_valley_painter_set_info (painter, &info);
+  gst_valley_painter_display_size (painter, buffer, &width, &height);
+  g_assert_cmpuint (width, ==, 93);
+  g_assert_cmpuint (height, ==, 48);
+  info.par_n = 1;
+  info.par_d = 2;
+  gst_valley_painter_set_info (painter, &info);
+  gst_valley_painter_display_size (painter, buffer, &width, &height);
+  g_assert_cmpuint (width, ==, 64);
+  g_assert_cmpuint (height, ==, 96);
+  sizes = look_at (painter, buffer, "sizes");
+  g_assert_cmpstr (sizes, ==, "f1 28x56");
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+}
+
+static void
+test_rotation (void)
+{
+  static const struct {
+    GstVideoOrientationMethod orientation;
+    guint corners[4];
+    gboolean sideways;
+  } cases[] = {
+    { GST_VIDEO_ORIENTATION_IDENTITY, { 0, 1, 2, 3 }, FALSE },
+    { GST_VIDEO_ORIENTATION_90R, { 2, 0, 3, 1 }, TRUE },
+    { GST_VIDEO_ORIENTATION_180, { 3, 2, 1, 0 }, FALSE },
+    { GST_VIDEO_ORIENTATION_90L, { 1, 3, 0, 2 }, TRUE },
+    { GST_VIDEO_ORIENTATION_HORIZ, { 1, 0, 3, 2 }, FALSE },
+    { GST_VIDEO_ORIENTATION_VERT, { 2, 3, 0, 1 }, FALSE },
+    { GST_VIDEO_ORIENTATION_UL_LR, { 0, 2, 1, 3 }, TRUE },
+    { GST_VIDEO_ORIENTATION_UR_LL, { 3, 1, 2, 0 }, TRUE },
+  };
+  GstVideoInfo info;
+  GstBuffer *buffer;
+
+  gst_video_info_set_format (&info, GST_VIDEO_FORMAT_I420, W, H);
+  buffer = quarters_in (&info, &whole);
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    GstValleyPainter *painter = gst_valley_painter_new ();
+    g_autofree gchar *text = NULL, *what = g_strdup_printf ("orientation %u", i);
+    guint width, height;
+
+    gst_valley_painter_set_info (painter, &info);
+    gst_valley_painter_set_orientation (painter, cases[i].orientation);
+    gst_valley_painter_display_size (painter, buffer, &width, &height);
+    g_assert_cmpuint (width, ==, cases[i].sideways ? H : W);
+    text = look_at (painter, buffer, "corners");
+    check_corners (text, cases[i].corners, 6, what);
+    gst_valley_painter_free (painter);
+  }
+  gst_buffer_unref (buffer);
+}
+
+/* Padded rows and planes in odd places, as decoders hand them out with GstVideoMeta. */
+static void
+test_video_meta (void)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  GstVideoInfo tight, padded;
+  GstVideoAlignment align;
+  GstVideoFrame from, to;
+  GstBuffer *buffer, *loose;
+  g_autofree gchar *text = NULL;
+
+  gst_video_info_set_format (&tight, GST_VIDEO_FORMAT_I420, W, H);
+  padded = tight;
+  gst_video_alignment_reset (&align);
+  align.padding_right = 24;
+  align.padding_bottom = 10;
+  g_assert_true (gst_video_info_align (&padded, &align));
+  buffer = quarters_in (&tight, &whole);
+  loose = gst_buffer_new_allocate (NULL, padded.size, NULL);
+  gst_buffer_memset (loose, 0, 77, padded.size);
+  gst_buffer_add_video_meta_full (loose, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420, W, H,
+                                  3, padded.offset, padded.stride);
+  g_assert_true (gst_video_frame_map (&from, &tight, buffer, GST_MAP_READ));
+  g_assert_true (gst_video_frame_map (&to, &tight, loose, GST_MAP_WRITE));
+  gst_video_frame_copy (&to, &from);
+  gst_video_frame_unmap (&to);
+  gst_video_frame_unmap (&from);
+  gst_valley_painter_set_info (painter, &tight);
+  text = look_at (painter, loose, "corners");
+  check_corners (text, upright, 6, "padded");
+  gst_buffer_unref (buffer);
+  gst_buffer_unref (loose);
+  gst_valley_painter_free (painter);
+}
+
+/* A buffer too small for its caps is an error with a reason. */
+static void
+test_short_buffer (void)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  ValleyModel *model = valley_model_open ("fake:", NULL, NULL);
+  GstBuffer *buffer = gst_buffer_new_allocate (NULL, 100, NULL);
+  GError *error = NULL;
+  GstVideoInfo info;
+
+  gst_video_info_set_format (&info, GST_VIDEO_FORMAT_I420, W, H);
+  gst_valley_painter_set_info (painter, &info);
+  g_assert_null (gst_valley_painter_paint (painter, model, buffer, 0, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_READ);
+  g_error_free (error);
+  gst_buffer_unref (buffer);
+  valley_model_unref (model);
+  gst_valley_painter_free (painter);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  gst_init (&argc, &argv);
+  g_test_add_func ("/picture/formats", test_formats);
+  g_test_add_func ("/picture/colorimetry", test_colorimetry);
+  g_test_add_func ("/picture/crop", test_crop);
+  g_test_add_func ("/picture/crop-outside", test_crop_outside);
+  g_test_add_func ("/picture/pixel-aspect", test_pixel_aspect);
+  g_test_add_func ("/picture/rotation", test_rotation);
+  g_test_add_func ("/picture/video-meta", test_video_meta);
+  g_test_add_func ("/picture/short-buffer", test_short_buffer);
+  return g_test_run ();
+}
