@@ -7,6 +7,18 @@
 #include <math.h>
 #include <string.h>
 
+/* Sanitizers take over faults and impossible allocations. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 static GRand *rng;
 
 /* VALLEY_TEST_SEED repeats a run. */

@@ -76,7 +76,8 @@ prepare_rows (gsize first, gsize n, gpointer data)
   }
 }
 
-/* Puts x where the products can read whole tiles of it, in the type they want. */
+/* Puts x where the products can read whole tiles of it, in the type they want and with rows
+ * k apart: the library's choice of blocking, and so the last bits, depend on the stride too. */
 static gboolean
 prepare (Job *job, const ValleyTensor *x, gsize padding)
 {
@@ -88,9 +89,8 @@ prepare (Job *job, const ValleyTensor *x, gsize padding)
   job->x_type = prepare.type;
   job->x_stride = job->k;
   job->padding = padding;
-  if (!round && x->rows % padding == 0) {
+  if (!round && x->rows % padding == 0 && x->stride == job->k) {
     job->x = valley_cpu_row (x, 0);
-    job->x_stride = x->stride;
     return TRUE;
   }
   rows = x->rows + (padding - x->rows % padding) % padding;
