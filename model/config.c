@@ -29,7 +29,10 @@ typedef struct {
   gboolean failed;
 } Reader;
 
-static void G_GNUC_PRINTF (3, 4) complain (Reader *r, const char *key, const char *format, ...)
+static void complain (Reader *r, const char *key, const char *format, ...) G_GNUC_PRINTF (3, 4);
+
+static void
+complain (Reader *r, const char *key, const char *format, ...)
 {
   g_autofree char *expected = NULL;
   JsonNode *node = json_object_get_member (r->object, key);

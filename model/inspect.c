@@ -4,7 +4,6 @@
 #include <json-glib/json-glib.h>
 
 #include "engine.h"
-#include "kvcache.h"
 
 typedef struct {
   const char *dir;
@@ -384,9 +383,10 @@ valley_inspect (const char *dir, gboolean json, gboolean *complete, GError **err
   Report report = { .dir = dir };
   char *text;
 
-  if (!g_file_test (dir, G_FILE_TEST_IS_DIR)) {
+  if (dir == NULL || !g_file_test (dir, G_FILE_TEST_IS_DIR)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_NOT_FOUND,
-                 "%s: no such folder; expected one with config.json and model.safetensors", dir);
+                 "%s: no such folder; expected one with config.json and model.safetensors",
+                 dir != NULL ? dir : "(none)");
     return NULL;
   }
   report.problems = g_ptr_array_new_with_free_func (g_free);

@@ -82,9 +82,3 @@ valley_kv_cache_set_length (ValleyKvCache *cache, gsize length)
 {
   cache->length = MIN (length, cache->capacity);
 }
-
-gsize
-valley_kv_cache_bytes_per_row (const ValleyKvCache *cache)
-{
-  return 2 * cache->n_layers * cache->cols * valley_dtype_bytes (cache->dtype);
-}

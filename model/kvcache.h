@@ -23,4 +23,3 @@ void valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize la
                             const ValleyTensor *keys, const ValleyTensor *values);
 /* Rolls back to, or accepts, @length rows (at most the capacity). */
 void valley_kv_cache_set_length (ValleyKvCache *cache, gsize length);
-gsize valley_kv_cache_bytes_per_row (const ValleyKvCache *cache);

@@ -8,16 +8,14 @@
 
 #define NAME "valley-tiny"
 
-/* @path if a checkpoint is there, else NULL; takes @path. */
+/* @path, tidied, if a checkpoint is there, else NULL; takes @path. */
 static char *
 if_checkpoint (char *path)
 {
+  g_autofree char *taken = path;
   g_autofree char *config = g_build_filename (path, "config.json", NULL);
 
-  if (g_file_test (config, G_FILE_TEST_IS_REGULAR))
-    return path;
-  g_free (path);
-  return NULL;
+  return g_file_test (config, G_FILE_TEST_IS_REGULAR) ? g_canonicalize_filename (path, NULL) : NULL;
 }
 
 /* The folder of the file that this code was loaded from. */
