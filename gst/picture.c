@@ -1,8 +1,8 @@
 /* picture.c - GstVideoFrame to ValleyPicture.
  *
- * The formats that decoders put out are resized plane by plane in their own color space and
- * only the small result is turned into RGB: a matrix commutes with a resize, and that keeps a
- * 1080p frame within its 2 ms.  Everything else goes through GstVideoConverter first.
+ * What decoders and cameras put out is resized plane by plane in its own color space and only
+ * the small result is turned into RGB: a matrix commutes with a resize, and that keeps a 1080p
+ * frame within its 2 ms.  Formats with odd packings go through GstVideoConverter first.
  * Interlaced frames are taken whole, so both fields blend as they do for the eye.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "picture.h"
@@ -13,6 +13,12 @@ typedef struct {
   guint x, y, width, height;
 } Rect;
 
+/* The samples of a component: `step` bytes from one to the next. */
+typedef struct {
+  const guint8 *pixels; /* NULL: there is no such component */
+  guint stride, step, width, height;
+} Plane;
+
 struct _GstValleyPainter {
   GstVideoInfo info;
   GstVideoOrientationMethod orientation;
@@ -20,8 +26,8 @@ struct _GstValleyPainter {
   GstVideoInfo rgb_info;
   GstBuffer *rgb;
   gint matrix[3][3], offset[3]; /* YUV to RGB in 16.16 fixed point */
-  guint8 *planes, *upright;     /* scratch */
-  gsize planes_bytes, upright_bytes;
+  guint8 *gathered[3], *small, *upright; /* scratch */
+  gsize gathered_bytes[3], small_bytes, upright_bytes;
 };
 
 GstValleyPainter *
@@ -45,7 +51,9 @@ void
 gst_valley_painter_free (GstValleyPainter *painter)
 {
   forget_converter (painter);
-  g_free (painter->planes);
+  for (guint i = 0; i < 3; i++)
+    g_free (painter->gathered[i]);
+  g_free (painter->small);
   g_free (painter->upright);
   g_free (painter);
 }
@@ -102,7 +110,9 @@ set_matrix (GstValleyPainter *painter)
   gint offset[GST_VIDEO_MAX_COMPONENTS], range[GST_VIDEO_MAX_COMPONENTS];
   gdouble kr = 0.2126, kb = 0.0722, y, u;
 
-  gst_video_color_range_offsets (painter->info.colorimetry.range, painter->info.finfo, offset,
+  /* Whatever the format's depth, the matrix sees 8 bits. */
+  gst_video_color_range_offsets (painter->info.colorimetry.range,
+                                 gst_video_format_get_info (GST_VIDEO_FORMAT_Y444), offset,
                                  range);
   if (!gst_video_color_matrix_get_Kr_Kb (painter->info.colorimetry.matrix, &kr, &kb)
       && GST_VIDEO_INFO_HEIGHT (&painter->info) <= 576) {
@@ -127,7 +137,7 @@ gst_valley_painter_set_info (GstValleyPainter *painter, const GstVideoInfo *info
 {
   forget_converter (painter);
   painter->info = *info;
-  if (GST_VIDEO_INFO_IS_YUV (info))
+  if (GST_VIDEO_INFO_IS_YUV (info) || GST_VIDEO_INFO_IS_GRAY (info))
     set_matrix (painter);
 }
 
@@ -138,34 +148,56 @@ gst_valley_painter_set_orientation (GstValleyPainter *painter,
   painter->orientation = orientation;
 }
 
-/* Linear 8-bit formats: every component lies in bytes at a fixed step. */
 static gboolean
-is_plain_8bit (const GstVideoFormatInfo *format)
+is_linear (const GstVideoFormatInfo *format)
 {
-  if (GST_VIDEO_FORMAT_INFO_IS_TILED (format) || GST_VIDEO_FORMAT_INFO_HAS_PALETTE (format)
-      || GST_VIDEO_FORMAT_INFO_IS_COMPLEX (format))
-    return FALSE;
-  for (guint i = 0; i < GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format); i++)
-    if (GST_VIDEO_FORMAT_INFO_DEPTH (format, i) != 8
-        || GST_VIDEO_FORMAT_INFO_SHIFT (format, i) != 0)
-      return FALSE;
-  return TRUE;
+  return !GST_VIDEO_FORMAT_INFO_IS_TILED (format) && !GST_VIDEO_FORMAT_INFO_HAS_PALETTE (format)
+         && !GST_VIDEO_FORMAT_INFO_IS_COMPLEX (format);
 }
 
-/* I420, Y42B, Y444, NV12 and their like: luma alone in its plane. */
+/* A component of one byte a sample, whatever lies between the samples. */
 static gboolean
-is_planar_yuv (const GstVideoFormatInfo *format)
+is_byte (const GstVideoFormatInfo *format, guint comp)
 {
-  return is_plain_8bit (format) && GST_VIDEO_FORMAT_INFO_IS_YUV (format)
-         && GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format) >= 3
-         && GST_VIDEO_FORMAT_INFO_N_PLANES (format) >= 2
-         && GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0) == 1;
+  return GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) == 8
+         && GST_VIDEO_FORMAT_INFO_SHIFT (format, comp) == 0;
+}
+
+/* A component in 16-bit little-endian words. */
+static gboolean
+is_word (const GstVideoFormatInfo *format, guint comp)
+{
+  return GST_VIDEO_FORMAT_INFO_IS_LE (format) && GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) > 8
+         && GST_VIDEO_FORMAT_INFO_DEPTH (format, comp)
+                    + GST_VIDEO_FORMAT_INFO_SHIFT (format, comp)
+                <= 16
+         && GST_VIDEO_FORMAT_INFO_PSTRIDE (format, comp) % 2 == 0;
+}
+
+/* YUV or gray that is taken apart here.  Of the packed formats only those that cameras give:
+ * GStreamer's table is not right about the offsets or shifts of some others (VYUY, Y412). */
+static gboolean
+is_readable_yuv (const GstVideoFormatInfo *format)
+{
+  GstVideoFormat name = GST_VIDEO_FORMAT_INFO_FORMAT (format);
+  gboolean packed = GST_VIDEO_FORMAT_INFO_N_PLANES (format) == 1
+                    && GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format) > 1;
+
+  if (!is_linear (format)
+      || !(GST_VIDEO_FORMAT_INFO_IS_YUV (format) || GST_VIDEO_FORMAT_INFO_IS_GRAY (format))
+      || (packed && name != GST_VIDEO_FORMAT_YUY2 && name != GST_VIDEO_FORMAT_UYVY))
+    return FALSE;
+  for (guint i = 0; i < MIN (GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format), 3); i++)
+    if (!is_byte (format, i) && !is_word (format, i))
+      return FALSE;
+  return TRUE;
 }
 
 static gboolean
 is_packed_rgb (const GstVideoFormatInfo *format)
 {
-  return is_plain_8bit (format) && GST_VIDEO_FORMAT_INFO_IS_RGB (format)
+  return is_linear (format) && GST_VIDEO_FORMAT_INFO_IS_RGB (format) && is_byte (format, 0)
+         && is_byte (format, 1) && is_byte (format, 2)
          && GST_VIDEO_FORMAT_INFO_N_PLANES (format) == 1
          && GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0) <= 4;
 }
@@ -181,25 +213,96 @@ scratch (guint8 **memory, gsize *have, gsize need)
   return *memory;
 }
 
-/* ---- resizing ------------------------------------------------------------ */
+/* ---- planes -------------------------------------------------------------- */
 
-/* Resizes component @comp's plane within @rect to @width x @height, @channels bytes a sample. */
-static gboolean
-resize_plane (const GstVideoFrame *frame, guint comp, const Rect *rect, guint channels,
-              guint8 *out, guint width, guint height)
+static Plane
+component (const GstVideoFrame *frame, guint comp, const Rect *rect)
 {
   const GstVideoFormatInfo *format = frame->info.finfo;
-  gint plane = GST_VIDEO_FORMAT_INFO_PLANE (format, comp);
-  gint stride = GST_VIDEO_FRAME_PLANE_STRIDE (frame, plane);
+  gint stride = GST_VIDEO_FRAME_COMP_STRIDE (frame, comp);
   guint x = rect->x >> GST_VIDEO_FORMAT_INFO_W_SUB (format, comp);
   guint y = rect->y >> GST_VIDEO_FORMAT_INFO_H_SUB (format, comp);
-  guint w = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH (format, comp, rect->x + rect->width) - x;
-  guint h = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT (format, comp, rect->y + rect->height) - y;
-  const guint8 *pixels = GST_VIDEO_FRAME_PLANE_DATA (frame, plane);
+  guint step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, comp);
 
-  pixels += (gsize)y * stride + (gsize)x * channels;
-  return valley_image_resize (pixels, stride, w, h, channels, out, (gsize)width * channels,
-                              width, height);
+  return (Plane){
+    .pixels = (const guint8 *)GST_VIDEO_FRAME_COMP_DATA (frame, comp) + (gsize)y * stride
+              + (gsize)x * step,
+    .stride = stride,
+    .step = step,
+    .width = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH (format, comp, rect->x + rect->width) - x,
+    .height = GST_VIDEO_FORMAT_INFO_SCALE_HEIGHT (format, comp, rect->y + rect->height) - y,
+  };
+}
+
+/* The loops that 1080p goes through, for the steps that occur, so that they are vectorised. */
+static void
+gather_row (const guint8 *in, guint step, gboolean words, guint shift, guint8 *out, guint n)
+{
+  const guint16 *in16 = (const guint16 *)(gconstpointer)in;
+
+  if (words && step == 2) {
+    for (guint i = 0; i < n; i++)
+      out[i] = (guint8)(GUINT16_FROM_LE (in16[i]) >> shift);
+  } else if (words) {
+    for (guint i = 0; i < n; i++)
+      out[i] = (guint8)(GUINT16_FROM_LE (in16[(gsize)i * step / 2]) >> shift);
+  } else if (step == 2) {
+    for (guint i = 0; i < n; i++)
+      out[i] = in[2 * (gsize)i];
+  } else {
+    for (guint i = 0; i < n; i++)
+      out[i] = in[(gsize)i * step];
+  }
+}
+
+/* Copies a component's samples to bytes that lie together, in scratch memory. */
+static void
+gather (GstValleyPainter *painter, const GstVideoFormatInfo *format, guint comp, Plane *plane)
+{
+  gboolean words = !is_byte (format, comp);
+  guint shift = words ? GST_VIDEO_FORMAT_INFO_SHIFT (format, comp)
+                            + GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) - 8
+                      : 0;
+  guint8 *out = scratch (&painter->gathered[comp], &painter->gathered_bytes[comp],
+                         (gsize)plane->width * plane->height);
+
+  /* GStreamer's table gives P010's V an offset of 1, which is in words. */
+  if (words && GST_VIDEO_FORMAT_INFO_POFFSET (format, comp) % 2 == 1)
+    plane->pixels += GST_VIDEO_FORMAT_INFO_POFFSET (format, comp);
+  for (guint y = 0; y < plane->height; y++)
+    gather_row (plane->pixels + (gsize)y * plane->stride, plane->step, words, shift,
+                out + (gsize)y * plane->width, plane->width);
+  plane->pixels = out;
+  plane->stride = plane->width;
+  plane->step = 1;
+}
+
+/* Y, U and V of what is visible, each in bytes that lie together; or U and V interleaved, as
+ * NV12 has them, in planes[1] (step 2). */
+static void
+find_planes (GstValleyPainter *painter, const GstVideoFrame *frame, const Rect *rect,
+             Plane planes[3])
+{
+  const GstVideoFormatInfo *format = frame->info.finfo;
+  guint n = MIN (GST_VIDEO_FORMAT_INFO_N_COMPONENTS (format), 3);
+
+  for (guint i = 0; i < 3; i++)
+    planes[i] = i < n ? component (frame, i, rect) : (Plane){ 0 };
+  if (n == 3 && is_byte (format, 0) && planes[0].step == 1 && planes[1].step == 2
+      && planes[2].step == 2 && ABS (planes[2].pixels - planes[1].pixels) == 1)
+    return;
+  for (guint i = 0; i < n; i++)
+    if (planes[i].step != 1)
+      gather (painter, format, i, &planes[i]);
+}
+
+/* ---- resizing ------------------------------------------------------------ */
+
+static gboolean
+resize_plane (const Plane *plane, guint8 *out, guint width, guint height)
+{
+  return valley_image_resize (plane->pixels, plane->stride, plane->width, plane->height,
+                              plane->step, out, (gsize)width * plane->step, width, height);
 }
 
 static guint8
@@ -224,27 +327,32 @@ matrix_to_rgb (const GstValleyPainter *painter, const guint8 *y, const guint8 *u
 }
 
 static gboolean
-paint_yuv (GstValleyPainter *painter, const GstVideoFrame *frame, const Rect *rect, guint8 *out,
-           guint width, guint height)
+paint_yuv (GstValleyPainter *painter, const Plane planes[3], guint8 *out, guint width,
+           guint height)
 {
-  const GstVideoFormatInfo *format = frame->info.finfo;
   gsize n = (gsize)width * height;
-  guint8 *planes = scratch (&painter->planes, &painter->planes_bytes, 3 * n);
-  guint8 *chroma = planes + n;
+  guint8 *luma = scratch (&painter->small, &painter->small_bytes, 3 * n);
+  guint8 *chroma = luma + n;
+  Plane both = planes[1];
 
-  if (!resize_plane (frame, 0, rect, 1, planes, width, height))
+  if (!resize_plane (&planes[0], luma, width, height))
     return FALSE;
-  if (GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 1) == 2) {
-    if (!resize_plane (frame, 1, rect, 2, chroma, width, height))
+  if (planes[1].pixels == NULL) {
+    memset (chroma, 128, n);
+    matrix_to_rgb (painter, luma, chroma, chroma, 1, out, n);
+  } else if (planes[1].step == 2) {
+    gboolean v_first = planes[2].pixels < planes[1].pixels;
+
+    both.pixels = MIN (planes[1].pixels, planes[2].pixels);
+    if (!resize_plane (&both, chroma, width, height))
       return FALSE;
-    matrix_to_rgb (painter, planes, chroma + GST_VIDEO_FORMAT_INFO_POFFSET (format, 1),
-                   chroma + GST_VIDEO_FORMAT_INFO_POFFSET (format, 2), 2, out, n);
-    return TRUE;
+    matrix_to_rgb (painter, luma, chroma + v_first, chroma + !v_first, 2, out, n);
+  } else {
+    if (!resize_plane (&planes[1], chroma, width, height)
+        || !resize_plane (&planes[2], chroma + n, width, height))
+      return FALSE;
+    matrix_to_rgb (painter, luma, chroma, chroma + n, 1, out, n);
   }
-  if (!resize_plane (frame, 1, rect, 1, chroma, width, height)
-      || !resize_plane (frame, 2, rect, 1, chroma + n, width, height))
-    return FALSE;
-  matrix_to_rgb (painter, planes, chroma, chroma + n, 1, out, n);
   return TRUE;
 }
 
@@ -253,19 +361,20 @@ paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const Rect *re
            guint width, guint height)
 {
   const GstVideoFormatInfo *format = frame->info.finfo;
-  guint step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0);
   guint r = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_R);
   guint g = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_G);
   guint b = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_B);
-  gsize n = (gsize)width * height;
-  guint8 *pixels = scratch (&painter->planes, &painter->planes_bytes, step * n);
+  Plane pixels = component (frame, 0, rect);
+  gsize n = (gsize)width * height, step = pixels.step;
+  guint8 *small = scratch (&painter->small, &painter->small_bytes, step * n);
 
-  if (!resize_plane (frame, 0, rect, step, pixels, width, height))
+  pixels.pixels -= r; /* from the first component's byte back to the pixel's */
+  if (!resize_plane (&pixels, small, width, height))
     return FALSE;
   for (gsize i = 0; i < n; i++) {
-    out[3 * i] = pixels[step * i + r];
-    out[3 * i + 1] = pixels[step * i + g];
-    out[3 * i + 2] = pixels[step * i + b];
+    out[3 * i] = small[step * i + r];
+    out[3 * i + 1] = small[step * i + g];
+    out[3 * i + 2] = small[step * i + b];
   }
   return TRUE;
 }
@@ -338,7 +447,7 @@ turn_upright (GstValleyPainter *painter, guint8 *rgb, guint width, guint height)
 /* NULL: the model has no such tower, or (with *ok FALSE) it could not be painted. */
 static guint8 *
 paint_for_tower (GstValleyPainter *painter, const GstVideoFrame *frame, const Rect *rect,
-                 guint width, guint height, gboolean *ok)
+                 const Plane planes[3], guint width, guint height, gboolean *ok)
 {
   gboolean sideways = turns_sideways (painter->orientation);
   guint w = sideways ? height : width, h = sideways ? width : height;
@@ -347,8 +456,8 @@ paint_for_tower (GstValleyPainter *painter, const GstVideoFrame *frame, const Re
   if (width == 0 || height == 0 || !*ok)
     return NULL;
   rgb = g_malloc (3 * (gsize)width * height);
-  if (is_planar_yuv (frame->info.finfo))
-    *ok = paint_yuv (painter, frame, rect, rgb, w, h);
+  if (is_readable_yuv (frame->info.finfo))
+    *ok = paint_yuv (painter, planes, rgb, w, h);
   else
     *ok = paint_rgb (painter, frame, rect, rgb, w, h);
   if (painter->orientation != GST_VIDEO_ORIENTATION_IDENTITY)
@@ -361,11 +470,15 @@ paint_frame (GstValleyPainter *painter, ValleyModel *model, const GstVideoFrame 
              const Rect *rect, const ValleyInputSizes *sizes, guint64 pts, GError **error)
 {
   gboolean ok = TRUE;
-  g_autofree guint8 *siglip = paint_for_tower (painter, frame, rect, sizes->siglip_width,
-                                               sizes->siglip_height, &ok);
-  g_autofree guint8 *eagle = paint_for_tower (painter, frame, rect, sizes->eagle_width,
-                                              sizes->eagle_height, &ok);
+  g_autofree guint8 *siglip = NULL, *eagle = NULL;
+  Plane planes[3];
 
+  if (is_readable_yuv (frame->info.finfo))
+    find_planes (painter, frame, rect, planes);
+  siglip = paint_for_tower (painter, frame, rect, planes, sizes->siglip_width,
+                            sizes->siglip_height, &ok);
+  eagle = paint_for_tower (painter, frame, rect, planes, sizes->eagle_width,
+                           sizes->eagle_height, &ok);
   if (!ok) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                  "cannot resize a frame of %u x %u: not enough memory", rect->width,
@@ -396,7 +509,7 @@ gst_valley_painter_paint (GstValleyPainter *painter, ValleyModel *model, GstBuff
                  gst_buffer_get_size (buffer), GST_VIDEO_FORMAT_INFO_NAME (format));
     return NULL;
   }
-  if (is_planar_yuv (format) || is_packed_rgb (format)) {
+  if (is_readable_yuv (format) || is_packed_rgb (format)) {
     picture = paint_frame (painter, model, &frame, &rect, &sizes, pts, error);
   } else if (convert (painter, &frame, &rgb)) {
     picture = paint_frame (painter, model, &rgb, &rect, &sizes, pts, error);
