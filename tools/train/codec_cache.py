@@ -61,7 +61,7 @@ class Batches:
             "frames": len(times[0]),
             "siglip": torch.from_numpy(np.concatenate(squares)),
             "eagle": torch.from_numpy(np.concatenate(pictures)),
-            "turns": [self.questions(rng, c) for c in clips],
+            "turns": self.questions(rng, clips),
             "truth": torch.from_numpy(np.stack([truth(c, t) for c, t in zip(clips, times)])),
             "kinds": [language.kind(c) for c in clips],
         }

@@ -76,6 +76,18 @@ class Valley(nn.Module):
         self.lm_head = nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
         self.apply(self._init)
         nn.init.normal_(self.model.mm_projector.embedding.weight, std=1.0)
+        self.place_patches(0.7)
+
+    def place_patches(self, strength):
+        """Adds waves to SigLIP's position table: left at random values, places stayed unknown for 50,000 frames."""
+        table = self.model.vision_tower.vision_tower.vision_model.embeddings.position_embedding.weight
+        side, width = int(len(table) ** 0.5), table.shape[1]
+        f = torch.pi * torch.arange(1, width // 4 + 1) / (width // 8)
+        at = (torch.arange(side) + 0.5) / side
+        wave = torch.cat(((at[:, None] * f).sin(), (at[:, None] * f).cos()), 1)
+        rows = torch.cat((wave.repeat_interleave(side, 0), wave.repeat(side, 1)), 1)
+        with torch.no_grad():
+            table += strength * rows
 
     @staticmethod
     def _init(module):

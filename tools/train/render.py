@@ -81,7 +81,8 @@ class Painter:
         if n.blur:
             scale = min(clip.width, clip.height) / 240
             out = np.asarray(Image.fromarray(out).filter(ImageFilter.GaussianBlur(n.blur * scale)))
-        return jpeg(out, n.jpeg) if n.jpeg else out
+        # The quality wanders as a codec's does: frames too much alike would give stillness away
+        return jpeg(out, int(n.jpeg * self.rng.uniform(0.6, 1.1))) if n.jpeg else out
 
 
 def frames(clip, times):

@@ -165,7 +165,9 @@ def nuisance(rng, codec):
         n.blur = rng.uniform(0.3, 1.0)
     if rng.random() < 0.35:
         n.brightness, n.contrast = rng.uniform(-0.1, 0.1), rng.uniform(0.9, 1.1)
-    if codec and rng.random() < 0.6:
+    if codec and not n.noise and rng.random() < 0.5:
+        n.noise = rng.uniform(0.5, 1.5)
+    if codec and rng.random() < 0.75:
         n.jpeg = int(rng.integers(12, 92))
     return n
 
