@@ -182,7 +182,13 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
 void
 gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before)
 {
-  gst_valley_text_pad_queue_segment (pad, &self->segment, wanted_shift (self, pad), before);
+  GstSegment time;
+
+  /* A stream in another format is never described, but its sinks have to preroll. */
+  gst_segment_init (&time, GST_FORMAT_TIME);
+  gst_valley_text_pad_queue_segment (
+      pad, self->segment.format == GST_FORMAT_TIME ? &self->segment : &time,
+      wanted_shift (self, pad), before);
 }
 
 void

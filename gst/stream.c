@@ -122,10 +122,12 @@ static void
 let_pads_preroll (GstValleyInfer *self, GstBuffer *buffer)
 {
   g_mutex_lock (&self->lock);
-  if (self->have_segment && self->segment.format == GST_FORMAT_TIME) {
-    guint64 time = GST_BUFFER_PTS_IS_VALID (buffer) ? GST_BUFFER_PTS (buffer)
-                                                    : self->segment.start;
+  if (self->have_segment) {
+    gboolean in_time = self->segment.format == GST_FORMAT_TIME;
+    guint64 time = in_time ? self->segment.start : 0;
 
+    if (in_time && GST_BUFFER_PTS_IS_VALID (buffer))
+      time = GST_BUFFER_PTS (buffer);
     for (GList *l = self->text_pads; l != NULL; l = l->next)
       gst_valley_text_pad_video (l->data, time, time, VALLEY_TIME_NONE);
   }
@@ -209,7 +211,7 @@ gst_valley_infer_begin_text_pad (GstValleyInfer *self, GstValleyTextPad *pad)
   if (self->stream_start == NULL)
     return;
   queue_stream_start (self, pad, 0);
-  if (self->have_segment && self->segment.format == GST_FORMAT_TIME)
+  if (self->have_segment)
     gst_valley_infer_queue_segment (self, pad, 0);
   if (self->eos)
     gst_valley_text_pad_queue_event (pad, gst_event_new_eos (), 0);
@@ -302,8 +304,7 @@ on_segment (GstValleyInfer *self, GstEvent *event, gboolean live, GstClockTime l
   self->windows.limit
       = segment->format == GST_FORMAT_TIME ? segment->stop : VALLEY_TIME_NONE;
   gst_valley_infer_apply_settings (self);
-  if (segment->format == GST_FORMAT_TIME)
-    gst_valley_infer_queue_segments (self, self->windows.next_id);
+  gst_valley_infer_queue_segments (self, self->windows.next_id);
 }
 
 static void

@@ -497,10 +497,17 @@ gst_valley_text_pad_relinked (GstValleyTextPad *pad)
 static void
 set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
 {
+  GstElement *element = gst_pad_get_parent_element (GST_PAD (object));
+
   if (id == PROP_TEXT_TIMING)
     g_atomic_int_set (&GST_VALLEY_TEXT_PAD (object)->timing, g_value_get_enum (value));
   else
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+  if (element != NULL) {
+    /* Late captions have no latency. */
+    gst_element_post_message (element, gst_message_new_latency (GST_OBJECT (element)));
+    gst_object_unref (element);
+  }
 }
 
 static void

@@ -41,7 +41,7 @@ is_blocked (GstValleyInfer *self)
   if (!worker.loaded || worker.busy || worker.n_windows > 0)
     return FALSE;
   for (GList *l = self->text_pads; l != NULL; l = l->next)
-    linked |= gst_pad_is_linked (l->data);
+    linked |= !gst_valley_text_pad_is_json (l->data) && gst_pad_is_linked (l->data);
   return linked;
 }
 
