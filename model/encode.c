@@ -73,9 +73,13 @@ assemble_grid (const ValleyModel *model, ValleyStream *stream, const ValleyPictu
 {
   const ValleyUnpad *u = &picture->unpad;
   gsize side = model->config->connector.out_side, n = (gsize)u->n_rows * u->n_cols;
-  g_autofree gint32 *rows = g_new (gint32, n);
+  g_autofree gint32 *rows = g_try_new (gint32, n);
   ValleyTensor kept;
 
+  if (rows == NULL) {
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's tiles");
+    return;
+  }
   for (gsize i = 0; i < n; i++) {
     gsize y = u->first_row + i / u->n_cols, x = u->first_col + i % u->n_cols;
     gsize tile = y / side * picture->tiling.cols + x / side;
@@ -123,12 +127,14 @@ encode_eagle (const ValleyModel *model, ValleyStream *stream, const ValleyPictur
   const ValleyEagleConfig *c = &model->config->eagle;
   ValleyDump dump = valley_dump_named (dump_dir, "frame.%u.eagle", index);
   gsize n = eagle_patches (model->config, picture);
-  g_autofree gint32 *positions = g_new (gint32, 2 * n);
+  g_autofree gint32 *positions = g_try_new (gint32, 2 * n);
   ValleyTensor patches, tokens;
   g_autofree float *host = stage_patches (
       stream, &patches, n, 3 * c->temporal_patch_size * c->patch_size * c->patch_size);
 
-  if (host != NULL) {
+  if (positions == NULL)
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's patches");
+  if (host != NULL && positions != NULL) {
     valley_eagle_patches (c, picture->eagle_rgb, picture->sizes.eagle_width,
                           picture->sizes.eagle_height, host, positions);
     stream->ops->upload (stream, &patches, host);
