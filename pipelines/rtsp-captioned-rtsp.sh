@@ -19,7 +19,7 @@ for property in "$@"; do
 done
 
 exec "$BUILD_DIR/tests/rtsp-server" --port "$port" --launch "
-  rtspsrc location=$(quote "$url") latency=200 ! decodebin ! valleycaption $properties
-  ! videoconvert ! video/x-raw,format=I420
+  rtspsrc location=$(quote "$url") latency=200 ! application/x-rtp,media=video ! decodebin
+  ! valleycaption $properties ! videoconvert ! video/x-raw,format=I420
   ! x264enc tune=zerolatency speed-preset=veryfast bitrate=2000 key-int-max=50
   ! rtph264pay name=pay0 pt=96 config-interval=1"

@@ -7,8 +7,8 @@
 url=$1
 shift
 
-# decodebin picks the decoder; the picture itself is never held up by the model.
+# A camera may also send audio, hence media=video; decodebin picks the decoder.
 # shellcheck disable=SC2086
 gst-launch-1.0 -q -e \
-  rtspsrc location="$url" latency=200 ! decodebin ! valleycaption "$@" \
-  ! videoconvert ! ${VIDEO_SINK:-autovideosink}
+  rtspsrc location="$url" latency=200 ! application/x-rtp,media=video ! decodebin \
+  ! valleycaption "$@" ! videoconvert ! ${VIDEO_SINK:-autovideosink}
