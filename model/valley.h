@@ -150,7 +150,7 @@ VALLEY_API ValleySession *valley_session_new (ValleyModel *model,
 VALLEY_API void valley_session_free (ValleySession *session);
 
 /* Appends a frame to the window and encodes it (both towers and the connector) at once.
- * The session takes its own reference.  PTS must not decrease. */
+ * Only the encoding is kept, not the picture.  PTS must not decrease. */
 VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,
                                          GError **error);
 /* Forgets frames with PTS < @pts_ns. */
