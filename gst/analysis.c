@@ -374,11 +374,13 @@ begin_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
 static void arm_clock (GstValleyInfer *self);
 
 static gboolean
-close_by_clock (GstClock *clock, GstClockTime time, GstClockID id, gpointer data)
+close_by_clock (GstClock *clock, GstClockTime time, GstClockID id, gpointer weak)
 {
-  GstValleyInfer *self = data;
+  GstValleyInfer *self = g_weak_ref_get (weak);
   GQueue closed = G_QUEUE_INIT;
 
+  if (self == NULL)
+    return TRUE;
   g_mutex_lock (&self->lock);
   if (id == self->close_id) {
     GST_DEBUG_OBJECT (self, "the clock closes the window");
@@ -389,6 +391,7 @@ close_by_clock (GstClock *clock, GstClockTime time, GstClockID id, gpointer data
   }
   g_mutex_unlock (&self->lock);
   gst_valley_infer_send_outbox (self);
+  gst_object_unref (self);
   return TRUE;
 }
 
@@ -421,8 +424,7 @@ arm_clock (GstValleyInfer *self)
     self->close_id = gst_clock_new_single_shot_id (
         clock, gst_element_get_base_time (GST_ELEMENT (self)) + running
                    + self->upstream_latency);
-    gst_clock_id_wait_async (self->close_id, close_by_clock, gst_object_ref (self),
-                             (GDestroyNotify)gst_object_unref);
+    gst_valley_infer_set_alarm (self, self->close_id, close_by_clock);
   }
   g_clear_pointer (&clock, gst_object_unref);
 }

@@ -191,7 +191,7 @@ send_gap (GstValleyTextPad *pad, guint64 position)
   gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, position), 0));
 }
 
-/* `lateness` is what this caption would have needed, in ms. */
+/* `needed_lateness_ms` is what this caption would have needed. */
 static void
 post_excessive_delay (GstValleyTextPad *pad, const Item *item)
 {
@@ -202,8 +202,8 @@ post_excessive_delay (GstValleyTextPad *pad, const Item *item)
     return;
   structure = gst_structure_new (
       "valleyinfer/excessive-delay", "chunk_id", G_TYPE_UINT64, item->id, "timestamp",
-      G_TYPE_UINT64, item->start, "current-lateness", G_TYPE_UINT,
-      (guint)(pad->sent_shift / GST_MSECOND), "lateness", G_TYPE_UINT,
+      G_TYPE_UINT64, item->start, "lateness_ms", G_TYPE_UINT,
+      (guint)(pad->sent_shift / GST_MSECOND), "needed_lateness_ms", G_TYPE_UINT,
       (guint)MIN ((pad->sent - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
   gst_element_post_message (element,
                             gst_message_new_element (GST_OBJECT (element), structure));

@@ -103,6 +103,9 @@ void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
                                   const GError *error);
 
 /* watchdog.c; lock not held. */
+/* Calls @callback with a GWeakRef to @self: an alarm that is still in the clock's list must not
+ * keep the element alive. */
+void gst_valley_infer_set_alarm (GstValleyInfer *self, GstClockID id, GstClockCallback callback);
 void gst_valley_infer_watchdog_start (GstValleyInfer *self);
 void gst_valley_infer_watchdog_stop (GstValleyInfer *self);
 GstFlowReturn gst_valley_infer_watched_push (GstValleyInfer *self, GstBuffer *buffer);

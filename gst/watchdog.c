@@ -8,6 +8,22 @@
 #define LOOK_EVERY (500 * GST_MSECOND)
 #define PATIENCE (3 * GST_SECOND)
 
+static void
+weak_free (gpointer data)
+{
+  g_weak_ref_clear (data);
+  g_free (data);
+}
+
+void
+gst_valley_infer_set_alarm (GstValleyInfer *self, GstClockID id, GstClockCallback callback)
+{
+  GWeakRef *weak = g_new0 (GWeakRef, 1);
+
+  g_weak_ref_init (weak, self);
+  gst_clock_id_wait_async (id, callback, weak, weak_free);
+}
+
 GstFlowReturn
 gst_valley_infer_watched_push (GstValleyInfer *self, GstBuffer *buffer)
 {
@@ -97,10 +113,9 @@ bark (GstValleyInfer *self, GstClockTime window)
       ("No frame has left src for %" G_GUINT64_FORMAT " ms.", PATIENCE / GST_MSECOND));
 }
 
-static gboolean
-look (GstClock *clock, GstClockTime time, GstClockID id, gpointer data)
+static void
+look (GstValleyInfer *self)
 {
-  GstValleyInfer *self = data;
   ValleyWindowConfig config;
   GstClockTime running_time;
   gboolean blocked;
@@ -111,11 +126,22 @@ look (GstClock *clock, GstClockTime time, GstClockID id, gpointer data)
   config = gst_valley_settings_window_config (&self->applied);
   g_mutex_unlock (&self->lock);
   if (!blocked || !is_stuck (self, running_time))
-    return TRUE;
+    return;
   g_mutex_lock (&self->lock);
   self->watchdog_barked = TRUE;
   g_mutex_unlock (&self->lock);
   bark (self, valley_window_config_duration_ns (&config));
+}
+
+static gboolean
+on_alarm (GstClock *clock, GstClockTime time, GstClockID id, gpointer weak)
+{
+  GstValleyInfer *self = g_weak_ref_get (weak);
+
+  if (self != NULL) {
+    look (self);
+    gst_object_unref (self);
+  }
   return TRUE;
 }
 
@@ -130,8 +156,7 @@ gst_valley_infer_watchdog_start (GstValleyInfer *self)
   self->watchdog_barked = FALSE;
   self->watchdog_id
       = gst_clock_new_periodic_id (clock, gst_clock_get_time (clock) + LOOK_EVERY, LOOK_EVERY);
-  gst_clock_id_wait_async (self->watchdog_id, look, gst_object_ref (self),
-                           (GDestroyNotify)gst_object_unref);
+  gst_valley_infer_set_alarm (self, self->watchdog_id, on_alarm);
   g_mutex_unlock (&self->lock);
   gst_object_unref (clock);
 }
