@@ -5,44 +5,90 @@
 #include <string.h>
 
 /* The deepest file of a checkpoint (tokenizer.json) nests five levels. */
-#define MAX_DEPTH 64
+#define MAX_DEPTH 64 /* find_fault's messages name both */
+/* json-glib takes some hundred bytes for each value, however short its text: a file of commas
+ * would cost fifty times its size.  The largest tokenizers have two millions. */
+#define MAX_VALUES ((gsize)1 << 22)
 
-/* Walks the text without parsing it.  Outside strings only JSON's own characters pass, because
- * json-glib would skip comments, and a quote or bracket inside one would spoil the count. */
-static gboolean
-nesting_is_sane (const char *text, gsize length)
+/* The code unit of "\uXXXX" at @p, -1 where there is none. */
+static gint
+unicode_escape (const char *p, const char *end)
+{
+  gint unit = 0;
+
+  if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
+    return -1;
+  for (guint i = 2; i < 6; i++) {
+    if (!g_ascii_isxdigit (p[i]))
+      return -1;
+    unit = unit * 16 + g_ascii_xdigit_value (p[i]);
+  }
+  return unit;
+}
+
+/* The end of the escape at @p; NULL when it is no text: a NUL, at which a C string would end, or
+ * half a surrogate pair, which json-glib would turn into malformed UTF-8. */
+static const char *
+skip_escape (const char *p, const char *end)
+{
+  gint unit = unicode_escape (p, end), second;
+
+  if (unit < 0)
+    return p + 2; /* of one letter, or for the parser to refuse */
+  if (unit == 0 || (unit >= 0xDC00 && unit <= 0xDFFF))
+    return NULL;
+  if (unit < 0xD800 || unit > 0xDBFF)
+    return p + 6;
+  second = unicode_escape (p + 6, end);
+  return second >= 0xDC00 && second <= 0xDFFF ? p + 12 : NULL;
+}
+
+/* Walks over the string after the quote at @p; NULL as above. */
+static const char *
+skip_string (const char *p, const char *end)
+{
+  p++;
+  while (p != NULL && p < end && *p != '"')
+    p = *p == '\\' ? skip_escape (p, end) : *p != '\0' ? p + 1 : NULL;
+  return p != NULL ? p + 1 : NULL;
+}
+
+/* Walks the text without parsing it; what was expected, or NULL when all is well.  Outside
+ * strings only JSON's own characters pass, because json-glib would skip comments, and a quote or
+ * bracket inside one would spoil the count. */
+static const char *
+find_fault (const char *text, gsize length)
 {
   static const char plain[]
       = " \t\r\n,:+-.0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  const char *end = text + length;
   gboolean allowed[256] = { FALSE };
-  gboolean in_string = FALSE;
   char open[MAX_DEPTH];
   guint depth = 0;
+  gsize n_values = 0;
 
   for (const char *c = plain; *c != '\0'; c++)
     allowed[(guchar)*c] = TRUE;
-  for (gsize i = 0; i < length; i++) {
-    char c = text[i];
-
-    if (in_string) {
-      if (c == '\\')
-        i++;
-      else if (c == '"')
-        in_string = FALSE;
-    } else if (c == '"') {
-      in_string = TRUE;
-    } else if (c == '{' || c == '[') {
+  for (const char *p = text; p < end; p++) {
+    if (*p == '"') {
+      p = skip_string (p, end);
+      if (p == NULL)
+        return "strings without NUL characters and unpaired surrogates";
+      p--;
+    } else if (*p == '{' || *p == '[') {
+      n_values++;
       if (depth == MAX_DEPTH)
-        return FALSE;
-      open[depth++] = c;
-    } else if (c == '}' || c == ']') {
-      if (depth == 0 || open[--depth] != (c == '}' ? '{' : '['))
-        return FALSE;
-    } else if (!allowed[(guchar)c]) {
-      return FALSE;
+        return "values nested at most 64 deep";
+      open[depth++] = *p;
+    } else if (*p == '}' || *p == ']') {
+      if (depth == 0 || open[--depth] != (*p == '}' ? '{' : '['))
+        return "brackets that match";
+    } else if (!allowed[(guchar)*p]) {
+      return "plain JSON, without comments";
     }
+    n_values += *p == ',';
   }
-  return TRUE;
+  return n_values <= MAX_VALUES ? NULL : "at most 4194304 values";
 }
 
 /* json-glib lets the last of two equal keys win, which would hide one from whoever reads the
@@ -70,12 +116,13 @@ valley_json_parse (const char *text, gsize length, const char *path, GError **er
   g_autofree char *duplicate = NULL;
   g_autoptr (GError) reason = NULL;
   KeyWatch watch = { seen, NULL };
+  const char *expected = length > G_MAXINT ? "less than 2 GiB" : find_fault (text, length);
   gboolean parsed;
   JsonNode *root;
 
-  if (length > G_MAXINT || memchr (text, '\0', length) != NULL || !nesting_is_sane (text, length)) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
-                 "%s: expected plain JSON, nested at most %d deep, under 2 GiB", path, MAX_DEPTH);
+  if (expected != NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: not valid JSON: expected %s", path,
+                 expected);
     return NULL;
   }
   parser = json_parser_new_immutable ();
@@ -108,6 +155,12 @@ valley_json_read (const char *path, gsize max_bytes, GError **error)
   g_autoptr (GError) reason = NULL;
   gsize length;
 
+  /* Opening a pipe would wait for a writer that may never come. */
+  if (g_file_test (path, G_FILE_TEST_EXISTS) && !g_file_test (path, G_FILE_TEST_IS_REGULAR)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "cannot read %s: expected a regular file",
+                 path);
+    return NULL;
+  }
   file = g_mapped_file_new (path, FALSE, &reason);
   if (file == NULL) {
     gboolean missing = g_error_matches (reason, G_FILE_ERROR, G_FILE_ERROR_NOENT)
