@@ -43,14 +43,14 @@ skip_escape (const char *p, const char *end)
   return second >= 0xDC00 && second <= 0xDFFF ? p + 12 : NULL;
 }
 
-/* Walks over the string after the quote at @p; NULL as above. */
+/* The end of the string at @p, whose opening quote it is; NULL as above, or when it has none. */
 static const char *
 skip_string (const char *p, const char *end)
 {
   p++;
   while (p != NULL && p < end && *p != '"')
     p = *p == '\\' ? skip_escape (p, end) : *p != '\0' ? p + 1 : NULL;
-  return p != NULL ? p + 1 : NULL;
+  return p != NULL && p < end ? p + 1 : NULL;
 }
 
 /* Walks the text without parsing it; what was expected, or NULL when all is well.  Outside
@@ -73,8 +73,8 @@ find_fault (const char *text, gsize length)
     if (*p == '"') {
       p = skip_string (p, end);
       if (p == NULL)
-        return "strings without NUL characters and unpaired surrogates";
-      p--;
+        return "strings that end, without NUL characters and unpaired surrogates";
+      p--; /* the loop steps over the quote */
     } else if (*p == '{' || *p == '[') {
       n_values++;
       if (depth == MAX_DEPTH)
@@ -85,8 +85,9 @@ find_fault (const char *text, gsize length)
         return "brackets that match";
     } else if (!allowed[(guchar)*p]) {
       return "plain JSON, without comments";
+    } else {
+      n_values += *p == ',';
     }
-    n_values += *p == ',';
   }
   return n_values <= MAX_VALUES ? NULL : "at most 4194304 values";
 }
