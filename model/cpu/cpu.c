@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cpu.h"
 
+#include "gemm.h"
 #include "internal.h"
 #include "pool.h"
 
@@ -152,6 +153,12 @@ const ValleyOps valley_cpu_ops = {
   .average_pool = valley_cpu_average_pool,
   .gather = valley_cpu_gather,
 };
+
+gboolean
+valley_cpu_has_native_bf16 (void)
+{
+  return valley_gemm_has_bf16 ();
+}
 
 ValleyBackend *
 valley_cpu_backend_new (ValleyPrecision precision, guint threads, gboolean strict, GError **error)

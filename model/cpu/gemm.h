@@ -19,7 +19,8 @@ gboolean valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b
 /* A bracket around a call that uses valley_gemm on several threads is not needed: every
  * thread is made single-threaded for the library the first time it comes here. */
 
-/* TRUE where a row's bits do not depend on @m below 64; elsewhere rows come in tiles of
- * exactly VALLEY_GEMM_TILE. */
-gboolean valley_gemm_any_rows (void);
+/* TRUE where the machine, our kernels and the library all multiply bf16 with instructions of
+ * its own.  There a row's bits do not depend on @m; elsewhere bf16 must not be asked for, and
+ * rows come in tiles of exactly VALLEY_GEMM_TILE. */
+gboolean valley_gemm_has_bf16 (void);
 #define VALLEY_GEMM_TILE 64

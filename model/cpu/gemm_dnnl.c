@@ -388,8 +388,32 @@ valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *
   return good;
 }
 
-gboolean
-valley_gemm_any_rows (void)
+/* The user may have capped the library (ONEDNN_MAX_CPU_ISA) below what our kernels use, and a
+ * build of it may lack the type: so it is asked, and tried. */
+static gboolean
+probe_bf16 (void)
 {
-  return valley_kernels_get ()->gemv_bf16_bf16 != NULL;
+  const ValleyGemmShape shape = { .dtype = VALLEY_BF16, .b_transposed = TRUE, .m = 16, .n = 16,
+                                  .k = 32, .a_stride = 32, .b_stride = 32, .c_stride = 16 };
+  Product *product;
+
+  if (valley_kernels_get ()->gemv_bf16_bf16 == NULL || get_engine () == NULL
+      || (dnnl_get_effective_cpu_isa () & dnnl_cpu_isa_avx512_core_bf16)
+             != dnnl_cpu_isa_avx512_core_bf16)
+    return FALSE;
+  product = product_get (&shape);
+  if (product == NULL)
+    return FALSE;
+  product_unref (product);
+  return TRUE;
+}
+
+gboolean
+valley_gemm_has_bf16 (void)
+{
+  static gsize answer; /* 1: no, 2: yes */
+
+  if (g_once_init_enter (&answer))
+    g_once_init_leave (&answer, probe_bf16 () ? 2 : 1);
+  return answer == 2;
 }

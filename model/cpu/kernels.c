@@ -5,8 +5,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels.h"
 
-#include "cpu.h"
-
 gsize
 valley_kernels_available (const ValleyKernels *tables[4])
 {
@@ -48,10 +46,4 @@ valley_kernels_get (void)
     g_once_init_leave (&chosen, (gsize) tables[n - 1]);
   }
   return (const ValleyKernels *) chosen;
-}
-
-gboolean
-valley_cpu_has_native_bf16 (void)
-{
-  return valley_kernels_get ()->gemv_bf16_bf16 != NULL;
 }

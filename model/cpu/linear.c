@@ -82,7 +82,7 @@ static gboolean
 prepare (Job *job, const ValleyTensor *x, gsize padding)
 {
   gboolean round = rounds_to_bf16 (job->stream, job->w);
-  gboolean native = round && job->kernels->gemv_bf16_bf16 != NULL;
+  gboolean native = round && valley_gemm_has_bf16 ();
   Prepare prepare = { job->kernels, x, NULL, native ? VALLEY_BF16 : VALLEY_F32, round && !native };
   gsize rows, bytes;
 
@@ -206,7 +206,7 @@ worthwhile_threads (const Job *job)
 static void
 run_prompt (Job *job, const ValleyTensor *x)
 {
-  gboolean any = valley_gemm_any_rows ();
+  gboolean any = valley_gemm_has_bf16 ();
 
   job->tile = any ? ROW_TILE : VALLEY_GEMM_TILE;
   job->column_block = COLUMN_BLOCK;
