@@ -55,10 +55,15 @@ valley_sampler_new (const ValleySamplerOptions *options, gsize n_vocabulary, GEr
   sampler->options = *options;
   sampler->n = n_vocabulary;
   sampler->state = options->seed;
-  sampler->seen = g_new0 (guint8, n_vocabulary);
-  sampler->scores = g_new (double, n_vocabulary);
-  sampler->sorted = g_new (Candidate, n_vocabulary);
-  return sampler;
+  sampler->seen = g_try_new0 (guint8, n_vocabulary);
+  sampler->scores = g_try_new (double, n_vocabulary);
+  sampler->sorted = g_try_new (Candidate, n_vocabulary);
+  if (sampler->seen != NULL && sampler->scores != NULL && sampler->sorted != NULL)
+    return sampler;
+  valley_sampler_free (sampler);
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+               "not enough memory to sample from %" G_GSIZE_FORMAT " tokens", n_vocabulary);
+  return NULL;
 }
 
 void
@@ -152,14 +157,16 @@ keep_top_p (ValleySampler *sampler, gsize n)
   return n;
 }
 
+/* @best: the largest score's place.  Distances from it are divided, not the scores: under a
+ * tiny temperature those would become infinite and the likeliest token the first to go. */
 static gsize
-draw (ValleySampler *sampler)
+draw (ValleySampler *sampler, gsize best)
 {
-  double total = 0, target;
+  double total = 0, target, max = sampler->scores[best];
   gsize n;
 
   for (gsize i = 0; i < sampler->n; i++)
-    sampler->scores[i] /= sampler->options.temperature;
+    sampler->scores[i] = (sampler->scores[i] - max) / sampler->options.temperature;
   n = keep_top_p (sampler, keep_top_k (sampler));
   for (gsize i = 0; i < n; i++)
     total += sampler->sorted[i].score;
@@ -193,7 +200,7 @@ valley_sampler_pick (ValleySampler *sampler, const float *logits, gint32 *id,
     return FALSE;
   }
   if (sampler->options.temperature > 0)
-    best = draw (sampler);
+    best = draw (sampler, best);
   *id = (gint32)best;
   *log_probability = (double)logits[best] - log_sum_exp (logits, sampler->n);
   valley_sampler_see (sampler, *id);

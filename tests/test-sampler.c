@@ -177,6 +177,26 @@ test_top_k (void)
 }
 
 /* What is dropped from the unlikely end sums to at most 1 - p. */
+/* Almost greedy: no division may make the likeliest token's score infinite. */
+static void
+test_tiny_temperature (void)
+{
+  static const float logits[] = { -30, 25, 31, 30.5f }, ties[] = { 9, -9, 9, 0 };
+  static const double temperatures[] = { 1e-3, 1e-300, 2.3e-308, 5e-324 };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (temperatures); i++) {
+    const ValleySamplerOptions cold = { .temperature = temperatures[i], .top_p = i % 2 ? 0.9 : 1,
+                                        .repetition_penalty = 1, .seed = i };
+    ValleySampler *sampler = make (cold, 4);
+
+    for (guint round = 0; round < 20; round++) {
+      g_assert_cmpint (pick (sampler, logits), ==, 2);
+      g_assert_cmpint (pick (sampler, ties) % 2, ==, 0);
+    }
+    valley_sampler_free (sampler);
+  }
+}
+
 static void
 test_top_p (void)
 {
@@ -248,6 +268,7 @@ main (int argc, char **argv)
   g_test_add_func ("/sampler/log-probability", test_log_probability);
   g_test_add_func ("/sampler/repetition", test_repetition);
   g_test_add_func ("/sampler/distribution", test_distribution);
+  g_test_add_func ("/sampler/tiny-temperature", test_tiny_temperature);
   g_test_add_func ("/sampler/top-k", test_top_k);
   g_test_add_func ("/sampler/top-p", test_top_p);
   g_test_add_func ("/sampler/determinism", test_determinism);
