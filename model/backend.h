@@ -86,7 +86,8 @@ struct _ValleyOps {
   ValleyMemory *(*memory_new) (ValleyBackend *backend, gsize bytes);
   void (*memory_free) (ValleyBackend *backend, ValleyMemory *memory);
   /* A weight matrix [rows, cols] from the mapped file: the CPU borrows the bytes (@host
-   * outlives the tensor) unless its precision needs another type; a GPU copies them. */
+   * outlives the tensor) unless its precision needs another type; a GPU copies them.  @host may
+   * be unaligned: offsets count from the header's end, which old files did not pad. */
   gboolean (*load_matrix) (ValleyBackend *backend, ValleyTensor *out, const void *host,
                            ValleyDType dtype, gsize rows, gsize cols);
   /* Small weights (norms, biases, position tables): always ends as f32. */

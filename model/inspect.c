@@ -79,17 +79,10 @@ is_complete (const Report *report)
 static const char *
 tensor_status (const Report *report, const ValleySafetensor *tensor)
 {
-  const GPtrArray *problems;
-
   if (report->weights == NULL)
     return "unknown";
-  problems = valley_weights_problems (report->weights);
-  for (guint i = 0; i < problems->len; i++) {
-    const ValleyWeightProblem *problem = g_ptr_array_index (problems, i);
-
-    if (g_strcmp0 (problem->name, tensor->name) == 0)
-      return "misshapen";
-  }
+  if (valley_weights_is_misshapen (report->weights, tensor->name))
+    return "misshapen";
   if (valley_weights_is_used (report->weights, tensor->name))
     return "used";
   return valley_weights_is_ignored (report->weights, tensor->name) ? "known-unused" : "unused";

@@ -109,13 +109,17 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->output_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->prefill_rows = PREFILL_ROWS;
-  session->logits = g_new (float, llm->vocab_size);
+  session->logits = g_try_new (float, llm->vocab_size);
   session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
   session->keep_logits = options != NULL && options->keep_logits;
   session->result.text = "";
   valley_kv_cache_init (&session->cache, model->backend, llm->n_layers,
                         llm->n_kv_heads * llm->head_dim);
-  session->stream = model->backend->ops->stream_new (model->backend, error);
+  if (session->logits == NULL)
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for the logits of %" G_GSIZE_FORMAT " tokens", llm->vocab_size);
+  else
+    session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream == NULL) {
     valley_session_free (session);
     return NULL;

@@ -12,11 +12,11 @@ struct _ValleyWeights {
   ValleyBackend *backend;
   GCancellable *cancellable;
   char *prefix;
-  GPtrArray *problems; /* ValleyWeightProblem */
-  GHashTable *used;    /* names */
-  GPtrArray *ignored;  /* prefixes */
-  GArray *tensors;     /* ValleyTensor, their memory is ours */
-  GPtrArray *aligned;  /* copies of tensors that lie unaligned in their file */
+  GPtrArray *problems;   /* ValleyWeightProblem */
+  GHashTable *misshapen; /* names, borrowed from `problems` */
+  GHashTable *used;      /* names */
+  GPtrArray *ignored;    /* prefixes */
+  GArray *tensors;       /* ValleyTensor, their memory is ours */
   gsize used_bytes;
   GError *error; /* the first failure to load */
 };
@@ -45,10 +45,10 @@ valley_weights_new (const ValleySafetensors *files, ValleyBackend *backend,
   weights->cancellable = cancellable;
   weights->prefix = g_strdup ("");
   weights->problems = g_ptr_array_new_with_free_func (problem_free);
+  weights->misshapen = g_hash_table_new (g_str_hash, g_str_equal);
   weights->used = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   weights->ignored = g_ptr_array_new_with_free_func (g_free);
   weights->tensors = g_array_new (FALSE, FALSE, sizeof (ValleyTensor));
-  weights->aligned = g_ptr_array_new_with_free_func (g_free);
   return weights;
 }
 
@@ -60,7 +60,7 @@ valley_weights_free (ValleyWeights *weights)
   for (guint i = 0; i < weights->tensors->len; i++)
     valley_tensor_clear (weights->backend, &g_array_index (weights->tensors, ValleyTensor, i));
   g_array_unref (weights->tensors);
-  g_ptr_array_unref (weights->aligned);
+  g_hash_table_unref (weights->misshapen);
   g_ptr_array_unref (weights->problems);
   g_ptr_array_unref (weights->ignored);
   g_hash_table_unref (weights->used);
@@ -92,25 +92,9 @@ add_problem (ValleyWeights *weights, const char *name, const gsize *shape, gsize
   if (found != NULL) {
     g_autofree char *text = valley_shape_to_string (found->shape, found->n_dims);
     problem->found = g_strdup_printf ("%s in %s", text, found->type);
+    g_hash_table_add (weights->misshapen, problem->name);
   }
   g_ptr_array_add (weights->problems, problem);
-}
-
-/* Offsets are counted from the header's end, which old files did not pad: a tensor may lie at
- * an address that its elements cannot be read from. */
-static const void *
-align (ValleyWeights *weights, const ValleySafetensor *found)
-{
-  guint8 *copy;
-
-  if ((guintptr)found->data % valley_dtype_bytes (found->dtype) == 0)
-    return found->data;
-  copy = g_try_malloc (found->bytes);
-  if (copy == NULL)
-    return NULL;
-  memcpy (copy, found->data, found->bytes);
-  g_ptr_array_add (weights->aligned, copy);
-  return copy;
 }
 
 static void
@@ -118,7 +102,6 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
       ValleyTensor *out)
 {
   const ValleyOps *ops;
-  const void *host;
   gboolean ok;
 
   if (weights->backend == NULL || weights->error != NULL)
@@ -128,13 +111,10 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
     return;
   }
   ops = weights->backend->ops;
-  host = align (weights, found);
-  if (host == NULL)
-    ok = FALSE;
-  else if (kind == MATRIX)
-    ok = ops->load_matrix (weights->backend, out, host, found->dtype, rows, cols);
+  if (kind == MATRIX)
+    ok = ops->load_matrix (weights->backend, out, found->data, found->dtype, rows, cols);
   else
-    ok = ops->load_vector (weights->backend, out, host, found->dtype, rows, cols);
+    ok = ops->load_vector (weights->backend, out, found->data, found->dtype, rows, cols);
   if (ok)
     g_array_append_val (weights->tensors, *out);
   else
@@ -262,6 +242,12 @@ gboolean
 valley_weights_is_used (const ValleyWeights *weights, const char *name)
 {
   return g_hash_table_contains (weights->used, name);
+}
+
+gboolean
+valley_weights_is_misshapen (const ValleyWeights *weights, const char *name)
+{
+  return g_hash_table_contains (weights->misshapen, name);
 }
 
 gboolean

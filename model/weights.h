@@ -49,5 +49,6 @@ gboolean valley_weights_finish (ValleyWeights *weights, GError **error);
 /* For the report. */
 const GPtrArray *valley_weights_problems (const ValleyWeights *weights); /* ValleyWeightProblem */
 gboolean valley_weights_is_used (const ValleyWeights *weights, const char *name);
+gboolean valley_weights_is_misshapen (const ValleyWeights *weights, const char *name);
 gboolean valley_weights_is_ignored (const ValleyWeights *weights, const char *name);
 gsize valley_weights_used_bytes (const ValleyWeights *weights);

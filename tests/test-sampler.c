@@ -176,7 +176,6 @@ test_top_k (void)
   assert_share (counts[0], 0.5);
 }
 
-/* What is dropped from the unlikely end sums to at most 1 - p. */
 /* Almost greedy: no division may make the likeliest token's score infinite. */
 static void
 test_tiny_temperature (void)
@@ -197,6 +196,7 @@ test_tiny_temperature (void)
   }
 }
 
+/* What is dropped from the unlikely end sums to at most 1 - p. */
 static void
 test_top_p (void)
 {
