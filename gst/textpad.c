@@ -187,8 +187,9 @@ wire_time (const GstValleyTextPad *pad, guint64 position)
 static void
 send_gap (GstValleyTextPad *pad, guint64 position)
 {
+  /* A text may have overtaken this gap in the queue: nothing ever goes back. */
   pad->sent = pad->sent == VALLEY_TIME_NONE ? position : MAX (pad->sent, position);
-  gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, position), 0));
+  gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, pad->sent), 0));
 }
 
 /* `needed_lateness_ms` is what this caption would have needed. */

@@ -1,0 +1,252 @@
+/* test-element-properties.c - properties, their defaults, changes in PLAYING, and the fields
+ * of a result (rule 9, "A result, as JSON").
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "harness.h"
+
+#include <string.h>
+
+static void
+check_uint (GstElement *element, const char *name, guint64 expected)
+{
+  GValue value = G_VALUE_INIT, wide = G_VALUE_INIT;
+
+  g_object_get_property (G_OBJECT (element), name, &value);
+  g_value_init (&wide, G_TYPE_UINT64);
+  g_assert_true (g_value_transform (&value, &wide));
+  g_test_message ("%s", name);
+  g_assert_cmpuint (g_value_get_uint64 (&wide), ==, expected);
+  g_value_unset (&value);
+  g_value_unset (&wide);
+}
+
+static void
+test_defaults (void)
+{
+  g_autoptr (GstElement) element = gst_element_factory_make ("valleyinfer", NULL);
+  g_autofree char *prompt = NULL;
+  int num, den;
+
+  gst_object_ref_sink (element);
+  g_object_get (element, "prompt", &prompt, NULL);
+  g_assert_cmpstr (prompt, ==, "Describe the video.");
+  check_uint (element, "chunk-duration", 2000);
+  check_uint (element, "chunk-overlap", 0);
+  check_uint (element, "chunk-size", 0);
+  check_uint (element, "max-new-tokens", 100);
+  check_uint (element, "max-observed-delay", 0);
+  {
+    GValue rate = G_VALUE_INIT;
+
+    g_object_get_property (G_OBJECT (element), "frame-rate", &rate);
+    num = gst_value_get_fraction_numerator (&rate);
+    den = gst_value_get_fraction_denominator (&rate);
+    g_value_unset (&rate);
+  }
+  g_assert_cmpint (num, ==, 2);
+  g_assert_cmpint (den, ==, 1);
+}
+
+/* Every writable property can be read back and says in its blurb what it is. */
+static void
+test_every_property (void)
+{
+  g_autoptr (GstElement) element = gst_element_factory_make ("valleyinfer", NULL);
+  g_autofree GParamSpec **specs = NULL;
+  guint n;
+  static const char *const wanted[] = { "model-path", "device", "precision", "prompt",
+      "prompt-path", "system-prompt", "frame-rate", "chunk-duration", "chunk-overlap",
+      "chunk-size", "max-new-tokens", "generation-config", "text-timing", "lateness", "latency",
+      "live-edge-offset", "max-observed-delay", "queue-max-bytes", "queue-max-windows",
+      "stream-id", "metrics" };
+
+  gst_object_ref_sink (element);
+  specs = g_object_class_list_properties (G_OBJECT_GET_CLASS (element), &n);
+  for (guint i = 0; i < n; i++) {
+    GValue value = G_VALUE_INIT;
+
+    if (!g_type_is_a (specs[i]->owner_type, G_OBJECT_TYPE (element)))
+      continue;
+    g_assert_cmpuint (strlen (g_param_spec_get_blurb (specs[i])), >, 10);
+    g_object_get_property (G_OBJECT (element), specs[i]->name, &value);
+    if (specs[i]->flags & G_PARAM_WRITABLE)
+      g_object_set_property (G_OBJECT (element), specs[i]->name, &value);
+    g_value_unset (&value);
+  }
+  for (guint i = 0; i < G_N_ELEMENTS (wanted); i++)
+    if (!g_object_class_find_property (G_OBJECT_GET_CLASS (element), wanted[i]))
+      g_error ("no property %s", wanted[i]);
+}
+
+/* A new prompt is for the next window; the one being filled keeps its own. */
+static void
+test_prompt_in_playing (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_JSON, "echo", "prompt", "First?", NULL);
+  g_autofree char *first = NULL, *second = NULL;
+  g_autoptr (JsonObject) line0 = NULL, line1 = NULL;
+
+  rig_push_span (rig, 0, 2 * S, 50);
+  rig_push (rig, 2 * S, 100 * MS, 50);
+  first = rig_caption (rig, 0);
+  g_assert_cmpstr (first, ==, "First?");
+  g_object_set (rig->element, "prompt", "Second?", NULL);
+  rig_push_span (rig, 2100 * MS, 6100 * MS, 50);
+  second = rig_caption (rig, 2);
+  g_assert_cmpstr (second, ==, "Second?");
+  line0 = rig_json (rig, 0);
+  line1 = rig_json (rig, 2);
+  g_assert_cmpint (json_object_get_int_member (line0, "prompt_id"), !=,
+      json_object_get_int_member (line1, "prompt_id"));
+}
+
+static void
+test_placeholders (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "echo", "stream-id", "cam-1", "prompt",
+      "{num_frames} frames of {stream_id} from {start} to {end} at {timestamps}, {other} {", NULL);
+  g_autofree char *text = NULL;
+
+  rig_push_span (rig, 0, 4100 * MS, 50);
+  text = rig_caption (rig, 1);
+  g_test_message ("%s", text);
+  g_assert_true (g_str_has_prefix (text, "4 frames of cam-1 from 2"));
+  g_assert_nonnull (strstr (text, " to 4"));
+  g_assert_nonnull (strstr (text, "2.5"));
+  g_assert_nonnull (strstr (text, "3.5"));
+  /* What is no placeholder is text. */
+  g_assert_true (g_str_has_suffix (text, ", {other} {"));
+}
+
+static void
+test_prompt_file (void)
+{
+  g_autofree char *path = test_path ("question.txt");
+  g_autoptr (Rig) rig = NULL;
+  g_autofree char *text = NULL;
+
+  g_assert_true (g_file_set_contents (path, "From a file?\n", -1, NULL));
+  rig = rig_new (RIG_TEXT, "echo", "prompt-path", path, NULL);
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  text = rig_caption (rig, 0);
+  g_assert_cmpstr (text, ==, "From a file?");
+}
+
+static void
+test_system_prompt (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "echo-system", "system-prompt", "Be brief.", NULL);
+  g_autofree char *text = NULL;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  text = rig_caption (rig, 0);
+  g_assert_cmpstr (text, ==, "Be brief.");
+}
+
+/* Lengths changed in PLAYING hold from the next window on. */
+static void
+test_duration_in_playing (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
+
+  rig_push_span (rig, 0, 1 * S, 50);
+  g_object_set (rig->element, "chunk-duration", 1000, NULL);
+  rig_push_span (rig, 1 * S, 4100 * MS, 50);
+  rig_check_window (rig, 0, 0, 2 * S);
+  rig_check_window (rig, 1, 2 * S, 3 * S);
+  rig_check_window (rig, 2, 3 * S, 4 * S);
+}
+
+static void
+test_json_fields (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "text=A%20%22red%22%20%5C%20circle.", "stream-id",
+      "cam \"1\"", NULL);
+
+  rig_push_span (rig, 0, 4100 * MS, 50);
+  for (guint i = 0; i < 2; i++) {
+    g_autoptr (JsonObject) line = rig_json (rig, i);
+    JsonObject *metrics = json_object_get_object_member (line, "metrics");
+
+    g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, "A \"red\" \\ circle.");
+    g_assert_cmpstr (json_object_get_string_member (line, "stream_id"), ==, "cam \"1\"");
+    g_assert_cmpstr (json_object_get_string_member (line, "finish_reason"), ==, "stop");
+    g_assert_cmpint (json_object_get_int_member (line, "chunk_id"), ==, i);
+    g_assert_cmpint (json_object_get_int_member (line, "timestamp"), ==, i * 2 * S);
+    g_assert_cmpint (json_object_get_int_member (line, "frame_count"), ==, 4);
+    g_assert_cmpfloat (json_object_get_double_member (line, "confidence"), >=, 0);
+    g_assert_cmpfloat (json_object_get_double_member (line, "confidence"), <=, 1);
+    g_assert_true (json_object_has_member (line, "prompt_id"));
+    g_assert_false (json_object_has_member (line, "error"));
+    g_assert_false (json_object_has_member (line, "ntp_time"));
+    for (const char **name = (const char *[]) { "num_input_tokens", "vision_tokens",
+             "reused_tokens", "output_tokens", "queue_time_ms", "encode_ms", "prefill_ms",
+             "decode_ms", "latency_ms", NULL }; *name; name++)
+      if (!json_object_has_member (metrics, *name))
+        g_error ("no metric %s", *name);
+  }
+}
+
+static void
+test_no_metrics (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", "metrics", FALSE, NULL);
+  g_autoptr (JsonObject) line = NULL;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  line = rig_json (rig, 0);
+  g_assert_false (json_object_has_member (line, "metrics"));
+}
+
+/* The same fields go to the bus, and they do so without any request pad. */
+static void
+test_bus_message (void)
+{
+  g_autoptr (Rig) rig = rig_new (0, "text=Hello.", "stream-id", "cam-7", NULL);
+  g_autoptr (GstMessage) message = NULL;
+  const GstStructure *s;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  message = bus_wait_element (rig->bus, "valleyinfer/result");
+  s = gst_message_get_structure (message);
+  g_test_message ("%" GST_PTR_FORMAT, s);
+  g_assert_cmpstr (gst_structure_get_string (s, "result"), ==, "Hello.");
+  g_assert_cmpstr (gst_structure_get_string (s, "stream_id"), ==, "cam-7");
+  g_assert_true (gst_structure_has_field (s, "start_time"));
+  g_assert_true (gst_structure_has_field (s, "end_time"));
+  g_assert_true (gst_structure_has_field (s, "timestamp"));
+}
+
+/* The model sees the frames of its window, in order, black as black and white as white. */
+static void
+test_pictures (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "", NULL);
+  g_autofree char *text = NULL;
+
+  rig_push_span (rig, 0, 500 * MS, 16);
+  rig_push_span (rig, 500 * MS, 1 * S, 235);
+  rig_push_span (rig, 1 * S, 1500 * MS, 16);
+  rig_push_span (rig, 1500 * MS, 2100 * MS, 126);
+  text = rig_caption (rig, 0);
+  g_test_message ("%s", text);
+  g_assert_true (g_regex_match_simple ("^f4 0,255,0,12[789]$", text, 0, 0));
+}
+
+int
+main (int argc, char **argv)
+{
+  test_init (&argc, &argv);
+  g_test_add_func ("/element/properties/defaults", test_defaults);
+  g_test_add_func ("/element/properties/every-property", test_every_property);
+  g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
+  g_test_add_func ("/element/properties/placeholders", test_placeholders);
+  g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
+  g_test_add_func ("/element/properties/system-prompt", test_system_prompt);
+  g_test_add_func ("/element/properties/duration-in-playing", test_duration_in_playing);
+  g_test_add_func ("/element/properties/json-fields", test_json_fields);
+  g_test_add_func ("/element/properties/no-metrics", test_no_metrics);
+  g_test_add_func ("/element/properties/bus-message", test_bus_message);
+  g_test_add_func ("/element/properties/pictures", test_pictures);
+  return test_finish ();
+}

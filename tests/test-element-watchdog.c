@@ -1,0 +1,110 @@
+/* test-element-watchdog.c - the one warning a hanging pipeline gets, and when there is none
+ * (rule 10).
+ *
+ * All pipelines run side by side: silence can only be shown by waiting.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "harness.h"
+
+#include <string.h>
+
+#define QUIET_S 8 /* more than twice what the watchdog waits for */
+
+#define SOURCE "videotestsrc ! video/x-raw,width=64,height=48,framerate=10/1 "
+#define INFER "! valleyinfer name=v model-path=fake: "
+
+static const struct {
+  const char *name, *description;
+  GstState state;
+  guint warnings;
+} cases[] = {
+  { "no queue before the overlay, PLAYING wanted",
+    SOURCE INFER "! o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true",
+    GST_STATE_PLAYING, 1 },
+  { "the same in a wanted PAUSED",
+    SOURCE INFER "! o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true",
+    GST_STATE_PAUSED, 0 },
+  { "prerolled and left in PAUSED", SOURCE INFER "! fakesink sync=true v.text_src ! fakesink",
+    GST_STATE_PAUSED, 0 },
+  { "a file of one frame every five seconds",
+    "videotestsrc ! video/x-raw,width=64,height=48,framerate=1/5 " INFER
+    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0 },
+  { "a camera of one frame every five seconds",
+    "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=1/5 " INFER
+    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0 },
+  { "a healthy camera",
+    "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=10/1 " INFER
+    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0 },
+  { "no text pad linked, sink blocked",
+    SOURCE INFER "! fakesink sync=true ts-offset=60000000000",
+    GST_STATE_PLAYING, 0 },
+  { "text linked, sink blocked while a camera runs",
+    "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=10/1 " INFER
+    "! fakesink sync=true ts-offset=60000000000 async=false v.text_src ! fakesink async=false",
+    GST_STATE_PLAYING, 1 },
+};
+
+static guint
+count_warnings (GstElement *pipeline, const char *name)
+{
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  GstMessage *message;
+  guint n = 0;
+
+  while ((message = gst_bus_pop_filtered (bus, GST_MESSAGE_WARNING))) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *debug = NULL;
+    g_autofree char *all = NULL;
+
+    gst_message_parse_warning (message, &error, &debug);
+    all = g_strconcat (error->message, "\n", debug, NULL);
+    g_test_message ("%s: %s", name, all);
+    /* The cure, ready to be copied. */
+    g_assert_nonnull (strstr (all, "queue max-size-time="));
+    g_assert_nonnull (strstr (all, "max-size-bytes=0"));
+    g_assert_nonnull (strstr (all, "max-size-buffers=0"));
+    n++;
+    gst_message_unref (message);
+  }
+  return n;
+}
+
+static void
+test_watchdog (void)
+{
+  GstElement *pipelines[G_N_ELEMENTS (cases)];
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    pipelines[i] = pipe_new ("%s", cases[i].description);
+    gst_element_set_state (pipelines[i], cases[i].state);
+  }
+  g_usleep (QUIET_S * G_USEC_PER_SEC);
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    guint n = count_warnings (pipelines[i], cases[i].name);
+
+    if (n != cases[i].warnings)
+      g_error ("%s: %u warnings, not %u", cases[i].name, n, cases[i].warnings);
+    pipe_free (pipelines[i]);
+  }
+}
+
+/* The cure that the warning names does cure. */
+static void
+test_cure (void)
+{
+  GstElement *pipeline = pipe_new (
+      SOURCE INFER "! queue max-size-time=3000000000 max-size-bytes=0 max-size-buffers=0 "
+                   "! o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink");
+
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  pipe_free (pipeline);
+}
+
+int
+main (int argc, char **argv)
+{
+  test_init (&argc, &argv);
+  g_test_add_func ("/element/watchdog/cases", test_watchdog);
+  g_test_add_func ("/element/watchdog/cure", test_cure);
+  return test_finish ();
+}
