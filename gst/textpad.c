@@ -192,9 +192,30 @@ send_gap (GstValleyTextPad *pad, guint64 position)
   gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, pad->sent), 0));
 }
 
+/* Where the video stands on a late pad: nobody shows what lies before.  0 when that is unknown,
+ * because the video is in a segment that this pad has not sent yet. */
+static guint64
+video_position (GstValleyTextPad *pad)
+{
+  guint64 position = 0;
+
+  if (pad->sent_shift == 0)
+    return 0;
+  g_mutex_lock (&pad->lock);
+  position = pad->newest_end;
+  for (const GList *l = pad->items.head; l != NULL; l = l->next) {
+    const Item *item = l->data;
+
+    if (item->type == ITEM_EVENT && GST_EVENT_TYPE (item->event) == GST_EVENT_SEGMENT)
+      position = 0;
+  }
+  g_mutex_unlock (&pad->lock);
+  return position;
+}
+
 /* `needed_lateness_ms` is what this caption would have needed. */
 static void
-post_excessive_delay (GstValleyTextPad *pad, const Item *item)
+post_excessive_delay (GstValleyTextPad *pad, const Item *item, guint64 position)
 {
   GstElement *element = gst_pad_get_parent_element (GST_PAD (pad));
   GstStructure *structure;
@@ -205,7 +226,7 @@ post_excessive_delay (GstValleyTextPad *pad, const Item *item)
       "valleyinfer/excessive-delay", "chunk_id", G_TYPE_UINT64, item->id, "timestamp",
       G_TYPE_UINT64, item->start, "lateness_ms", G_TYPE_UINT,
       (guint)(pad->sent_shift / GST_MSECOND), "needed_lateness_ms", G_TYPE_UINT,
-      (guint)MIN ((pad->sent - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
+      (guint)MIN ((position - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
   gst_element_post_message (element,
                             gst_message_new_element (GST_OBJECT (element), structure));
   gst_object_unref (element);
@@ -219,9 +240,10 @@ send_text (GstValleyTextPad *pad, Item *item)
 
   if (pad->sent != VALLEY_TIME_NONE)
     start = MAX (start, pad->sent);
+  start = MAX (start, video_position (pad));
   if (start >= end && !pad->json) {
     GST_INFO_OBJECT (pad, "window %" G_GUINT64_FORMAT " is too late to be shown", item->id);
-    post_excessive_delay (pad, item);
+    post_excessive_delay (pad, item, start);
     return GST_FLOW_OK;
   }
   pad->sent = start;
@@ -236,13 +258,8 @@ send_text (GstValleyTextPad *pad, Item *item)
 static void
 send_gap_after_text (GstValleyTextPad *pad, const Item *item)
 {
-  guint64 position = item->position;
+  guint64 position = pad->sent_shift > 0 ? video_position (pad) : item->position;
 
-  if (pad->sent_shift > 0) {
-    g_mutex_lock (&pad->lock);
-    position = pad->newest_end;
-    g_mutex_unlock (&pad->lock);
-  }
   if (position >= pad->sent)
     send_gap (pad, position);
 }

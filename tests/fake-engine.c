@@ -3,6 +3,7 @@
  * The model path is the script: "fake:KEY=VALUE,KEY,...", the last key may be text=REST.
  *   load=MS encode=MS prefill=MS delay=MS   time that loading, pushing a frame, begin, and all
  *                                next steps together take; every one can be cancelled
+ *   gate=FILE                    no answer before this file is there
  *   tokens=N                     steps an answer takes (default 4)
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
@@ -19,7 +20,7 @@
 #define EAGLE_CELL 28
 
 struct _ValleyModel {
-  char *text, *show;
+  char *text, *show, *gate;
   guint load_ms, encode_ms, prefill_ms, delay_ms, tokens;
   gint fail_window, fail_frame;
   gboolean fail_load, fail_session, echo, echo_system;
@@ -73,6 +74,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->prefill_ms = number;
   else if (g_str_equal (key, "delay"))
     model->delay_ms = number;
+  else if (g_str_equal (key, "gate"))
+    model->gate = g_strdup (value);
   else if (g_str_equal (key, "tokens"))
     model->tokens = MAX (number, 1);
   else if (g_str_equal (key, "fail-load"))
@@ -149,6 +152,7 @@ model_clear (gpointer data)
 
   g_free (model->text);
   g_free (model->show);
+  g_free (model->gate);
 }
 
 void
@@ -333,6 +337,18 @@ pass_time (ValleySession *session, guint ms, GError **error)
   return !cancelled;
 }
 
+/* For tests that must have done something before the answer comes, however slow the machine. */
+static gboolean
+pass_gate (ValleySession *session, GError **error)
+{
+  const char *gate = session->model->gate;
+
+  while (gate != NULL && !g_file_test (gate, G_FILE_TEST_EXISTS))
+    if (!pass_time (session, 10, error))
+      return FALSE;
+  return TRUE;
+}
+
 gboolean
 valley_session_push (ValleySession *session, ValleyPicture *picture, GError **error)
 {
@@ -431,7 +447,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   const ValleyPicture *first = g_queue_peek_head (&session->pictures);
   const ValleyPicture *last = g_queue_peek_tail (&session->pictures);
 
-  if (!pass_time (session, session->model->prefill_ms, error))
+  if (!pass_gate (session, error) || !pass_time (session, session->model->prefill_ms, error))
     return FALSE;
   if (session->n_begun++ == session->model->fail_window) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,

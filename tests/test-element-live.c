@@ -23,13 +23,16 @@ count_qos (Rig *rig)
 static void
 test_drops_oldest (void)
 {
+  g_autofree char *gate = test_path ("drops-oldest");
+  g_autofree char *model = g_strdup_printf ("gate=%s", gate);
   g_autoptr (Rig) rig =
-      rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE, "delay=1500", "queue-max-windows", 2, NULL);
+      rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE, model, "queue-max-windows", 2, NULL);
   guint dropped = 0;
   gboolean seen[10] = { FALSE };
 
   rig_push_span (rig, 0, 20 * S, 50);
   rig_push_eos (rig);
+  g_assert_true (g_file_set_contents (gate, "", 0, NULL));
   log_event (rig->log, "json_src", GST_EVENT_EOS, 0);
   g_assert_cmpuint (log_n_buffers (rig->log, "json_src"), ==, 10);
   for (guint i = 0; i < 10; i++) {
@@ -43,7 +46,9 @@ test_drops_oldest (void)
     if (window >= 8) /* the two newest were in the queue at the end */
       g_assert_false (is_dropped (rig, i));
   }
-  g_assert_cmpuint (dropped, >=, 5);
+  /* All but the two queued and the one that the engine may have had in hand. */
+  g_assert_cmpuint (dropped, >=, 7);
+  g_assert_cmpuint (dropped, <=, 8);
   g_assert_cmpuint (count_qos (rig), ==, dropped);
   log_check_order (rig->log, "text_src");
 }
