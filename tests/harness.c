@@ -12,6 +12,7 @@ static GstStaticPadTemplate any_sink =
     GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS_ANY);
 
 static char *tmp_dir;
+static Rig *current; /* for what is printed when a wait fails */
 
 /* ---- rig --------------------------------------------------------------------- */
 
@@ -75,6 +76,7 @@ rig_new (RigFlags flags, const char *model, ...)
     g_object_set_valist (G_OBJECT (rig->element), first_property, args);
   va_end (args);
   rig_start (rig, flags);
+  current = rig;
   return rig;
 }
 
@@ -95,6 +97,7 @@ drop_request_pad (Rig *rig, GstHarness *h, GstPad *pad)
 void
 rig_free (Rig *rig)
 {
+  current = NULL;
   gst_element_set_state (rig->element, GST_STATE_NULL);
   gst_harness_teardown (rig->video);
   drop_request_pad (rig, rig->text, rig->text_pad);
@@ -257,6 +260,8 @@ bus_wait (GstBus *bus, GstMessageType types)
   GstMessage *message =
       gst_bus_timed_pop_filtered (bus, WAIT_S * GST_SECOND, types | GST_MESSAGE_ERROR);
 
+  if (!message && current)
+    log_print (current->log);
   if (!message)
     g_error ("no message of type 0x%x within %d s", types, WAIT_S);
   if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_ERROR && !(types & GST_MESSAGE_ERROR)) {

@@ -171,7 +171,8 @@ gated_rig (const char *gate)
 {
   g_autofree char *model = g_strdup_printf ("gate=%s", gate);
 
-  return rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, model, "lateness", 3000, NULL);
+  return rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, model, "lateness", 3000,
+      "queue-max-windows", 100, NULL);
 }
 
 static void
