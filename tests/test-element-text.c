@@ -217,7 +217,7 @@ test_too_late (void)
   message = bus_wait_element (rig->bus, "valleyinfer/excessive-delay");
   /* Nothing of [0, 2) is left at 8 s; it would have begun in time with 8 s of lateness. */
   g_assert_true (gst_structure_get_uint (gst_message_get_structure (message),
-      "lateness", &needed));
+      "needed_lateness_ms", &needed));
   g_assert_cmpuint (needed, >=, 8000);
   g_assert_cmpuint (needed, <=, 8200);
   rig_check_window (rig, 0, 0, 2 * S);

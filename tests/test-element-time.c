@@ -46,6 +46,7 @@ test_eos_forgotten_on_flush (void)
   rig_push_span (rig, 0, 1 * S, 50);
   rig_push_eos (rig);
   log_event (rig->log, "json_src", GST_EVENT_EOS, 0);
+  log_event (rig->log, "text_src", GST_EVENT_EOS, 0);
   rig_seek_done (rig, 0);
   rig_push_span (rig, 0, 2100 * MS, 50);
   rig_check_window (rig, 1, 0, 2 * S);
