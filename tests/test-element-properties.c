@@ -204,12 +204,14 @@ test_bus_message (void)
 {
   g_autoptr (Rig) rig = rig_new (0, "text=Hello.", "stream-id", "cam-7", NULL);
   g_autoptr (GstMessage) message = NULL;
+  g_autofree char *line = NULL;
   const GstStructure *s;
 
   rig_push_span (rig, 0, 2100 * MS, 50);
   message = bus_wait_element (rig->bus, "valleyinfer/result");
   s = gst_message_get_structure (message);
-  g_test_message ("%" GST_PTR_FORMAT, s);
+  line = gst_structure_to_string (s);
+  g_test_message ("%s", line);
   g_assert_cmpstr (gst_structure_get_string (s, "result"), ==, "Hello.");
   g_assert_cmpstr (gst_structure_get_string (s, "stream_id"), ==, "cam-7");
   g_assert_true (gst_structure_has_field (s, "start_time"));

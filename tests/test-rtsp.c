@@ -61,9 +61,10 @@ test_captions (void)
   for (guint i = 0; i < 4; i++) {
     g_autoptr (GstMessage) message = bus_wait_element (bus, "valleyinfer/result");
     const GstStructure *s = gst_message_get_structure (message);
+    g_autofree char *line = gst_structure_to_string (s);
     double start = -1, end = -1;
 
-    g_test_message ("%" GST_PTR_FORMAT, s);
+    g_test_message ("%s", line);
     gst_structure_get_double (s, "start_time", &start);
     gst_structure_get_double (s, "end_time", &end);
     if (last_end >= 0)
