@@ -369,66 +369,6 @@ begin_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
   g_queue_push_tail (&self->chunks, chunk);
 }
 
-/* ---- the clock (live): a stalled camera must not hold its caption --------- */
-
-static void arm_clock (GstValleyInfer *self);
-
-static gboolean
-close_by_clock (GstClock *clock, GstClockTime time, GstClockID id, gpointer weak)
-{
-  GstValleyInfer *self = g_weak_ref_get (weak);
-  GQueue closed = G_QUEUE_INIT;
-
-  if (self == NULL)
-    return TRUE;
-  g_mutex_lock (&self->lock);
-  if (id == self->close_id) {
-    GST_DEBUG_OBJECT (self, "the clock closes the window");
-    valley_windows_advance (&self->windows, self->close_at, &closed);
-    close_windows (self, &closed);
-    deliver (self);
-    arm_clock (self);
-  }
-  g_mutex_unlock (&self->lock);
-  gst_valley_infer_send_outbox (self);
-  gst_object_unref (self);
-  return TRUE;
-}
-
-void
-gst_valley_infer_disarm_clock (GstValleyInfer *self)
-{
-  if (self->close_id == NULL)
-    return;
-  gst_clock_id_unschedule (self->close_id);
-  gst_clock_id_unref (self->close_id);
-  self->close_id = NULL;
-}
-
-static void
-arm_clock (GstValleyInfer *self)
-{
-  const ValleyWindow *oldest = g_queue_peek_head (&self->windows.open);
-  GstClockTime running;
-  GstClock *clock;
-
-  if (self->close_id != NULL && oldest != NULL && self->close_at == oldest->end)
-    return;
-  gst_valley_infer_disarm_clock (self);
-  if (oldest == NULL || !self->live || !self->playing)
-    return;
-  running = gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME, oldest->end);
-  clock = gst_element_get_clock (GST_ELEMENT (self));
-  if (clock != NULL && GST_CLOCK_TIME_IS_VALID (running)) {
-    self->close_at = oldest->end;
-    self->close_id = gst_clock_new_single_shot_id (
-        clock, gst_element_get_base_time (GST_ELEMENT (self)) + running
-                   + self->upstream_latency);
-    gst_valley_infer_set_alarm (self, self->close_id, close_by_clock);
-  }
-  g_clear_pointer (&clock, gst_object_unref);
-}
-
 /* ---- from the streaming thread ------------------------------------------- */
 
 /* Tells the request pads how far the video has come. */
@@ -440,6 +380,16 @@ move_pads (GstValleyInfer *self, guint64 start, guint64 end)
     gst_valley_text_pad_video (l->data, start, end, pin_of (self, l->data));
 }
 
+void
+gst_valley_infer_advance (GstValleyInfer *self, guint64 time)
+{
+  GQueue closed = G_QUEUE_INIT;
+
+  valley_windows_advance (&self->windows, time, &closed);
+  close_windows (self, &closed);
+  deliver (self);
+}
+
 gboolean
 gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
 {
@@ -449,6 +399,7 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
     gst_valley_infer_apply_settings (self);
     valley_windows_frame (&self->windows, pts, end, &step);
   }
+  gst_valley_infer_note_arrival (self, pts);
   if (step.opened != NULL)
     begin_chunk (self, (GstValleyChunk *)step.opened);
   if (step.backwards) {
@@ -461,20 +412,16 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
   close_windows (self, &step.closed);
   move_pads (self, pts, end);
   deliver (self);
-  arm_clock (self);
+  gst_valley_infer_arm_clock (self);
   return step.due;
 }
 
 void
 gst_valley_infer_gap (GstValleyInfer *self, guint64 start, guint64 end)
 {
-  GQueue closed = G_QUEUE_INIT;
-
-  valley_windows_advance (&self->windows, end, &closed);
-  close_windows (self, &closed);
   move_pads (self, start, end);
-  deliver (self);
-  arm_clock (self);
+  gst_valley_infer_advance (self, end);
+  gst_valley_infer_arm_clock (self);
 }
 
 void
@@ -504,7 +451,7 @@ gst_valley_infer_cut (GstValleyInfer *self)
   valley_windows_cut (&self->windows, &closed);
   close_windows (self, &closed);
   deliver (self);
-  arm_clock (self);
+  gst_valley_infer_arm_clock (self);
 }
 
 void

@@ -232,6 +232,7 @@ on_stream_start (GstValleyInfer *self, GstEvent *event)
 
   gst_event_parse_stream_start (event, &id);
   gst_valley_infer_cut (self);
+  gst_valley_painter_set_orientation (self->painter, GST_VIDEO_ORIENTATION_IDENTITY);
   self->eos = FALSE;
   gst_event_replace (&self->stream_start, event);
   g_free (self->stream_id);
@@ -265,8 +266,8 @@ on_caps (GstValleyInfer *self, GstEvent *event)
                               gst_message_new_latency (GST_OBJECT (self)));
 }
 
-static void
-ask_upstream_latency (GstValleyInfer *self, gboolean *live, GstClockTime *min)
+void
+gst_valley_infer_ask_latency (GstValleyInfer *self, gboolean *live, GstClockTime *min)
 {
   GstQuery *query = gst_query_new_latency ();
 
@@ -384,7 +385,7 @@ note_event (GstValleyInfer *self, GstEvent *event)
   else if (GST_EVENT_TYPE (event) == GST_EVENT_TAG)
     on_tags (self, event);
   else if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
-    ask_upstream_latency (self, &live, &latency);
+    gst_valley_infer_ask_latency (self, &live, &latency);
 
   g_mutex_lock (&self->lock);
   switch (GST_EVENT_TYPE (event)) {

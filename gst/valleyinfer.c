@@ -65,11 +65,17 @@ static gboolean
 forward_latency (GstValleyInfer *self, GstEvent *event)
 {
   GstClockTime latency;
+  gboolean live;
 
   gst_event_parse_latency (event, &latency);
   GST_OBJECT_LOCK (self);
   self->pipeline_latency = latency;
   GST_OBJECT_UNLOCK (self);
+  /* It is sent because some element's latency changed: maybe one upstream. */
+  gst_valley_infer_ask_latency (self, &live, &latency);
+  g_mutex_lock (&self->lock);
+  self->upstream_latency = latency;
+  g_mutex_unlock (&self->lock);
   return gst_pad_push_event (self->sink, event);
 }
 
@@ -371,7 +377,9 @@ set_playing (GstValleyInfer *self, gboolean playing)
 {
   g_mutex_lock (&self->lock);
   self->playing = playing;
-  if (!playing)
+  if (playing)
+    gst_valley_infer_arm_clock (self);
+  else
     gst_valley_infer_disarm_clock (self);
   g_mutex_unlock (&self->lock);
 }

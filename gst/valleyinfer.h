@@ -3,6 +3,7 @@
  * valleyinfer.c  the class: pads, properties, states
  * stream.c       the sink pad: buffers, events, queries on the streaming thread
  * analysis.c     windows and their results: from due frames to texts on the request pads
+ * closing.c      windows that end by the clock
  * watchdog.c     notices a pipeline that waits for itself
  *
  * Locks, outer first: `lock`, then the worker's, a request pad's, or the object lock.  Nothing is
@@ -46,6 +47,7 @@ struct _GstValleyInfer {
   GstSegment segment;
   gboolean have_segment, live, playing, loading, failed, flushing, eos;
   GstClockTime upstream_latency;
+  GstClockTime arrival_delay;    /* of the last frame, beyond that latency */
   guint64 newest_end;            /* of the video, in the segment's time */
   gint applied_serial;
   GstValleySettings applied;     /* the settings as of the last window opened */
@@ -75,6 +77,8 @@ struct _GstValleyInfer {
 /* stream.c */
 void gst_valley_infer_init_stream (GstValleyInfer *self);
 void gst_valley_infer_reset_stream (GstValleyInfer *self);
+/* The LATENCY query upstream; lock not held. */
+void gst_valley_infer_ask_latency (GstValleyInfer *self, gboolean *live, GstClockTime *min);
 /* Gives a request pad what every stream begins with.  Lock held. */
 void gst_valley_infer_begin_text_pad (GstValleyInfer *self, GstValleyTextPad *pad);
 
@@ -95,12 +99,18 @@ void gst_valley_infer_gap (GstValleyInfer *self, guint64 start, guint64 end);
 void gst_valley_infer_cut (GstValleyInfer *self);
 /* Forgets every window and what the worker does with them. */
 void gst_valley_infer_discard (GstValleyInfer *self);
-void gst_valley_infer_disarm_clock (GstValleyInfer *self);
+/* Closes what has ended at @time. */
+void gst_valley_infer_advance (GstValleyInfer *self, guint64 time);
 void gst_valley_infer_post (GstValleyInfer *self, GstMessage *message);
 /* Lock not held. */
 void gst_valley_infer_send_outbox (GstValleyInfer *self);
 void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
                                   const GError *error);
+
+/* closing.c; lock held. */
+void gst_valley_infer_note_arrival (GstValleyInfer *self, guint64 pts);
+void gst_valley_infer_arm_clock (GstValleyInfer *self);
+void gst_valley_infer_disarm_clock (GstValleyInfer *self);
 
 /* watchdog.c; lock not held. */
 /* Calls @callback with a GWeakRef to @self: an alarm that is still in the clock's list must not
