@@ -1,4 +1,4 @@
-/* analysis.c - from due frames to delivered results.
+/* analysis.c - windows: opened and filled on the streaming thread, answered by the worker.
  *
  * `chunks` holds every window from its opening until its result has been handed to the request
  * pads, in order: a window that was dropped waits here for an older one that is still with the
@@ -10,128 +10,7 @@
 
 #define GST_CAT_DEFAULT gst_valley_infer_debug
 
-/* ---- messages ------------------------------------------------------------ */
-
-void
-gst_valley_infer_post (GstValleyInfer *self, GstMessage *message)
-{
-  g_queue_push_tail (&self->outbox, message);
-}
-
-void
-gst_valley_infer_send_outbox (GstValleyInfer *self)
-{
-  GQueue messages;
-  GstMessage *message;
-
-  g_mutex_lock (&self->lock);
-  messages = self->outbox;
-  g_queue_init (&self->outbox);
-  g_mutex_unlock (&self->lock);
-  while ((message = g_queue_pop_head (&messages)) != NULL)
-    gst_element_post_message (GST_ELEMENT (self), message);
-}
-
-static gint
-resource_error (const GError *error)
-{
-  if (error->domain != VALLEY_ERROR)
-    return GST_RESOURCE_ERROR_FAILED;
-  switch (error->code) {
-  case VALLEY_ERROR_NOT_FOUND:
-    return GST_RESOURCE_ERROR_NOT_FOUND;
-  case VALLEY_ERROR_READ:
-  case VALLEY_ERROR_TENSOR:
-    return GST_RESOURCE_ERROR_READ;
-  case VALLEY_ERROR_CONFIG:
-  case VALLEY_ERROR_ARGUMENT:
-  case VALLEY_ERROR_CONTEXT:
-    return GST_RESOURCE_ERROR_SETTINGS;
-  default:
-    return GST_RESOURCE_ERROR_FAILED;
-  }
-}
-
-void
-gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type, const GError *error)
-{
-  gst_element_message_full (GST_ELEMENT (self), type, GST_RESOURCE_ERROR, resource_error (error),
-                            g_strdup (error->message), NULL, __FILE__, GST_FUNCTION, __LINE__);
-}
-
-/* For the outbox, where gst_element_message_full cannot be used. */
-static GstMessage *
-new_warning (GstValleyInfer *self, const GError *error)
-{
-  GError *warning = g_error_new_literal (GST_RESOURCE_ERROR, resource_error (error),
-                                         error->message);
-  GstMessage *message = gst_message_new_warning (GST_OBJECT (self), warning, NULL);
-
-  g_error_free (warning);
-  return message;
-}
-
-static void
-post_dropped (GstValleyInfer *self, const GstValleyChunk *chunk)
-{
-  const ValleyWindow *window = &chunk->window;
-  GstMessage *message = gst_message_new_qos (
-      GST_OBJECT (self), TRUE,
-      gst_segment_to_running_time (&chunk->segment, GST_FORMAT_TIME, window->start),
-      gst_segment_to_stream_time (&chunk->segment, GST_FORMAT_TIME, window->start),
-      window->start, window->end - window->start);
-
-  gst_message_set_qos_stats (message, GST_FORMAT_BUFFERS, self->n_answered + self->n_failed,
-                             self->n_dropped);
-  gst_valley_infer_post (self, message);
-}
-
 /* ---- settings ------------------------------------------------------------ */
-
-static GstValleyTextTiming
-effective_timing (const GstValleyInfer *self, GstValleyTextPad *pad)
-{
-  GstValleyTextTiming timing = gst_valley_text_pad_timing (pad);
-
-  if (timing == GST_VALLEY_TEXT_TIMING_AUTO)
-    timing = self->applied.text_timing;
-  if (timing == GST_VALLEY_TEXT_TIMING_AUTO)
-    timing = self->live && self->applied.latency_ms == 0 ? GST_VALLEY_TEXT_TIMING_LATE
-                                                         : GST_VALLEY_TEXT_TIMING_WINDOW;
-  return timing;
-}
-
-static GstClockTime
-wanted_shift (const GstValleyInfer *self, GstValleyTextPad *pad)
-{
-  return effective_timing (self, pad) == GST_VALLEY_TEXT_TIMING_LATE
-             ? gst_valley_settings_lateness (&self->applied)
-             : 0;
-}
-
-static void
-warn_of_short_lateness (GstValleyInfer *self)
-{
-  ValleyWindowConfig config = gst_valley_settings_window_config (&self->applied);
-  GstClockTime window = valley_window_config_duration_ns (&config);
-  GstClockTime lateness = gst_valley_settings_lateness (&self->applied);
-  GError *error = NULL;
-
-  if (lateness >= window)
-    return;
-  for (GList *l = self->text_pads; l != NULL; l = l->next) {
-    if (wanted_shift (self, l->data) == 0)
-      continue;
-    error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                         "lateness=%" G_GUINT64_FORMAT " is less than the window of %"
-                         G_GUINT64_FORMAT " ms: captions will be cut short or not shown at all; "
-                         "expected the window and the time to compute an answer",
-                         lateness / GST_MSECOND, window / GST_MSECOND);
-    gst_valley_infer_post (self, new_warning (self, error));
-    g_error_free (error);
-    return;
-  }
-}
 
 static void
 apply_request (GstValleyInfer *self)
@@ -141,7 +20,7 @@ apply_request (GstValleyInfer *self)
 
   if (request == NULL) {
     /* Refused at the start; in PLAYING the old prompt goes on. */
-    gst_valley_infer_post (self, new_warning (self, error));
+    gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
     g_error_free (error);
     return;
   }
@@ -174,139 +53,25 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
                                 self->applied.queue_max_windows);
   apply_request (self);
   if (self->have_segment && lateness_ms != self->applied.lateness_ms)
-    warn_of_short_lateness (self);
-}
-
-/* ---- request pads -------------------------------------------------------- */
-
-void
-gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before)
-{
-  GstSegment time;
-
-  /* A stream in another format is never described, but its sinks have to preroll. */
-  gst_segment_init (&time, GST_FORMAT_TIME);
-  gst_valley_text_pad_queue_segment (
-      pad, self->segment.format == GST_FORMAT_TIME ? &self->segment : &time,
-      wanted_shift (self, pad), before);
-}
-
-void
-gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before)
-{
-  for (GList *l = self->text_pads; l != NULL; l = l->next)
-    gst_valley_infer_queue_segment (self, l->data, before);
-  warn_of_short_lateness (self);
-}
-
-/* Pads whose timing was changed get a segment with the new shift. */
-static void
-update_shifts (GstValleyInfer *self)
-{
-  for (GList *l = self->text_pads; l != NULL; l = l->next) {
-    GstClockTime shift, wanted = wanted_shift (self, l->data);
-
-    if (gst_valley_text_pad_get_shift (l->data, &shift) && shift != wanted)
-      gst_valley_text_pad_queue_segment (l->data, &self->segment, wanted, 0);
-  }
-}
-
-/* How long after its start a window may hold back the gaps of a live pad whose downstream is
- * waiting: after that its caption comes too late anyhow and the video matters more. */
-static GstClockTime
-patience (const GstValleyInfer *self)
-{
-  GstClockTime frame;
-
-  if (!self->live)
-    return VALLEY_TIME_NONE;
-  if (self->applied.latency_ms == 0)
-    return self->loading ? gst_valley_settings_lateness (&self->applied) : VALLEY_TIME_NONE;
-  GST_OBJECT_LOCK (self);
-  frame = self->frame_duration;
-  GST_OBJECT_UNLOCK (self);
-  return gst_valley_settings_text_latency (&self->applied, frame);
-}
-
-/* The furthest that gaps on @pad may go: no window whose text is still to come starts earlier. */
-static guint64
-pin_of (const GstValleyInfer *self, GstValleyTextPad *pad)
-{
-  gboolean json = gst_valley_text_pad_is_json (pad);
-  GstClockTime limit = json ? VALLEY_TIME_NONE : patience (self);
-  guint64 pin = VALLEY_TIME_NONE;
-
-  if (!json && self->live && self->applied.latency_ms > 0)
-    pin = self->newest_end
-          - MIN (self->newest_end, self->applied.live_edge_offset_ms * GST_MSECOND);
-  for (GList *l = self->chunks.head; l != NULL; l = l->next) {
-    const ValleyWindow *window = l->data;
-
-    if (window->id < gst_valley_text_pad_first_id (pad))
-      continue;
-    if (limit != VALLEY_TIME_NONE && self->newest_end > window->start
-        && self->newest_end - window->start > limit)
-      continue;
-    pin = MIN (pin, json ? window->start : window->caption_start);
-  }
-  return pin;
-}
-
-static void
-warn_of_lost_text (GstValleyInfer *self, GstValleyTextPad *pad)
-{
-  GError *error = g_error_new (GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_FAILED,
-                               "%s is blocked: its oldest text was lost", GST_PAD_NAME (pad));
-
-  gst_valley_infer_post (self, new_warning (self, error));
-  g_error_free (error);
-}
-
-static void
-deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *chunk)
-{
-  const ValleyWindow *window = &chunk->window;
-  gboolean json = gst_valley_text_pad_is_json (pad);
-  gchar *text = NULL;
-  guint64 start = json ? window->start : window->caption_start;
-
-  if (window->id < gst_valley_text_pad_first_id (pad)
-      || chunk->state == GST_VALLEY_CHUNK_DISCARDED)
-    return;
-  if (json)
-    text = gst_valley_chunk_to_json (chunk);
-  else if (chunk->state == GST_VALLEY_CHUNK_ANSWERED && start < window->end)
-    text = gst_valley_caption_text (chunk->text, -1);
-  if (text != NULL
-      && !gst_valley_text_pad_queue_text (pad, window->id, text, start, window->end,
-                                          pin_of (self, pad)))
-    warn_of_lost_text (self, pad);
-}
-
-/* Hands over, in order, what is finished, and lets the pads move on. */
-static void
-deliver (GstValleyInfer *self)
-{
-  GstValleyChunk *chunk;
-  guint64 settled;
-
-  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL
-         && chunk->state >= GST_VALLEY_CHUNK_ANSWERED) {
-    g_queue_pop_head (&self->chunks);
-    for (GList *l = self->text_pads; l != NULL; l = l->next)
-      deliver_to (self, l->data, chunk);
-    if (chunk->state <= GST_VALLEY_CHUNK_FAILED)
-      gst_valley_infer_post (self,
-                             gst_message_new_element (GST_OBJECT (self),
-                                                      gst_valley_chunk_to_structure (chunk)));
-    gst_valley_chunk_unref (chunk);
-  }
-  settled = chunk != NULL ? chunk->window.id : self->windows.next_id;
-  for (GList *l = self->text_pads; l != NULL; l = l->next)
-    gst_valley_text_pad_settle (l->data, settled, pin_of (self, l->data));
+    gst_valley_infer_check_lateness (self);
 }
 
 /* ---- windows ------------------------------------------------------------- */
+
+static void
+post_dropped (GstValleyInfer *self, const GstValleyChunk *chunk)
+{
+  const ValleyWindow *window = &chunk->window;
+  GstMessage *message = gst_message_new_qos (
+      GST_OBJECT (self), TRUE,
+      gst_segment_to_running_time (&chunk->segment, GST_FORMAT_TIME, window->start),
+      gst_segment_to_stream_time (&chunk->segment, GST_FORMAT_TIME, window->start),
+      window->start, window->end - window->start);
+
+  gst_message_set_qos_stats (message, GST_FORMAT_BUFFERS, self->n_answered + self->n_failed,
+                             self->n_dropped);
+  gst_valley_infer_post (self, message);
+}
 
 static void
 drop_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
@@ -371,15 +136,6 @@ begin_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
 
 /* ---- from the streaming thread ------------------------------------------- */
 
-/* Tells the request pads how far the video has come. */
-static void
-move_pads (GstValleyInfer *self, guint64 start, guint64 end)
-{
-  self->newest_end = MAX (self->newest_end, end);
-  for (GList *l = self->text_pads; l != NULL; l = l->next)
-    gst_valley_text_pad_video (l->data, start, end, pin_of (self, l->data));
-}
-
 void
 gst_valley_infer_advance (GstValleyInfer *self, guint64 time)
 {
@@ -387,7 +143,7 @@ gst_valley_infer_advance (GstValleyInfer *self, guint64 time)
 
   valley_windows_advance (&self->windows, time, &closed);
   close_windows (self, &closed);
-  deliver (self);
+  gst_valley_infer_deliver (self);
 }
 
 gboolean
@@ -407,11 +163,11 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
     self->newest_end = 0;
     gst_valley_infer_queue_segments (self, self->windows.next_id - (step.opened != NULL));
   } else if (step.opened != NULL) {
-    update_shifts (self);
+    gst_valley_infer_update_shifts (self);
   }
   close_windows (self, &step.closed);
-  move_pads (self, pts, end);
-  deliver (self);
+  gst_valley_infer_move_pads (self, pts, end);
+  gst_valley_infer_deliver (self);
   gst_valley_infer_arm_clock (self);
   return step.due;
 }
@@ -419,7 +175,7 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
 void
 gst_valley_infer_gap (GstValleyInfer *self, guint64 start, guint64 end)
 {
-  move_pads (self, start, end);
+  gst_valley_infer_move_pads (self, start, end);
   gst_valley_infer_advance (self, end);
   gst_valley_infer_arm_clock (self);
 }
@@ -450,7 +206,7 @@ gst_valley_infer_cut (GstValleyInfer *self)
 
   valley_windows_cut (&self->windows, &closed);
   close_windows (self, &closed);
-  deliver (self);
+  gst_valley_infer_deliver (self);
   gst_valley_infer_arm_clock (self);
 }
 
@@ -466,7 +222,7 @@ gst_valley_infer_discard (GstValleyInfer *self)
     chunk->state = GST_VALLEY_CHUNK_DISCARDED; /* the worker may still hold it */
     gst_valley_chunk_unref (chunk);
   }
-  deliver (self);
+  gst_valley_infer_deliver (self);
 }
 
 /* ---- from the worker ----------------------------------------------------- */
@@ -535,7 +291,7 @@ on_answered (gpointer owner, GstValleyChunk *chunk, const GError *error)
     else
       self->n_failed++;
     note_delay (self, chunk);
-    deliver (self);
+    gst_valley_infer_deliver (self);
   }
   g_mutex_unlock (&self->lock);
   if (wanted && error != NULL)

@@ -1,9 +1,12 @@
 /* valleyinfer.h - the element's type and what its source files share.
  *
- * valleyinfer.c  the class: pads, properties, states
+ * valleyinfer.c  the class: templates, properties, states
  * stream.c       the sink pad: buffers, events, queries on the streaming thread
- * analysis.c     windows and their results: from due frames to texts on the request pads
+ * analysis.c     windows: from due frames to answers
  * closing.c      windows that end by the clock
+ * deliver.c      from answers to texts on the request pads
+ * pads.c         the source pads
+ * messages.c     the bus
  * watchdog.c     notices a pipeline that waits for itself
  *
  * Locks, outer first: `lock`, then the worker's, a request pad's, or the object lock.  Nothing is
@@ -82,28 +85,42 @@ void gst_valley_infer_ask_latency (GstValleyInfer *self, gboolean *live, GstCloc
 /* Gives a request pad what every stream begins with.  Lock held. */
 void gst_valley_infer_begin_text_pad (GstValleyInfer *self, GstValleyTextPad *pad);
 
-/* analysis.c; "lock held" unless it says otherwise. */
+/* analysis.c; lock held. */
 extern const GstValleyWorkerCalls gst_valley_infer_worker_calls;
 /* Takes over changed settings for the windows that open from now on. */
 void gst_valley_infer_apply_settings (GstValleyInfer *self);
-void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad,
-                                     guint64 before);
-void gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before);
 /* A frame [pts, end) is about to be pushed.  TRUE: it is due. */
 gboolean gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end);
 void gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, guint64 pts,
                                     GstClockTime unix_ns);
 /* No frame will come within [start, end). */
 void gst_valley_infer_gap (GstValleyInfer *self, guint64 start, guint64 end);
+/* Closes what has ended at @time. */
+void gst_valley_infer_advance (GstValleyInfer *self, guint64 time);
 /* Closes every open window at the last frame seen. */
 void gst_valley_infer_cut (GstValleyInfer *self);
 /* Forgets every window and what the worker does with them. */
 void gst_valley_infer_discard (GstValleyInfer *self);
-/* Closes what has ended at @time. */
-void gst_valley_infer_advance (GstValleyInfer *self, guint64 time);
+
+/* deliver.c; lock held. */
+/* A segment for one request pad or all, with their shifts, behind the texts before @before. */
+void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad,
+                                     guint64 before);
+void gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before);
+/* Pads whose timing was changed get a segment with the new shift. */
+void gst_valley_infer_update_shifts (GstValleyInfer *self);
+void gst_valley_infer_check_lateness (GstValleyInfer *self);
+/* Tells the request pads that the video comes to [start, end). */
+void gst_valley_infer_move_pads (GstValleyInfer *self, guint64 start, guint64 end);
+/* Hands over, in order, what is finished, and lets the pads move on. */
+void gst_valley_infer_deliver (GstValleyInfer *self);
+
+/* messages.c */
+/* Lock held: keeps the message for send_outbox, which is called without it. */
 void gst_valley_infer_post (GstValleyInfer *self, GstMessage *message);
-/* Lock not held. */
 void gst_valley_infer_send_outbox (GstValleyInfer *self);
+GstMessage *gst_valley_infer_new_warning (GstValleyInfer *self, const GError *error);
+/* No lock held. */
 void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
                                   const GError *error);
 
@@ -111,6 +128,14 @@ void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
 void gst_valley_infer_note_arrival (GstValleyInfer *self, guint64 pts);
 void gst_valley_infer_arm_clock (GstValleyInfer *self);
 void gst_valley_infer_disarm_clock (GstValleyInfer *self);
+
+/* pads.c */
+GstPad *gst_valley_infer_request_pad (GstElement *element, GstPadTemplate *templ,
+                                      const gchar *name, const GstCaps *caps);
+void gst_valley_infer_release_pad (GstElement *element, GstPad *pad);
+void gst_valley_infer_child_proxy_init (gpointer iface, gpointer data);
+gboolean gst_valley_infer_src_event (GstPad *pad, GstObject *parent, GstEvent *event);
+GstIterator *gst_valley_infer_internal_links (GstPad *pad, GstObject *parent);
 
 /* watchdog.c; lock not held. */
 /* Calls @callback with a GWeakRef to @self: an alarm that is still in the clock's list must not

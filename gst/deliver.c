@@ -1,0 +1,189 @@
+/* deliver.c - hands finished windows to the request pads, and tells the pads how far the video
+ * has come.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "valleyinfer.h"
+
+#define GST_CAT_DEFAULT gst_valley_infer_debug
+
+/* ---- timing -------------------------------------------------------------- */
+
+static GstValleyTextTiming
+effective_timing (const GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  GstValleyTextTiming timing = gst_valley_text_pad_timing (pad);
+
+  if (timing == GST_VALLEY_TEXT_TIMING_AUTO)
+    timing = self->applied.text_timing;
+  if (timing == GST_VALLEY_TEXT_TIMING_AUTO)
+    timing = self->live && self->applied.latency_ms == 0 ? GST_VALLEY_TEXT_TIMING_LATE
+                                                         : GST_VALLEY_TEXT_TIMING_WINDOW;
+  return timing;
+}
+
+static GstClockTime
+wanted_shift (const GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  return effective_timing (self, pad) == GST_VALLEY_TEXT_TIMING_LATE
+             ? gst_valley_settings_lateness (&self->applied)
+             : 0;
+}
+
+void
+gst_valley_infer_check_lateness (GstValleyInfer *self)
+{
+  ValleyWindowConfig config = gst_valley_settings_window_config (&self->applied);
+  GstClockTime window = valley_window_config_duration_ns (&config);
+  GstClockTime lateness = gst_valley_settings_lateness (&self->applied);
+  GError *error = NULL;
+
+  if (lateness >= window)
+    return;
+  for (GList *l = self->text_pads; l != NULL; l = l->next) {
+    if (wanted_shift (self, l->data) == 0)
+      continue;
+    error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                         "lateness=%" G_GUINT64_FORMAT " is less than the window of %"
+                         G_GUINT64_FORMAT " ms: captions will be cut short or not shown at all; "
+                         "expected the window and the time to compute an answer",
+                         lateness / GST_MSECOND, window / GST_MSECOND);
+    gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+    g_error_free (error);
+    return;
+  }
+}
+
+void
+gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before)
+{
+  GstSegment time;
+
+  /* A stream in another format is never described, but its sinks have to preroll. */
+  gst_segment_init (&time, GST_FORMAT_TIME);
+  gst_valley_text_pad_queue_segment (
+      pad, self->segment.format == GST_FORMAT_TIME ? &self->segment : &time,
+      wanted_shift (self, pad), before);
+}
+
+void
+gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before)
+{
+  for (GList *l = self->text_pads; l != NULL; l = l->next)
+    gst_valley_infer_queue_segment (self, l->data, before);
+  gst_valley_infer_check_lateness (self);
+}
+
+/* Pads whose timing was changed get a segment with the new shift. */
+void
+gst_valley_infer_update_shifts (GstValleyInfer *self)
+{
+  for (GList *l = self->text_pads; l != NULL; l = l->next) {
+    GstClockTime shift, wanted = wanted_shift (self, l->data);
+
+    if (gst_valley_text_pad_get_shift (l->data, &shift) && shift != wanted)
+      gst_valley_text_pad_queue_segment (l->data, &self->segment, wanted, 0);
+  }
+}
+
+/* How long after its start a window may hold back the gaps of a live pad whose downstream is
+ * waiting: after that its caption comes too late anyhow and the video matters more. */
+static GstClockTime
+patience (const GstValleyInfer *self)
+{
+  GstClockTime frame;
+
+  if (!self->live)
+    return VALLEY_TIME_NONE;
+  if (self->applied.latency_ms == 0)
+    return self->loading ? gst_valley_settings_lateness (&self->applied) : VALLEY_TIME_NONE;
+  GST_OBJECT_LOCK (self);
+  frame = self->frame_duration;
+  GST_OBJECT_UNLOCK (self);
+  return gst_valley_settings_text_latency (&self->applied, frame);
+}
+
+/* The furthest that gaps on @pad may go: no window whose text is still to come starts earlier. */
+static guint64
+pin_of (const GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  gboolean json = gst_valley_text_pad_is_json (pad);
+  GstClockTime limit = json ? VALLEY_TIME_NONE : patience (self);
+  guint64 pin = VALLEY_TIME_NONE;
+
+  if (!json && self->live && self->applied.latency_ms > 0)
+    pin = self->newest_end
+          - MIN (self->newest_end, self->applied.live_edge_offset_ms * GST_MSECOND);
+  for (GList *l = self->chunks.head; l != NULL; l = l->next) {
+    const ValleyWindow *window = l->data;
+
+    if (window->id < gst_valley_text_pad_first_id (pad))
+      continue;
+    if (limit != VALLEY_TIME_NONE && self->newest_end > window->start
+        && self->newest_end - window->start > limit)
+      continue;
+    pin = MIN (pin, json ? window->start : window->caption_start);
+  }
+  return pin;
+}
+
+static void
+warn_of_lost_text (GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  GError *error = g_error_new (GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_FAILED,
+                               "%s is blocked: its oldest text was lost", GST_PAD_NAME (pad));
+
+  gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+  g_error_free (error);
+}
+
+static void
+deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *chunk)
+{
+  const ValleyWindow *window = &chunk->window;
+  gboolean json = gst_valley_text_pad_is_json (pad);
+  gchar *text = NULL;
+  guint64 start = json ? window->start : window->caption_start;
+
+  if (window->id < gst_valley_text_pad_first_id (pad)
+      || chunk->state == GST_VALLEY_CHUNK_DISCARDED)
+    return;
+  if (json)
+    text = gst_valley_chunk_to_json (chunk);
+  else if (chunk->state == GST_VALLEY_CHUNK_ANSWERED && start < window->end)
+    text = gst_valley_caption_text (chunk->text, -1);
+  if (text != NULL
+      && !gst_valley_text_pad_queue_text (pad, window->id, text, start, window->end,
+                                          pin_of (self, pad)))
+    warn_of_lost_text (self, pad);
+}
+
+/* Hands over, in order, what is finished, and lets the pads move on. */
+void
+gst_valley_infer_deliver (GstValleyInfer *self)
+{
+  GstValleyChunk *chunk;
+  guint64 settled;
+
+  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL
+         && chunk->state >= GST_VALLEY_CHUNK_ANSWERED) {
+    g_queue_pop_head (&self->chunks);
+    for (GList *l = self->text_pads; l != NULL; l = l->next)
+      deliver_to (self, l->data, chunk);
+    if (chunk->state <= GST_VALLEY_CHUNK_FAILED)
+      gst_valley_infer_post (self,
+                             gst_message_new_element (GST_OBJECT (self),
+                                                      gst_valley_chunk_to_structure (chunk)));
+    gst_valley_chunk_unref (chunk);
+  }
+  settled = chunk != NULL ? chunk->window.id : self->windows.next_id;
+  for (GList *l = self->text_pads; l != NULL; l = l->next)
+    gst_valley_text_pad_settle (l->data, settled, pin_of (self, l->data));
+}
+
+/* Tells the request pads how far the video has come. */
+void
+gst_valley_infer_move_pads (GstValleyInfer *self, guint64 start, guint64 end)
+{
+  self->newest_end = MAX (self->newest_end, end);
+  for (GList *l = self->text_pads; l != NULL; l = l->next)
+    gst_valley_text_pad_video (l->data, start, end, pin_of (self, l->data));
+}
