@@ -13,11 +13,8 @@ typedef struct {
   gsize a_stride, b_stride, c_stride;
 } ValleyGemmShape;
 
-/* FALSE when the library refuses or memory is short. */
+/* On the calling thread alone.  FALSE when the library refuses or memory is short. */
 gboolean valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *c);
-
-/* A bracket around a call that uses valley_gemm on several threads is not needed: every
- * thread is made single-threaded for the library the first time it comes here. */
 
 /* TRUE where the machine, our kernels and the library all multiply bf16 with instructions of
  * its own.  There a row's bits do not depend on @m; elsewhere bf16 must not be asked for, and

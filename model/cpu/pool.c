@@ -19,8 +19,10 @@
 
 #define SPINS 2000 /* some tens of microseconds */
 
-typedef struct {
+typedef struct _Pool Pool;
+struct _Pool {
   pid_t pid;
+  Pool *inherited; /* the parent process's, useless here; kept so that it is no leak */
   pthread_mutex_t run_lock; /* held by the one call that is running */
   pthread_mutex_t lock;     /* guards the fields down to the blank line */
   pthread_cond_t wake, done;
@@ -37,7 +39,7 @@ typedef struct {
   const gint *cancelled;
   ValleyTaskFunc func;
   gpointer data;
-} Pool;
+};
 
 static Pool *the_pool; /* atomic */
 
@@ -111,6 +113,7 @@ get_pool (void)
     return pool;
   fresh = g_new0 (Pool, 1);
   fresh->pid = pid;
+  fresh->inherited = pool;
   fresh->threads = g_ptr_array_new ();
   pthread_mutex_init (&fresh->run_lock, NULL);
   pthread_mutex_init (&fresh->lock, NULL);
