@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "utf8.h"
+
 /* The deepest file of a checkpoint (tokenizer.json) nests five levels. */
 #define MAX_DEPTH 64 /* find_fault's messages name both */
 /* json-glib takes some hundred bytes for each value, however short its text: a file of commas
@@ -106,7 +108,7 @@ on_member (JsonParser *parser, JsonObject *object, const char *key, gpointer dat
 
   if (!g_hash_table_add (watch->seen, g_strdup_printf ("%p/%s", (void *)object, key))
       && watch->duplicate == NULL)
-    watch->duplicate = g_strdup (key);
+    watch->duplicate = valley_utf8_shorten (key, 200);
 }
 
 JsonObject *

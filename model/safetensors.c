@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "json.h"
+#include "utf8.h"
 
 #define MAX_HEADER_BYTES ((gsize)100 << 20) /* the format's own limit */
 #define MAX_INDEX_BYTES ((gsize)256 << 20)
 #define MAX_SHARDS 4096
+#define SHOWN_BYTES 200 /* of a name from a file, in a message */
 
 struct _ValleySafetensors {
   char *path;         /* the single file, or the index */
@@ -66,7 +68,7 @@ static gboolean G_GNUC_PRINTF (4, 5)
     bad_tensor (GError **error, const char *path, const char *name, const char *format, ...)
 {
   g_autofree char *what = NULL;
-  g_autofree char *shown = g_strndup (name, 200);
+  g_autofree char *shown = valley_utf8_shorten (name, SHOWN_BYTES);
   va_list args;
 
   va_start (args, format);
@@ -107,6 +109,7 @@ read_type (ValleySafetensor *tensor, JsonObject *object, const char *path, gsize
   JsonNode *node = json_object_get_member (object, "dtype");
   const char *name
       = node != NULL && JSON_NODE_HOLDS_VALUE (node) ? json_node_get_string (node) : NULL;
+  g_autofree char *shown = NULL;
 
   for (gsize i = 0; name != NULL && i < G_N_ELEMENTS (types); i++) {
     if (strcmp (types[i].name, name) != 0)
@@ -117,9 +120,10 @@ read_type (ValleySafetensor *tensor, JsonObject *object, const char *path, gsize
     *element_bytes = types[i].bytes;
     return TRUE;
   }
+  shown = valley_utf8_shorten (name != NULL ? name : "missing", SHOWN_BYTES);
   return bad_tensor (error, path, tensor->name,
-                     "\"dtype\" is \"%.40s\"; expected a safetensors type such as BF16, F16 or F32",
-                     name != NULL ? name : "missing");
+                     "\"dtype\" is \"%s\"; expected a safetensors type such as BF16, F16 or F32",
+                     shown);
 }
 
 static gboolean
@@ -254,6 +258,19 @@ add_file (ValleySafetensors *files, const char *path, GError **error)
                       g_mapped_file_get_length (map), error);
 }
 
+static gboolean
+bad_shard (GError **error, const char *index, const char *tensor, const char *shard)
+{
+  g_autofree char *name = valley_utf8_shorten (tensor, SHOWN_BYTES);
+  g_autofree char *file = valley_utf8_shorten (shard != NULL ? shard : "(no string)", SHOWN_BYTES);
+
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
+               "%s: \"weight_map\": tensor \"%s\" lies in \"%s\"; expected the name of a file in "
+               "the same folder",
+               index, name, file);
+  return FALSE;
+}
+
 /* The index's "weight_map" is {tensor: shard}; each shard is opened once. */
 static gboolean
 add_shards (ValleySafetensors *files, const char *dir, const char *index, GError **error)
@@ -278,14 +295,8 @@ add_shards (ValleySafetensors *files, const char *dir, const char *index, GError
     g_autofree char *path = NULL;
 
     if (shard == NULL || *shard == '\0' || strchr (shard, '/') != NULL
-        || strstr (shard, "..") != NULL) {
-      g_set_error (
-          error, VALLEY_ERROR, VALLEY_ERROR_READ,
-          "%s: \"weight_map\": tensor \"%.200s\" lies in \"%.200s\"; expected the name of a "
-          "file in the same folder",
-          index, name, shard != NULL ? shard : "(no string)");
-      return FALSE;
-    }
+        || strstr (shard, "..") != NULL)
+      return bad_shard (error, index, name, shard);
     if (!g_hash_table_add (opened, (gpointer)shard))
       continue;
     if (g_hash_table_size (opened) > MAX_SHARDS) {

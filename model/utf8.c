@@ -81,3 +81,13 @@ valley_utf8_complete (const char *bytes, gsize length)
   }
   return length;
 }
+
+char *
+valley_utf8_shorten (const char *text, gsize max_bytes)
+{
+  gsize length = strlen (text);
+
+  if (length <= max_bytes)
+    return g_strdup (text);
+  return g_strndup (text, valley_utf8_complete (text, max_bytes));
+}

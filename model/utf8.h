@@ -13,3 +13,6 @@ gsize valley_utf8_length (const guint8 *p, const guint8 *end, gboolean *well_for
 
 /* @text with every ill-formed sequence replaced by U+FFFD.  Free with g_free. */
 char *valley_utf8_repair (const char *text);
+
+/* At most @max_bytes of @text for a message, never half a character.  Free with g_free. */
+char *valley_utf8_shorten (const char *text, gsize max_bytes);

@@ -128,6 +128,32 @@ test_deep (void)
   scratch_remove (dir);
 }
 
+/* GStreamer refuses messages that are no UTF-8: long names are cut between characters. */
+static void
+test_long_names (void)
+{
+  static const char *const forms[]
+      = { "{\"%s\":7}", "{" TENSOR ("a", "%s", "[2]", "[0,8]") "}", "{\"%s\":1,\"%s\":1}" };
+  char *dir = scratch_new ();
+
+  for (guint i = 0; i < 4 * G_N_ELEMENTS (forms); i++) {
+    g_autoptr (GString) name = g_string_new (NULL);
+    g_autofree char *header = NULL;
+    g_autoptr (GError) error = NULL;
+
+    for (guint n = 0; n < i % 4; n++)
+      g_string_append_c (name, 'x');
+    for (guint n = 0; n < 1000; n++)
+      g_string_append (name, "\xf0\x9f\x98\x80");
+    header = g_strdup_printf (forms[i / 4], name->str, name->str);
+    scratch_safetensors (dir, FILE_NAME, header, TRUE_LENGTH, 8);
+    g_assert_null (valley_safetensors_open (dir, &error));
+    g_assert_true (g_utf8_validate (error->message, -1, NULL));
+    g_assert_cmpuint (strlen (error->message), <, 800);
+  }
+  scratch_remove (dir);
+}
+
 static void
 test_nothing (void)
 {
@@ -266,6 +292,7 @@ main (int argc, char **argv)
   g_test_add_func ("/safetensors/shards", test_shards);
   g_test_add_func ("/safetensors/truncated", test_truncated);
   g_test_add_func ("/safetensors/deep", test_deep);
+  g_test_add_func ("/safetensors/long-names", test_long_names);
   g_test_add_func ("/safetensors/nothing", test_nothing);
   g_test_add_func ("/safetensors/random", test_random);
   for (gsize i = 0; i < G_N_ELEMENTS (hostile); i++) {

@@ -184,8 +184,9 @@ test_tiny_temperature (void)
   static const double temperatures[] = { 1e-3, 1e-300, 2.3e-308, 5e-324 };
 
   for (gsize i = 0; i < G_N_ELEMENTS (temperatures); i++) {
-    const ValleySamplerOptions cold = { .temperature = temperatures[i], .top_p = i % 2 ? 0.9 : 1,
-                                        .repetition_penalty = 1, .seed = i };
+    const ValleySamplerOptions cold = {
+      .temperature = temperatures[i], .top_p = i % 2 ? 0.9 : 1, .repetition_penalty = 1, .seed = i
+    };
     ValleySampler *sampler = make (cold, 4);
 
     for (guint round = 0; round < 20; round++) {
