@@ -57,8 +57,9 @@ typedef enum {
 typedef struct {
   const char *device;        /* "auto" (or NULL) or "cpu" */
   ValleyPrecision precision;
-  guint threads;             /* worker threads of the process-wide pool; 0: one a core.
-                                Only the first model opened in a process decides. */
+  guint threads;             /* how many of the process-wide pool's threads may work for this
+                                model at a time, the caller's own among them, at most 256;
+                                0: one a core.  Who opens a shared model first decides. */
   gboolean strict;           /* tests: device memory is unreadable between operations */
 } ValleyModelOptions;
 

@@ -55,6 +55,25 @@ caller (gpointer data)
   return NULL;
 }
 
+static guint
+count_threads (void)
+{
+  g_autoptr (GDir) tasks = g_dir_open ("/proc/self/task", 0, NULL);
+  guint n = 0;
+
+  while (tasks != NULL && g_dir_read_name (tasks) != NULL)
+    n++;
+  return n;
+}
+
+/* However many are asked for, by a slip or to harm. */
+static void
+test_most_threads (void)
+{
+  check_run (VALLEY_POOL_MAX_THREADS + 100, VALLEY_POOL_MAX_THREADS + 200);
+  g_assert_cmpuint (count_threads (), <=, VALLEY_POOL_MAX_THREADS + 1); /* GLib may have one */
+}
+
 static void
 test_many_callers (void)
 {
@@ -142,5 +161,6 @@ main (int argc, char **argv)
   g_test_add_func ("/pool/cancel", test_cancel);
   g_test_add_func ("/pool/fork", test_fork);
   g_test_add_func ("/pool/scratch", test_scratch);
+  g_test_add_func ("/pool/most-threads", test_most_threads);
   return g_test_run ();
 }

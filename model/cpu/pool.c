@@ -144,7 +144,8 @@ void
 valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTaskFunc func,
                  gpointer data)
 {
-  guint helpers = (guint) MIN ((gsize) MAX (n_threads, 1), MAX (n_tasks, 1)) - 1;
+  gsize threads = CLAMP (n_threads, 1, VALLEY_POOL_MAX_THREADS);
+  guint helpers = (guint) MIN (threads, MAX (n_tasks, 1)) - 1;
   Pool *pool;
 
   if (helpers == 0) {
