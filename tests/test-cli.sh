@@ -106,6 +106,9 @@ check "inspect --json is JSON" python3 -m json.tool "$DIR/inspect.json" /dev/nul
 
 # ---- what is wrong is said ----
 
+check "a report that cannot be written" eval '! "$VALLEY" inspect "$TILED" >/dev/full'
+check "an answer that cannot be written" eval '! golden_run >/dev/full'
+
 broken=$DIR/broken
 cp -r "$TILED" "$broken"
 head -c 100000 "$TILED/model.safetensors" >"$broken/model.safetensors"

@@ -99,6 +99,10 @@ inspect (const Options *options)
   if (report == NULL)
     return failure (error);
   printf ("%s%s", report, g_str_has_suffix (report, "\n") ? "" : "\n");
+  if (fflush (stdout) != 0 || ferror (stdout)) {
+    fprintf (stderr, "valley: cannot write to standard output\n");
+    return EXIT_FAILED;
+  }
   return complete ? EXIT_DONE : EXIT_FAILED;
 }
 
