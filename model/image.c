@@ -12,7 +12,8 @@
 /* ---- sizes ---------------------------------------------------------------- */
 
 /* A long thin picture under a low maximum: the reference's answer has no pixels, or more than
- * the maximum.  Ours is one block thin and as long as fits. */
+ * the maximum.  Ours is one block thin and as long as fits.  Under a huge minimum it would be
+ * longer than the resize can make it: then it stays below the minimum. */
 static void
 keep_within (double block, double max_pixels, double *wide, double *high)
 {
@@ -24,6 +25,7 @@ keep_within (double block, double max_pixels, double *wide, double *high)
   shorter = MIN (*wide, *high);
   if (*wide * *high > max_pixels)
     *longer = MAX (floor (max_pixels / shorter / block) * block, block);
+  *longer = MIN (*longer, floor (MAX_SIDE / block) * block);
 }
 
 gboolean
