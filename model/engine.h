@@ -54,6 +54,7 @@ struct _ValleyPicture {
   gboolean is_tiled;
   ValleyTiling tiling; /* of a tiled picture, and what is left of its grid */
   ValleyUnpad unpad;
+  gsize token_side; /* tokens a side that the model it was made for makes of a tile */
 };
 
 /* picture.c: FALSE when the picture was made for a model with other towers. */

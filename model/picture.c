@@ -72,6 +72,15 @@ check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize ma
 gboolean
 valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GError **error)
 {
+  gsize side = model->config->connector.out_side;
+
+  if (picture->n_tiles > 1 && picture->token_side != side) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "the picture's tiles are for %" G_GSIZE_FORMAT
+                 " tokens a side; expected %" G_GSIZE_FORMAT ", as this model makes",
+                 picture->token_side, side);
+    return FALSE;
+  }
   return check_sizes (model->config, &picture->sizes, model->config->eagle.max_pixels, error);
 }
 
@@ -176,6 +185,7 @@ valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb, gsize stride_by
     return picture;
   valley_tiling_choose (config, width, height, &picture->tiling);
   valley_tiling_unpad (config, &picture->tiling, width, height, &picture->unpad);
+  picture->token_side = config->connector.out_side;
   g_free (picture->siglip_rgb);
   picture->n_tiles = picture->tiling.rows * picture->tiling.cols + 1;
   picture->siglip_rgb

@@ -344,6 +344,36 @@ test_foreign_picture (Fixture *f, gconstpointer data)
   valley_model_unref (other);
 }
 
+/* Tiles of the right size, but cut for a connector that makes more tokens of each. */
+static void
+test_foreign_tiles (Fixture *f, gconstpointer data)
+{
+  g_autofree char *path = g_build_filename (f->model->config->dir, "config.json", NULL);
+  g_autofree char *text = NULL;
+  g_autoptr (GString) config = NULL;
+  guint8 rgb[3 * 64 * 40] = { 0 };
+  char *dir = scratch_new ();
+  g_autoptr (GError) error = NULL;
+  ValleyPicture *picture;
+  ValleyModel *other;
+
+  g_assert_true (g_file_get_contents (path, &text, NULL, NULL));
+  config = g_string_new (text);
+  g_assert_cmpuint (g_string_replace (config, "\"ovis_conv_adapter\"",
+                                      "\"mlp_pixel_shuffle\",\"pixelshuffle_downsample_ratio\":1",
+                                      0),
+                    ==, 1);
+  scratch_write (dir, "config.json", config->str, config->len);
+  other = open_model (dir, VALLEY_PRECISION_F32);
+  picture = valley_picture_new_tiled (other, rgb, 3 * 64, 64, 40, &error);
+  g_assert_no_error (error);
+  g_assert_false (valley_session_push (f->session, picture, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+  valley_picture_unref (picture);
+  valley_model_unref (other);
+  scratch_remove (dir);
+}
+
 static void
 test_stop_string (Fixture *f, gconstpointer data)
 {
@@ -889,6 +919,7 @@ main (int argc, char **argv)
   SESSION_TEST ("long-answer", test_long_answer);
   SESSION_TEST ("misuse", test_misuse);
   SESSION_TEST ("foreign-picture", test_foreign_picture);
+  g_test_add ("/engine/foreign-tiles", Fixture, "image-tiled", setup, test_foreign_tiles, teardown);
   SESSION_TEST ("stop-string", test_stop_string);
   SESSION_TEST ("seed", test_seed);
   SESSION_TEST ("cancel", test_cancel);
