@@ -343,7 +343,10 @@ activate_mode (GstPad *base, GstObject *parent, GstPadMode mode, gboolean active
   if (mode != GST_PAD_MODE_PUSH)
     return FALSE;
   g_mutex_lock (&pad->lock);
-  reset (pad);
+  if (active)
+    reset (pad); /* the task is not running yet: what is its own may be touched */
+  else
+    forget_items (pad);
   pad->flushing = !active;
   g_cond_signal (&pad->cond);
   g_mutex_unlock (&pad->lock);
