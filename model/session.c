@@ -514,6 +514,7 @@ valley_session_next (ValleySession *session, GError **error)
     gboolean cancelled = g_error_matches (reason_error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED);
 
     finish (session, cancelled ? "cancelled" : NULL, NULL);
+    session->state = ANSWER_NONE; /* the next call must not call it complete */
     g_propagate_error (error, g_steal_pointer (&reason_error));
     return VALLEY_STEP_ERROR;
   }

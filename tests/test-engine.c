@@ -736,6 +736,7 @@ test_nan (void)
   push_frames (&f, 0, 0);
   g_assert_false (run (&f, &request, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  g_assert_cmpint (valley_session_next (f.session, NULL), ==, VALLEY_STEP_ERROR);
   g_assert_cmpuint (valley_session_result (f.session)->n_output_tokens, ==, 0);
   g_assert_cmpstr (valley_session_result (f.session)->text, ==, "");
   fixture_close (&f);
