@@ -316,7 +316,6 @@ static void
 read_picture_keys (Reader *r, ValleyConfig *config)
 {
   config->anyres = read_boolean (r, "anyres", FALSE);
-  config->only_crop_single_image = read_boolean (r, "only_crop_single_image", FALSE);
   config->use_special_start_end_token = read_boolean (r, "use_special_start_end_token", FALSE);
   config->max_vision_token = read_size (r, "max_vision_token", 100000, 1, MAX_PIXELS);
   config->crop_size = read_size (r, "vit_crop_size", config->siglip.image_size, 1, 4096);

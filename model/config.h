@@ -48,7 +48,7 @@ typedef struct {
   ValleyEagleConfig eagle;
   ValleyConnectorConfig connector;
   ValleyLlmConfig llm;
-  gboolean anyres, only_crop_single_image, use_special_start_end_token;
+  gboolean anyres, use_special_start_end_token;
   gsize max_vision_token;
   gsize crop_size;      /* vit_crop_size: a tile's side */
   gsize grid_max_rows, grid_max_cols; /* grid_pinpoints (1x1),...,(RxC) */

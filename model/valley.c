@@ -165,6 +165,13 @@ valley_model_unref (ValleyModel *model)
 /* ---- loading ---- */
 
 static gboolean
+set_cancelled (GError **error)
+{
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+  return FALSE;
+}
+
+static gboolean
 load (ValleyModel *model, GCancellable *cancellable, GError **error)
 {
   const ValleyConfig *config = model->config;
@@ -172,6 +179,8 @@ load (ValleyModel *model, GCancellable *cancellable, GError **error)
   model->backend = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
   if (model->backend == NULL)
     return FALSE;
+  if (g_cancellable_is_cancelled (cancellable)) /* the tokenizer alone takes a second */
+    return set_cancelled (error);
   model->tokenizer = valley_tokenizer_open (config->dir, config->llm.vocab_size, error);
   if (model->tokenizer == NULL)
     return FALSE;
@@ -184,13 +193,6 @@ load (ValleyModel *model, GCancellable *cancellable, GError **error)
   model->weights = valley_weights_new (model->files, model->backend, cancellable);
   valley_stages_init (&model->stages, config, model->weights);
   return valley_weights_finish (model->weights, error);
-}
-
-static gboolean
-set_cancelled (GError **error)
-{
-  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
-  return FALSE;
 }
 
 /* Waits until nobody else is loading.  Looks at its own cancellable now and then, because the

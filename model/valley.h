@@ -44,8 +44,8 @@ VALLEY_API GQuark valley_error_quark (void);
 
 /* ---- model --------------------------------------------------------------- */
 
-/* Immutable once loaded, reference-counted, safe from every thread.  Processes that
- * open the same folder with the same device and precision share one model. */
+/* Immutable once loaded, reference-counted, safe from every thread.  All who open the same
+ * folder with the same device and precision in one process share one model. */
 typedef struct _ValleyModel ValleyModel;
 
 typedef enum {
