@@ -52,12 +52,11 @@ grow (ValleyKvCache *cache, ValleyStream *stream, ValleyTensor *tensor, gsize ro
 void
 valley_kv_cache_reserve (ValleyKvCache *cache, ValleyStream *stream, gsize rows)
 {
-  gsize capacity = MAX (MIN_ROWS, cache->capacity);
+  /* A prompt's rows are known and may be gigabytes; an answer grows a row at a time. */
+  gsize capacity = MAX (cache->capacity + cache->capacity / 2, MAX (rows, MIN_ROWS));
 
   if (rows <= cache->capacity)
     return;
-  while (capacity < rows)
-    capacity += capacity / 2;
   for (gsize i = 0; i < cache->n_layers && !valley_stream_stopped (stream); i++) {
     grow (cache, stream, &cache->k[i], capacity);
     grow (cache, stream, &cache->v[i], capacity);

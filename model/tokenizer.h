@@ -25,6 +25,3 @@ gboolean valley_tokenizer_is_special (const ValleyTokenizer *tokenizer, gint32 i
 
 /* Appends the bytes of token @id to @out; nothing for an unknown id. */
 void valley_tokenizer_decode (const ValleyTokenizer *tokenizer, gint32 id, GString *out);
-/* The length of the longest prefix of @bytes that does not end in half a character
- * (invalid sequences count as characters). */
-gsize valley_utf8_complete (const char *bytes, gsize length);

@@ -1,7 +1,6 @@
 /* utf8.c - walking and repairing UTF-8; see utf8.h.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "utf8.h"
-#include "tokenizer.h"
 
 #include <string.h>
 

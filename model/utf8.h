@@ -14,5 +14,9 @@ gsize valley_utf8_length (const guint8 *p, const guint8 *end, gboolean *well_for
 /* @text with every ill-formed sequence replaced by U+FFFD.  Free with g_free. */
 char *valley_utf8_repair (const char *text);
 
+/* The length of the longest prefix of @bytes that does not end in half a character
+ * (invalid sequences count as characters). */
+gsize valley_utf8_complete (const char *bytes, gsize length);
+
 /* At most @max_bytes of @text for a message, never half a character.  Free with g_free. */
 char *valley_utf8_shorten (const char *text, gsize max_bytes);
