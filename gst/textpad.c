@@ -97,6 +97,22 @@ reset (GstValleyTextPad *pad)
   gst_segment_init (&pad->sent_segment, GST_FORMAT_TIME);
 }
 
+static gboolean
+is_ready (const GstValleyTextPad *pad)
+{
+  const Item *head = g_queue_peek_head ((GQueue *)&pad->items);
+
+  return head != NULL && (head->type != ITEM_EVENT || head->before <= pad->settled);
+}
+
+/* Wakes the task only for something to do: this is called for every frame. */
+static void
+wake_task (GstValleyTextPad *pad)
+{
+  if (is_ready (pad))
+    g_cond_signal (&pad->cond);
+}
+
 static void
 push_item (GstValleyTextPad *pad, Item *item)
 {
@@ -105,7 +121,7 @@ push_item (GstValleyTextPad *pad, Item *item)
     return;
   }
   g_queue_push_tail (&pad->items, item);
-  g_cond_signal (&pad->cond);
+  wake_task (pad);
 }
 
 static void
@@ -305,14 +321,6 @@ run_item (GstValleyTextPad *pad, Item *item)
   }
 }
 
-static gboolean
-is_ready (const GstValleyTextPad *pad)
-{
-  const Item *head = g_queue_peek_head ((GQueue *)&pad->items);
-
-  return head != NULL && (head->type != ITEM_EVENT || head->before <= pad->settled);
-}
-
 static void
 task (gpointer data)
 {
@@ -448,7 +456,7 @@ gst_valley_text_pad_queue_text (GstValleyTextPad *pad, guint64 id, gchar *text, 
     place = place_of_text (pad, id);
     g_queue_insert_before (&pad->items, place, item);
     pad->n_texts++;
-    g_cond_signal (&pad->cond);
+    wake_task (pad);
   }
   g_mutex_unlock (&pad->lock);
   return !lost;
@@ -475,7 +483,7 @@ gst_valley_text_pad_settle (GstValleyTextPad *pad, guint64 settled, guint64 pin)
   pad->settled = settled;
   pad->pin = pin;
   follow_video (pad);
-  g_cond_signal (&pad->cond);
+  wake_task (pad);
   g_mutex_unlock (&pad->lock);
 }
 
