@@ -119,6 +119,11 @@ parse_options (int *argc, char ***argv, GError **error)
                  "--loop only repeats --programme");
     return FALSE;
   }
+  if (port < 0 || port > 65535 || seconds < 0) {
+    g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                 "--port is 0 to 65535, --seconds not negative");
+    return FALSE;
+  }
   return TRUE;
 }
 
