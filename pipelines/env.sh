@@ -5,6 +5,7 @@
 # build the installed one.
 #
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 set -eu -o pipefail
 
 SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -5,6 +5,7 @@
 # is told the one apt-get line and gets exit status 77.
 #
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 
 SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD_DIR=${VALLEY_BUILD_DIR:-$SOURCE_DIR/build}

@@ -4,6 +4,7 @@
 # The clip: color bars until 4 s, black until 8 s, so four windows of the default two seconds.
 #
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 set -u
 
 SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
