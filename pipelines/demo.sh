@@ -67,9 +67,8 @@ timeout -s INT -k 30 $limit gst-launch-1.0 -q -e \
   shown. ! queue ! videoconvert ! x264enc speed-preset=veryfast bitrate=1500 \
   ! video/x-h264,profile=main ! mp4mux ! filesink location="$out/demo.mp4" \
   $display \
-  v.text_src ! tee name=text \
-  text. ! queue ! overlay.text_sink \
-  text. ! queue ! webvttenc ! tee name=vtt \
+  v.text_src_0 ! overlay.text_sink \
+  v.text_src_1 ! webvttenc ! tee name=vtt \
   vtt. ! queue ! filesink location="$out/demo.vtt" buffer-mode=unbuffered sync=false async=false \
   vtt. ! queue ! fdsink fd=1 sync=false async=false \
   v.json_src ! filesink location="$out/demo.jsonl" buffer-mode=unbuffered sync=false async=false \
