@@ -15,7 +15,9 @@
 
 #include <string.h>
 
-#define COLUMN_BLOCK 64   /* weight rows a task takes */
+#define COLUMN_BLOCK 64   /* weight rows a task takes; */
+#define SHORT_ROW 512     /* twice as many where they are no longer than this: a call of the
+                             library must be worth its overhead */
 #define ROW_CHUNK 1024    /* activation rows a task takes */
 #define ROW_TILE 256      /* activation rows in one call of the library */
 #define WIDEN_BLOCK 2048  /* weights of a row that are widened to f32 at a time */
@@ -203,18 +205,26 @@ worthwhile_threads (const Job *job)
              : valley_cpu_backend (job->stream)->n_threads;
 }
 
+/* A function of the weights alone: the library's blocking may depend on it. */
+static gsize
+column_block (gsize k)
+{
+  return k <= SHORT_ROW ? 2 * COLUMN_BLOCK : COLUMN_BLOCK;
+}
+
 static void
 run_prompt (Job *job, const ValleyTensor *x)
 {
   gboolean any = valley_gemm_has_bf16 ();
 
   job->tile = any ? ROW_TILE : VALLEY_GEMM_TILE;
-  job->column_block = COLUMN_BLOCK;
+  job->column_block = column_block (job->k);
   job->row_chunk = ROW_CHUNK;
   if (!prepare (job, x, any ? 16 : VALLEY_GEMM_TILE))
     return;
   valley_pool_run (worthwhile_threads (job),
-                   ((job->n + COLUMN_BLOCK - 1) / COLUMN_BLOCK) * ((job->m + ROW_CHUNK - 1) / ROW_CHUNK),
+                   ((job->n + job->column_block - 1) / job->column_block)
+                       * ((job->m + ROW_CHUNK - 1) / ROW_CHUNK),
                    &job->stream->cancelled, prompt_task, job);
   if (job->failed)
     valley_stream_fail (job->stream, VALLEY_ERROR_DEVICE,

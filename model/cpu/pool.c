@@ -1,8 +1,8 @@
 /* pool.c - see pool.h.
  *
  * A call publishes a job, wakes the workers it wants and takes tasks itself until none are
- * left.  A worker that finds nothing to do looks for a moment before it sleeps: a decoder
- * layer is a dozen short jobs in a row, and waking a thread costs more than some of them.
+ * left.  Who has nothing to do looks for a moment before it sleeps: a decoder layer is a dozen
+ * short jobs in a row, and waking a thread costs more than some of them.
  *
  * fork: the child has the parent's memory but none of its workers, so a pool that another
  * process made is left behind and a new one begun.
@@ -28,7 +28,7 @@ struct _Pool {
   pthread_cond_t wake, done;
   GPtrArray *threads;
   guint wanted;    /* workers that may still join the current job */
-  guint busy;      /* workers inside it */
+  gint busy;       /* atomic: workers inside it; changes with the lock held */
   gboolean quit;
 
   gint generation; /* atomic: grows with every job that wants workers */
@@ -73,6 +73,14 @@ spin_for_job (Pool *pool, gint seen)
     pause_briefly ();
 }
 
+/* The last tasks end at about the same time, as they are taken one by one. */
+static void
+spin_for_workers (Pool *pool)
+{
+  for (guint i = 0; i < SPINS && g_atomic_int_get (&pool->busy) > 0; i++)
+    pause_briefly ();
+}
+
 static gpointer
 worker (gpointer data)
 {
@@ -82,11 +90,11 @@ worker (gpointer data)
   while (!pool->quit) {
     if (pool->wanted > 0) {
       pool->wanted--;
-      pool->busy++;
+      g_atomic_int_inc (&pool->busy);
       pthread_mutex_unlock (&pool->lock);
       run_tasks (pool);
       pthread_mutex_lock (&pool->lock);
-      if (--pool->busy == 0)
+      if (g_atomic_int_dec_and_test (&pool->busy))
         pthread_cond_signal (&pool->done);
     } else {
       gint seen = g_atomic_int_get (&pool->generation);
@@ -169,10 +177,11 @@ valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTa
   pthread_mutex_unlock (&pool->lock);
 
   run_tasks (pool);
+  spin_for_workers (pool);
 
   pthread_mutex_lock (&pool->lock);
   pool->wanted = 0; /* whoever has not come by now need not */
-  while (pool->busy > 0)
+  while (g_atomic_int_get (&pool->busy) > 0)
     pthread_cond_wait (&pool->done, &pool->lock);
   pthread_mutex_unlock (&pool->lock);
   pthread_mutex_unlock (&pool->run_lock);
