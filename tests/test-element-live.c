@@ -206,6 +206,25 @@ test_clock_waits_for_latency (void)
   g_assert_cmpuint (closing_time (rig), ==, 5 * S);
 }
 
+/* Frames that are always late (a slow decoder, a sink that does not mind) are seen all the
+ * same: the clock waits as long as they have lately taken. */
+static void
+test_clock_waits_for_late_frames (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_LIVE, "", NULL);
+
+  for (GstClockTime pts = 0; pts < 4100 * MS; pts += 100 * MS) {
+    GstClockID id;
+
+    gst_harness_set_time (rig->video, pts + 1500 * MS);
+    while ((id = gst_test_clock_process_next_clock_id (rig->clock)) != NULL)
+      gst_clock_id_unref (id);
+    rig_push (rig, pts, 100 * MS, 50);
+  }
+  rig_check_frames (rig, 0, 0 * MS, 500 * MS, 1000 * MS, 1500 * MS, GST_CLOCK_TIME_NONE);
+  rig_check_frames (rig, 1, 2000 * MS, 2500 * MS, 3000 * MS, 3500 * MS, GST_CLOCK_TIME_NONE);
+}
+
 static void
 test_clock_closes_no_file (void)
 {
@@ -262,6 +281,8 @@ main (int argc, char **argv)
   g_test_add_func ("/element/live/latency-message", test_latency_message);
   g_test_add_func ("/element/live/clock-closes", test_clock_closes);
   g_test_add_func ("/element/live/clock-waits-for-latency", test_clock_waits_for_latency);
+  g_test_add_func ("/element/live/clock-waits-for-late-frames",
+      test_clock_waits_for_late_frames);
   g_test_add_func ("/element/live/clock-closes-no-file", test_clock_closes_no_file);
   g_test_add_func ("/element/live/clock-stops-in-paused", test_clock_stops_in_paused);
   g_test_add_func ("/element/live/slow-source", test_slow_source);
