@@ -108,6 +108,7 @@ def main():
     p.add_argument("--prompt", action="append", help="default: describe and signal; 'all' for every labelled prompt")
     p.add_argument("--torch", action="store_true")
     p.add_argument("--wrong", action="store_true", help="print every wrong answer")
+    p.add_argument("--only", type=int, help="the first so many clips")
     p.add_argument("--timeout", type=float, default=60)
     p.add_argument("--floors", help="JSON of row -> least per cent; exit 1 below any of them")
     args = p.parse_args()
@@ -115,7 +116,7 @@ def main():
     labels = json.loads((folder / "labels.json").read_text())
     engine = Torch(args) if args.torch else None
     rows = []
-    for name, label in labels.items():
+    for name, label in list(labels.items())[: args.only]:
         prompts = list(label["answers"]) if args.prompt == ["all"] else args.prompt or [DESCRIBE, SIGNAL]
         prompts = [q for q in prompts if q in label["answers"]]
         said = engine(folder / name, prompts, label) if engine else through_element(folder / name, prompts, args)

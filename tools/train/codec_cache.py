@@ -19,10 +19,10 @@ import preprocess
 SHARD = 32
 
 
-def one(rng, config, folder):
+def one(rng, config, folder, kind):
     """One encoded clip as (clip, times, squares, pictures), or None where the codec left no snow."""
     s = codec.settings(rng, h265=0.15)
-    clip = codec.draw(rng, s)
+    clip = codec.draw(rng, s, kind)
     path = pathlib.Path(folder) / "clip.mp4"
     codec.encode(clip, s, path)
     times = codec.slot_times(s, clip.duration)
@@ -73,6 +73,7 @@ def main():
     p.add_argument("--layout", required=True)
     p.add_argument("--count", type=int, default=2000)
     p.add_argument("--seed", type=int, default=100)
+    p.add_argument("--kind", help="only this kind of clip (a key of scenes.WEIGHTS), for what a model confuses")
     args = p.parse_args()
     config = checkpoint.configuration.load(args.layout)
     out = pathlib.Path(args.out)
@@ -83,7 +84,7 @@ def main():
             if path.exists():
                 continue
             rng = np.random.default_rng((args.seed, shard))
-            items = [i for i in (one(rng, config, folder) for _ in range(SHARD)) if i is not None]
+            items = [i for i in (one(rng, config, folder, args.kind) for _ in range(SHARD)) if i is not None]
             half = path.with_suffix(".part")
             half.write_bytes(pickle.dumps(items))
             half.rename(path)
