@@ -48,8 +48,7 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
   after = gst_valley_settings_window_config (&self->applied);
   if (memcmp (&before, &after, sizeof (before)) != 0)
     valley_windows_configure (&self->windows, &after);
-  gst_valley_worker_set_bounds (self->worker,
-                                (gsize)MIN (self->applied.queue_max_bytes, G_MAXSIZE),
+  gst_valley_worker_set_bounds (self->worker, (gsize)MIN (self->applied.queue_max_bytes, G_MAXSIZE),
                                 self->applied.queue_max_windows);
   apply_request (self);
   if (self->have_segment && lateness_ms != self->applied.lateness_ms)
@@ -65,8 +64,8 @@ post_dropped (GstValleyInfer *self, const GstValleyChunk *chunk)
   GstMessage *message = gst_message_new_qos (
       GST_OBJECT (self), TRUE,
       gst_segment_to_running_time (&chunk->segment, GST_FORMAT_TIME, window->start),
-      gst_segment_to_stream_time (&chunk->segment, GST_FORMAT_TIME, window->start),
-      window->start, window->end - window->start);
+      gst_segment_to_stream_time (&chunk->segment, GST_FORMAT_TIME, window->start), window->start,
+      window->end - window->start);
 
   gst_message_set_qos_stats (message, GST_FORMAT_BUFFERS, self->n_answered + self->n_failed,
                              self->n_dropped);
@@ -230,8 +229,8 @@ gst_valley_infer_discard (GstValleyInfer *self)
 static void
 post_progress (GstValleyInfer *self, GstProgressType type, const gchar *text)
 {
-  gst_element_post_message (
-      GST_ELEMENT (self), gst_message_new_progress (GST_OBJECT (self), type, "loading", text));
+  gst_element_post_message (GST_ELEMENT (self),
+                            gst_message_new_progress (GST_OBJECT (self), type, "loading", text));
 }
 
 static void

@@ -37,11 +37,9 @@ valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
 {
   ValleyBacklogItem *item = g_new0 (ValleyBacklogItem, 1);
 
-  *item = (ValleyBacklogItem){ .picture = picture,
-                               .bytes = bytes,
-                               .number = number,
-                               .epoch = epoch,
-                               .keep_from = keep_from };
+  *item = (ValleyBacklogItem){
+    .picture = picture, .bytes = bytes, .number = number, .epoch = epoch, .keep_from = keep_from
+  };
   backlog->bytes += bytes;
   g_queue_push_tail (&backlog->items, item);
 }

@@ -8,17 +8,17 @@
 #include "window.h"
 
 typedef struct {
-  gpointer picture;    /* NULL: `window` is what waits */
+  gpointer picture; /* NULL: `window` is what waits */
   gsize bytes;
-  guint64 number;      /* the frame's number, see ValleyWindow */
+  guint64 number; /* the frame's number, see ValleyWindow */
   guint64 epoch;
-  guint64 keep_from;   /* PTS: no window closed later needs an older frame */
+  guint64 keep_from; /* PTS: no window closed later needs an older frame */
   ValleyWindow *window;
 } ValleyBacklogItem;
 
 typedef struct {
-  GQueue items;        /* ValleyBacklogItem */
-  gsize bytes;         /* of the pictures in it */
+  GQueue items; /* ValleyBacklogItem */
+  gsize bytes;  /* of the pictures in it */
   guint n_windows;
   gsize max_bytes;
   guint max_windows;

@@ -42,8 +42,9 @@ gst_valley_infer_check_lateness (GstValleyInfer *self)
     if (wanted_shift (self, l->data) == 0)
       continue;
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                         "lateness=%" G_GUINT64_FORMAT " is less than the window of %"
-                         G_GUINT64_FORMAT " ms: captions will be cut short or not shown at all; "
+                         "lateness=%" G_GUINT64_FORMAT
+                         " is less than the window of %" G_GUINT64_FORMAT
+                         " ms: captions will be cut short or not shown at all; "
                          "expected the window and the time to compute an answer",
                          lateness / GST_MSECOND, window / GST_MSECOND);
     gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
@@ -143,8 +144,7 @@ deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *c
   gchar *text = NULL;
   guint64 start = json ? window->start : window->caption_start;
 
-  if (window->id < gst_valley_text_pad_first_id (pad)
-      || chunk->state == GST_VALLEY_CHUNK_DISCARDED)
+  if (window->id < gst_valley_text_pad_first_id (pad) || chunk->state == GST_VALLEY_CHUNK_DISCARDED)
     return;
   if (json)
     text = gst_valley_chunk_to_json (chunk);
@@ -169,9 +169,8 @@ gst_valley_infer_deliver (GstValleyInfer *self)
     for (GList *l = self->text_pads; l != NULL; l = l->next)
       deliver_to (self, l->data, chunk);
     if (chunk->state <= GST_VALLEY_CHUNK_FAILED)
-      gst_valley_infer_post (self,
-                             gst_message_new_element (GST_OBJECT (self),
-                                                      gst_valley_chunk_to_structure (chunk)));
+      gst_valley_infer_post (
+          self, gst_message_new_element (GST_OBJECT (self), gst_valley_chunk_to_structure (chunk)));
     gst_valley_chunk_unref (chunk);
   }
   settled = chunk != NULL ? chunk->window.id : self->windows.next_id;

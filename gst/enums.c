@@ -8,8 +8,8 @@ GType
 gst_valley_text_timing_get_type (void)
 {
   static const GEnumValue values[] = {
-    { GST_VALLEY_TEXT_TIMING_AUTO,
-      "window; in a live pipeline late, unless `latency` is set", "auto" },
+    { GST_VALLEY_TEXT_TIMING_AUTO, "window; in a live pipeline late, unless `latency` is set",
+      "auto" },
     { GST_VALLEY_TEXT_TIMING_WINDOW,
       "a caption has the times of the window it describes (files, encoders, muxers, overlays "
       "behind a queue)",

@@ -55,8 +55,8 @@ gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type, const GE
 GstMessage *
 gst_valley_infer_new_warning (GstValleyInfer *self, const GError *error)
 {
-  GError *warning = g_error_new_literal (GST_RESOURCE_ERROR, resource_error (error),
-                                         error->message);
+  GError *warning
+      = g_error_new_literal (GST_RESOURCE_ERROR, resource_error (error), error->message);
   GstMessage *message = gst_message_new_warning (GST_OBJECT (self), warning, NULL);
 
   g_error_free (warning);

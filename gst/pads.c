@@ -155,9 +155,8 @@ choose_name (GstElement *element, GstPadTemplate *templ, const gchar *name)
   gboolean taken = TRUE;
 
   for (guint i = 0; taken; i++) {
-    GstPad *pad = strchr (candidate, '%') != NULL
-                      ? NULL
-                      : gst_element_get_static_pad (element, candidate);
+    GstPad *pad
+        = strchr (candidate, '%') != NULL ? NULL : gst_element_get_static_pad (element, candidate);
 
     taken = pad != NULL || strchr (candidate, '%') != NULL;
     g_clear_pointer (&pad, gst_object_unref);
@@ -173,7 +172,7 @@ choose_name (GstElement *element, GstPadTemplate *templ, const gchar *name)
 
 GstPad *
 gst_valley_infer_request_pad (GstElement *element, GstPadTemplate *templ, const gchar *name,
-                 const GstCaps *caps)
+                              const GstCaps *caps)
 {
   GstValleyInfer *self = GST_VALLEY_INFER (element);
   g_autofree gchar *chosen = choose_name (element, templ, name);

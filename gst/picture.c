@@ -25,7 +25,7 @@ struct _GstValleyPainter {
   GstVideoConverter *converter; /* for formats that are not read directly */
   GstVideoInfo rgb_info;
   GstBuffer *rgb;
-  gint matrix[3][3], offset[3]; /* YUV to RGB in 16.16 fixed point */
+  gint matrix[3][3], offset[3];          /* YUV to RGB in 16.16 fixed point */
   guint8 *gathered[3], *small, *upright; /* scratch */
   gsize gathered_bytes[3], small_bytes, upright_bytes;
 };
@@ -112,8 +112,7 @@ set_matrix (GstValleyPainter *painter)
 
   /* Whatever the format's depth, the matrix sees 8 bits. */
   gst_video_color_range_offsets (painter->info.colorimetry.range,
-                                 gst_video_format_get_info (GST_VIDEO_FORMAT_Y444), offset,
-                                 range);
+                                 gst_video_format_get_info (GST_VIDEO_FORMAT_Y444), offset, range);
   if (!gst_video_color_matrix_get_Kr_Kb (painter->info.colorimetry.matrix, &kr, &kb)
       && GST_VIDEO_INFO_HEIGHT (&painter->info) <= 576) {
     kr = 0.299; /* an unknown matrix: as GStreamer guesses, by size */
@@ -168,8 +167,7 @@ static gboolean
 is_word (const GstVideoFormatInfo *format, guint comp)
 {
   return GST_VIDEO_FORMAT_INFO_IS_LE (format) && GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) > 8
-         && GST_VIDEO_FORMAT_INFO_DEPTH (format, comp)
-                    + GST_VIDEO_FORMAT_INFO_SHIFT (format, comp)
+         && GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) + GST_VIDEO_FORMAT_INFO_SHIFT (format, comp)
                 <= 16
          && GST_VIDEO_FORMAT_INFO_PSTRIDE (format, comp) % 2 == 0;
 }
@@ -225,8 +223,8 @@ component (const GstVideoFrame *frame, guint comp, const Rect *rect)
   guint step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, comp);
 
   return (Plane){
-    .pixels = (const guint8 *)GST_VIDEO_FRAME_COMP_DATA (frame, comp) + (gsize)y * stride
-              + (gsize)x * step,
+    .pixels
+    = (const guint8 *)GST_VIDEO_FRAME_COMP_DATA (frame, comp) + (gsize)y * stride + (gsize)x * step,
     .stride = stride,
     .step = step,
     .width = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH (format, comp, rect->x + rect->width) - x,
@@ -312,8 +310,8 @@ clamp_byte (gint value)
 }
 
 static void
-matrix_to_rgb (const GstValleyPainter *painter, const guint8 *y, const guint8 *u,
-               const guint8 *v, guint uv_step, guint8 *out, gsize n)
+matrix_to_rgb (const GstValleyPainter *painter, const guint8 *y, const guint8 *u, const guint8 *v,
+               guint uv_step, guint8 *out, gsize n)
 {
   for (gsize i = 0; i < n; i++) {
     gint luma = (y[i] - painter->offset[0]) * painter->matrix[0][0] + 32768;
@@ -327,8 +325,7 @@ matrix_to_rgb (const GstValleyPainter *painter, const guint8 *y, const guint8 *u
 }
 
 static gboolean
-paint_yuv (GstValleyPainter *painter, const Plane planes[3], guint8 *out, guint width,
-           guint height)
+paint_yuv (GstValleyPainter *painter, const Plane planes[3], guint8 *out, guint width, guint height)
 {
   gsize n = (gsize)width * height;
   guint8 *luma = scratch (&painter->small, &painter->small_bytes, 3 * n);
@@ -475,14 +472,13 @@ paint_frame (GstValleyPainter *painter, ValleyModel *model, const GstVideoFrame 
 
   if (is_readable_yuv (frame->info.finfo))
     find_planes (painter, frame, rect, planes);
-  siglip = paint_for_tower (painter, frame, rect, planes, sizes->siglip_width,
-                            sizes->siglip_height, &ok);
-  eagle = paint_for_tower (painter, frame, rect, planes, sizes->eagle_width,
-                           sizes->eagle_height, &ok);
+  siglip = paint_for_tower (painter, frame, rect, planes, sizes->siglip_width, sizes->siglip_height,
+                            &ok);
+  eagle = paint_for_tower (painter, frame, rect, planes, sizes->eagle_width, sizes->eagle_height,
+                           &ok);
   if (!ok) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "cannot resize a frame of %u x %u: not enough memory", rect->width,
-                 rect->height);
+                 "cannot resize a frame of %u x %u: not enough memory", rect->width, rect->height);
     return NULL;
   }
   return valley_picture_new (model, pts, sizes, siglip, eagle, error);

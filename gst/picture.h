@@ -18,8 +18,8 @@ void gst_valley_painter_set_orientation (GstValleyPainter *painter,
                                          GstVideoOrientationMethod orientation);
 
 /* The size a viewer would see @buffer in: crop, pixel aspect and rotation applied. */
-void gst_valley_painter_display_size (GstValleyPainter *painter, GstBuffer *buffer,
-                                      guint *width, guint *height);
+void gst_valley_painter_display_size (GstValleyPainter *painter, GstBuffer *buffer, guint *width,
+                                      guint *height);
 
 ValleyPicture *gst_valley_painter_paint (GstValleyPainter *painter, ValleyModel *model,
                                          GstBuffer *buffer, guint64 pts, GError **error);

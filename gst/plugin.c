@@ -9,8 +9,7 @@ static gboolean
 plugin_init (GstPlugin *plugin)
 {
   return gst_element_register (plugin, "valleyinfer", GST_RANK_NONE, GST_TYPE_VALLEY_INFER)
-         && gst_element_register (plugin, "valleycaption", GST_RANK_NONE,
-                                  GST_TYPE_VALLEY_CAPTION);
+         && gst_element_register (plugin, "valleycaption", GST_RANK_NONE, GST_TYPE_VALLEY_CAPTION);
 }
 
 GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, valley,

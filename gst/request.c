@@ -110,8 +110,7 @@ gst_valley_request_new (const gchar *prompt, const gchar *system_prompt, guint m
   request->max_new_tokens = max_new_tokens;
   request->stop = g_ptr_array_new_with_free_func (g_free);
   g_ptr_array_add (request->stop, NULL);
-  if (generation_config != NULL
-      && !parse_generation_config (request, generation_config, error))
+  if (generation_config != NULL && !parse_generation_config (request, generation_config, error))
     g_clear_pointer (&request, gst_valley_request_unref);
   return request;
 }

@@ -25,9 +25,8 @@ void gst_valley_request_unref (GstValleyRequest *request);
 
 /* The prompt with {num_frames} {start} {end} {timestamps} {stream_id} filled in; times are
  * nanoseconds of stream time.  Any other text in braces stays as it is. */
-gchar *gst_valley_request_expand (const GstValleyRequest *request, guint64 start_ns,
-                                  guint64 end_ns, const guint64 *frames_ns, guint n_frames,
-                                  const gchar *stream_id);
+gchar *gst_valley_request_expand (const GstValleyRequest *request, guint64 start_ns, guint64 end_ns,
+                                  const guint64 *frames_ns, guint n_frames, const gchar *stream_id);
 /* The engine's view of it; strings stay owned by @request and @prompt. */
 ValleyRequest gst_valley_request_engine (const GstValleyRequest *request, const gchar *prompt);
 

@@ -170,9 +170,8 @@ json_number (GString *out, const gchar *key, gdouble value, const gchar *format)
 
   json_key (out, key);
   /* JSON has no NaN and no infinity. */
-  g_string_append (out, isfinite (value)
-                            ? g_ascii_formatd (buffer, sizeof (buffer), format, value)
-                            : "null");
+  g_string_append (out, isfinite (value) ? g_ascii_formatd (buffer, sizeof (buffer), format, value)
+                                         : "null");
 }
 
 static void
@@ -296,10 +295,10 @@ set_metrics (GstStructure *structure, const GstValleyChunk *chunk)
   g_autoptr (GstStructure) metrics = gst_structure_new (
       "valleyinfer/metrics", "num_input_tokens", G_TYPE_UINT, chunk->n_input_tokens,
       "vision_tokens", G_TYPE_UINT, chunk->n_vision_tokens, "reused_tokens", G_TYPE_UINT,
-      chunk->n_reused_tokens, "output_tokens", G_TYPE_UINT, chunk->n_output_tokens,
-      "queue_time_ms", G_TYPE_DOUBLE, chunk->queue_ms, "encode_ms", G_TYPE_DOUBLE,
-      chunk->encode_ms, "prefill_ms", G_TYPE_DOUBLE, chunk->prefill_ms, "decode_ms",
-      G_TYPE_DOUBLE, chunk->decode_ms, "latency_ms", G_TYPE_DOUBLE, chunk->latency_ms, NULL);
+      chunk->n_reused_tokens, "output_tokens", G_TYPE_UINT, chunk->n_output_tokens, "queue_time_ms",
+      G_TYPE_DOUBLE, chunk->queue_ms, "encode_ms", G_TYPE_DOUBLE, chunk->encode_ms, "prefill_ms",
+      G_TYPE_DOUBLE, chunk->prefill_ms, "decode_ms", G_TYPE_DOUBLE, chunk->decode_ms, "latency_ms",
+      G_TYPE_DOUBLE, chunk->latency_ms, NULL);
 
   gst_structure_set (structure, "metrics", GST_TYPE_STRUCTURE, metrics, NULL);
 }
@@ -326,8 +325,8 @@ gst_valley_chunk_to_structure (const GstValleyChunk *chunk)
   if (chunk->finish_reason != NULL)
     gst_structure_set (structure, "finish_reason", G_TYPE_STRING, chunk->finish_reason, NULL);
   if (chunk->state == GST_VALLEY_CHUNK_ANSWERED) {
-    gst_structure_set (structure, "result", G_TYPE_STRING, chunk->text, "confidence",
-                       G_TYPE_DOUBLE, chunk->confidence, NULL);
+    gst_structure_set (structure, "result", G_TYPE_STRING, chunk->text, "confidence", G_TYPE_DOUBLE,
+                       chunk->confidence, NULL);
     set_metrics (structure, chunk);
   } else if (chunk->error != NULL) {
     gst_structure_set (structure, "error", G_TYPE_STRING, chunk->error, NULL);

@@ -9,8 +9,8 @@
 #include "window.h"
 
 typedef enum {
-  GST_VALLEY_CHUNK_OPEN,      /* collects frames */
-  GST_VALLEY_CHUNK_CLOSED,    /* waits for the model, or is with it */
+  GST_VALLEY_CHUNK_OPEN,   /* collects frames */
+  GST_VALLEY_CHUNK_CLOSED, /* waits for the model, or is with it */
   GST_VALLEY_CHUNK_ANSWERED,
   GST_VALLEY_CHUNK_FAILED,    /* `error` says why */
   GST_VALLEY_CHUNK_DROPPED,   /* the model was behind */

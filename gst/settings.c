@@ -20,10 +20,10 @@ install_model (GObjectClass *klass)
                            "Folder of a Valley checkpoint in Hugging Face layout (NULL: the "
                            "bundled model)",
                            NULL, RW_READY));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_DEVICE,
-      g_param_spec_string ("device", "Device", "Where the model runs: auto or cpu", "auto",
-                           RW_READY));
+  g_object_class_install_property (klass, GST_VALLEY_PROP_DEVICE,
+                                   g_param_spec_string ("device", "Device",
+                                                        "Where the model runs: auto or cpu", "auto",
+                                                        RW_READY));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_PRECISION,
       g_param_spec_enum ("precision", "Precision", "Arithmetic of the matrix products",
@@ -48,12 +48,11 @@ install_prompt (GObjectClass *klass)
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",
-                           "The conversation's system message (NULL: the model's own)", NULL,
-                           RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_MAX_NEW_TOKENS,
-      g_param_spec_uint ("max-new-tokens", "Max new tokens", "Longest answer, in tokens", 1,
-                         G_MAXINT, 100, RW));
+                           "The conversation's system message (NULL: the model's own)", NULL, RW));
+  g_object_class_install_property (klass, GST_VALLEY_PROP_MAX_NEW_TOKENS,
+                                   g_param_spec_uint ("max-new-tokens", "Max new tokens",
+                                                      "Longest answer, in tokens", 1, G_MAXINT, 100,
+                                                      RW));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_GENERATION_CONFIG,
       g_param_spec_string ("generation-config", "Generation config",
@@ -69,8 +68,8 @@ install_windows (GObjectClass *klass)
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_FRAME_RATE,
       gst_param_spec_fraction ("frame-rate", "Frame rate",
-                               "Frames that the model is shown per second of video", 1, 3600,
-                               1000, 1, 2, 1, RW));
+                               "Frames that the model is shown per second of video", 1, 3600, 1000,
+                               1, 2, 1, RW));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_CHUNK_DURATION,
       g_param_spec_uint ("chunk-duration", "Chunk duration",
@@ -155,8 +154,8 @@ install_reports (GObjectClass *klass)
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_METRICS,
       g_param_spec_boolean ("metrics", "Metrics",
-                            "Whether JSON results carry \"metrics\": token counts and times",
-                            TRUE, RW));
+                            "Whether JSON results carry \"metrics\": token counts and times", TRUE,
+                            RW));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_STATS,
       g_param_spec_boxed ("stats", "Statistics",
@@ -374,8 +373,8 @@ read_prompt (const gchar *path, GError **error)
     return NULL;
   }
   if (memchr (text, '\0', length) != NULL || !g_utf8_validate (text, (gssize)length, NULL)) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
-                 "prompt-path: %s: expected UTF-8 text", path);
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "prompt-path: %s: expected UTF-8 text",
+                 path);
     g_clear_pointer (&text, g_free);
     return NULL;
   }

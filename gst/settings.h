@@ -67,5 +67,4 @@ GstClockTime gst_valley_settings_lateness (const GstValleySettings *settings);
 GstClockTime gst_valley_settings_text_latency (const GstValleySettings *settings,
                                                GstClockTime frame);
 /* Reads prompt-path if need be. */
-GstValleyRequest *gst_valley_settings_request (const GstValleySettings *settings,
-                                               GError **error);
+GstValleyRequest *gst_valley_settings_request (const GstValleySettings *settings, GError **error);

@@ -17,8 +17,8 @@ warn_unusable (GstValleyInfer *self, const gchar *reason)
   if (self->warned_unusable)
     return;
   self->warned_unusable = TRUE;
-  GST_ELEMENT_WARNING (self, STREAM, FORMAT,
-                       ("%s: video passes without being described.", reason), (NULL));
+  GST_ELEMENT_WARNING (self, STREAM, FORMAT, ("%s: video passes without being described.", reason),
+                       (NULL));
 }
 
 static gboolean
@@ -262,8 +262,7 @@ on_caps (GstValleyInfer *self, GstEvent *event)
   counts = self->settings.latency_ms > 0;
   GST_OBJECT_UNLOCK (self);
   if (before != now && counts)
-    gst_element_post_message (GST_ELEMENT (self),
-                              gst_message_new_latency (GST_OBJECT (self)));
+    gst_element_post_message (GST_ELEMENT (self), gst_message_new_latency (GST_OBJECT (self)));
 }
 
 void
@@ -302,8 +301,7 @@ on_segment (GstValleyInfer *self, GstEvent *event, gboolean live, GstClockTime l
   self->segment = *segment;
   self->have_segment = TRUE;
   self->newest_end = 0;
-  self->windows.limit
-      = segment->format == GST_FORMAT_TIME ? segment->stop : VALLEY_TIME_NONE;
+  self->windows.limit = segment->format == GST_FORMAT_TIME ? segment->stop : VALLEY_TIME_NONE;
   gst_valley_infer_apply_settings (self);
   gst_valley_infer_queue_segments (self, self->windows.next_id);
 }

@@ -42,17 +42,17 @@ struct _GstValleyTextPad {
   GQueue items;
   guint n_texts;
   gboolean flushing;
-  guint64 settled;      /* windows before this are done */
+  guint64 settled; /* windows before this are done */
   gboolean have_segment, need_gap;
-  GstClockTime shift;   /* of the last segment queued */
-  guint64 queued_gap;   /* the furthest gap queued since that segment; NONE before the first */
-  guint64 newest_end;   /* of the video; 0 before the first frame */
+  GstClockTime shift; /* of the last segment queued */
+  guint64 queued_gap; /* the furthest gap queued since that segment; NONE before the first */
+  guint64 newest_end; /* of the video; 0 before the first frame */
   guint64 pin;
 
   /* The task's own. */
   GstSegment sent_segment;
   GstClockTime sent_shift;
-  guint64 sent;         /* video time that downstream has been promised; NONE: nothing yet */
+  guint64 sent; /* video time that downstream has been promised; NONE: nothing yet */
   gboolean failed;
 };
 
@@ -243,8 +243,7 @@ post_excessive_delay (GstValleyTextPad *pad, const Item *item, guint64 position)
       G_TYPE_UINT64, item->start, "lateness_ms", G_TYPE_UINT,
       (guint)(pad->sent_shift / GST_MSECOND), "needed_lateness_ms", G_TYPE_UINT,
       (guint)MIN ((position - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
-  gst_element_post_message (element,
-                            gst_message_new_element (GST_OBJECT (element), structure));
+  gst_element_post_message (element, gst_message_new_element (GST_OBJECT (element), structure));
   gst_object_unref (element);
 }
 
@@ -364,8 +363,7 @@ activate_mode (GstPad *base, GstObject *parent, GstPadMode mode, gboolean active
 /* ---- for the element ----------------------------------------------------- */
 
 GstPad *
-gst_valley_text_pad_new (GstPadTemplate *templ, const gchar *name, gboolean json,
-                         guint64 first_id)
+gst_valley_text_pad_new (GstPadTemplate *templ, const gchar *name, gboolean json, guint64 first_id)
 {
   GstValleyTextPad *pad = g_object_new (GST_TYPE_VALLEY_TEXT_PAD, "name", name, "direction",
                                         GST_PAD_SRC, "template", templ, NULL);
@@ -573,8 +571,7 @@ gst_valley_text_pad_class_init (GstValleyTextPadClass *klass)
                          "When this pad's captions are shown; auto: as the element's "
                          "text-timing says (no effect on json_src)",
                          GST_TYPE_VALLEY_TEXT_TIMING, GST_VALLEY_TEXT_TIMING_AUTO,
-                         G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS
-                             | GST_PARAM_MUTABLE_PLAYING));
+                         G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING));
 }
 
 static void

@@ -52,8 +52,7 @@ size_queue (GstValleyCaption *self)
 /* ---- request pads: the captions and results besides ----------------------- */
 
 static GstPad *
-request_new_pad (GstElement *element, GstPadTemplate *templ, const gchar *name,
-                 const GstCaps *caps)
+request_new_pad (GstElement *element, GstPadTemplate *templ, const gchar *name, const GstCaps *caps)
 {
   GstValleyCaption *self = GST_VALLEY_CAPTION (element);
   const gchar *inner = GST_PAD_TEMPLATE_NAME_TEMPLATE (templ);
@@ -101,8 +100,7 @@ is_complete (GstValleyCaption *self)
 static GstStateChangeReturn
 change_state (GstElement *element, GstStateChange transition)
 {
-  if (transition == GST_STATE_CHANGE_NULL_TO_READY
-      && !is_complete (GST_VALLEY_CAPTION (element)))
+  if (transition == GST_STATE_CHANGE_NULL_TO_READY && !is_complete (GST_VALLEY_CAPTION (element)))
     return GST_STATE_CHANGE_FAILURE;
   return GST_ELEMENT_CLASS (gst_valley_caption_parent_class)->change_state (element, transition);
 }
@@ -163,8 +161,7 @@ gst_valley_caption_class_init (GstValleyCaptionClass *klass)
       object_class, PROP_FONT_DESC,
       g_param_spec_string ("font-desc", "Font description",
                            "Pango description of the captions' font, such as \"Sans 24\"", "",
-                           G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS
-                               | GST_PARAM_MUTABLE_PLAYING));
+                           G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING));
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);
   gst_element_class_add_static_pad_template (element_class, &text_template);
@@ -181,9 +178,8 @@ add_ghost (GstValleyCaption *self, GstElement *child, const gchar *name,
 {
   GstPadTemplate *templ = gst_static_pad_template_get (static_template);
   GstPad *target = child != NULL ? gst_element_get_static_pad (child, name) : NULL;
-  GstPad *ghost = target != NULL
-                      ? gst_ghost_pad_new_from_template (name, target, templ)
-                      : gst_ghost_pad_new_no_target_from_template (name, templ);
+  GstPad *ghost = target != NULL ? gst_ghost_pad_new_from_template (name, target, templ)
+                                 : gst_ghost_pad_new_no_target_from_template (name, templ);
 
   gst_element_add_pad (GST_ELEMENT (self), ghost);
   g_clear_pointer (&target, gst_object_unref);

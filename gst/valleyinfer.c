@@ -9,14 +9,14 @@ GST_DEBUG_CATEGORY (gst_valley_infer_debug);
 #define JSON_CAPS "application/x-json, format=(string)valleyinfer"
 
 /* First what picture.c reads directly, so that a source with a choice takes one of these. */
-#define VIDEO_CAPS \
-  GST_VIDEO_CAPS_MAKE ("{ I420, NV12, YV12, NV21, Y42B, NV16, Y444, RGBx, BGRx, RGB, BGR }") \
+#define VIDEO_CAPS                                                                                 \
+  GST_VIDEO_CAPS_MAKE ("{ I420, NV12, YV12, NV21, Y42B, NV16, Y444, RGBx, BGRx, RGB, BGR }")       \
   "; " GST_VIDEO_CAPS_MAKE (GST_VIDEO_FORMATS_ALL)
 
-static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE (
-    "sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
-static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE (
-    "src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
+static GstStaticPadTemplate sink_template
+    = GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
+static GstStaticPadTemplate src_template
+    = GST_STATIC_PAD_TEMPLATE ("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
 static GstStaticPadTemplate text_template = GST_STATIC_PAD_TEMPLATE (
     "text_src", GST_PAD_SRC, GST_PAD_REQUEST, GST_STATIC_CAPS (TEXT_CAPS));
 /* More of the same, for instance one for an overlay and one for a muxer. */
@@ -26,7 +26,8 @@ static GstStaticPadTemplate json_template = GST_STATIC_PAD_TEMPLATE (
     "json_src", GST_PAD_SRC, GST_PAD_REQUEST, GST_STATIC_CAPS (JSON_CAPS));
 
 G_DEFINE_TYPE_WITH_CODE (GstValleyInfer, gst_valley_infer, GST_TYPE_ELEMENT,
-                         G_IMPLEMENT_INTERFACE (GST_TYPE_CHILD_PROXY, gst_valley_infer_child_proxy_init))
+                         G_IMPLEMENT_INTERFACE (GST_TYPE_CHILD_PROXY,
+                                                gst_valley_infer_child_proxy_init))
 
 /* ---- states -------------------------------------------------------------- */
 
@@ -34,8 +35,7 @@ G_DEFINE_TYPE_WITH_CODE (GstValleyInfer, gst_valley_infer, GST_TYPE_ELEMENT,
 static gboolean
 open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **error)
 {
-  ValleyModelOptions options
-      = { .device = settings->device, .precision = settings->precision };
+  ValleyModelOptions options = { .device = settings->device, .precision = settings->precision };
   g_autofree gchar *dir = settings->model_path != NULL ? g_strdup (settings->model_path)
                                                        : valley_default_model_dir ();
   g_autofree gchar *key = NULL;

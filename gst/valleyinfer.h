@@ -41,31 +41,31 @@ struct _GstValleyInfer {
   GstClockTime pipeline_latency; /* from the LATENCY event */
   guint32 seek_seqnum;           /* of the last seek sent upstream */
   gboolean seek_result;
-  gint settings_serial;          /* atomic; raised by every change */
+  gint settings_serial; /* atomic; raised by every change */
 
   GMutex lock; /* all that follows, up to the next comment */
   ValleyWindows windows;
-  GQueue chunks;                 /* GstValleyChunk, not yet delivered, by id */
-  GList *text_pads;              /* GstValleyTextPad, owned */
+  GQueue chunks;    /* GstValleyChunk, not yet delivered, by id */
+  GList *text_pads; /* GstValleyTextPad, owned */
   GstSegment segment;
   gboolean have_segment, live, playing, loading, failed, flushing, eos;
   GstClockTime upstream_latency;
-  GstClockTime arrival_delay;    /* of the last frame, beyond that latency */
-  guint64 newest_end;            /* of the video, in the segment's time */
+  GstClockTime arrival_delay; /* of the last frame, beyond that latency */
+  guint64 newest_end;         /* of the video, in the segment's time */
   gint applied_serial;
-  GstValleySettings applied;     /* the settings as of the last window opened */
+  GstValleySettings applied; /* the settings as of the last window opened */
   GstValleyRequest *request;
-  GstEvent *stream_start;        /* the sink's */
+  GstEvent *stream_start; /* the sink's */
   gchar *stream_id;
   guint64 n_answered, n_failed, n_dropped;
   guint max_delay_ms;
-  GstClockID close_id;           /* closes the oldest open window by the clock */
-  guint64 close_at;              /* that window's end */
-  GQueue outbox;                 /* GstMessage, posted once the lock is free */
+  GstClockID close_id; /* closes the oldest open window by the clock */
+  guint64 close_at;    /* that window's end */
+  GQueue outbox;       /* GstMessage, posted once the lock is free */
 
   /* Watchdog, under `lock` too: */
   GstClockID watchdog_id;
-  gint64 push_since_us;          /* 0: no push on `src` is going on */
+  gint64 push_since_us; /* 0: no push on `src` is going on */
   GstClockTime push_running_time;
   gboolean watchdog_barked;
 
@@ -104,8 +104,7 @@ void gst_valley_infer_discard (GstValleyInfer *self);
 
 /* deliver.c; lock held. */
 /* A segment for one request pad or all, with their shifts, behind the texts before @before. */
-void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad,
-                                     guint64 before);
+void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before);
 void gst_valley_infer_queue_segments (GstValleyInfer *self, guint64 before);
 /* Pads whose timing was changed get a segment with the new shift. */
 void gst_valley_infer_update_shifts (GstValleyInfer *self);
@@ -121,8 +120,7 @@ void gst_valley_infer_post (GstValleyInfer *self, GstMessage *message);
 void gst_valley_infer_send_outbox (GstValleyInfer *self);
 GstMessage *gst_valley_infer_new_warning (GstValleyInfer *self, const GError *error);
 /* No lock held. */
-void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type,
-                                  const GError *error);
+void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type, const GError *error);
 
 /* closing.c; lock held. */
 void gst_valley_infer_note_arrival (GstValleyInfer *self, guint64 pts);
@@ -130,8 +128,8 @@ void gst_valley_infer_arm_clock (GstValleyInfer *self);
 void gst_valley_infer_disarm_clock (GstValleyInfer *self);
 
 /* pads.c */
-GstPad *gst_valley_infer_request_pad (GstElement *element, GstPadTemplate *templ,
-                                      const gchar *name, const GstCaps *caps);
+GstPad *gst_valley_infer_request_pad (GstElement *element, GstPadTemplate *templ, const gchar *name,
+                                      const GstCaps *caps);
 void gst_valley_infer_release_pad (GstElement *element, GstPad *pad);
 void gst_valley_infer_child_proxy_init (gpointer iface, gpointer data);
 gboolean gst_valley_infer_src_event (GstPad *pad, GstObject *parent, GstEvent *event);

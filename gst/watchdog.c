@@ -31,11 +31,11 @@ gst_valley_infer_watched_push (GstValleyInfer *self, GstBuffer *buffer)
 
   g_mutex_lock (&self->lock);
   self->push_since_us = g_get_monotonic_time ();
-  self->push_running_time = self->have_segment && self->segment.format == GST_FORMAT_TIME
-                                    && GST_BUFFER_PTS_IS_VALID (buffer)
-                                ? gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME,
-                                                               GST_BUFFER_PTS (buffer))
-                                : GST_CLOCK_TIME_NONE;
+  self->push_running_time
+      = self->have_segment && self->segment.format == GST_FORMAT_TIME
+                && GST_BUFFER_PTS_IS_VALID (buffer)
+            ? gst_segment_to_running_time (&self->segment, GST_FORMAT_TIME, GST_BUFFER_PTS (buffer))
+            : GST_CLOCK_TIME_NONE;
   g_mutex_unlock (&self->lock);
   flow = gst_pad_push (self->src, buffer);
   g_mutex_lock (&self->lock);

@@ -13,7 +13,7 @@ typedef struct {
   guint rate_n, rate_d; /* frame slots per second */
   guint64 duration_ns;
   guint64 overlap_ns;
-  guint size;           /* slots in a window; 0: duration_ns decides */
+  guint size; /* slots in a window; 0: duration_ns decides */
 } ValleyWindowConfig;
 
 guint64 valley_window_config_step_ns (const ValleyWindowConfig *config);
@@ -23,14 +23,14 @@ guint64 valley_window_config_hop_ns (const ValleyWindowConfig *config);
 /* A half-open window [start, end).  Frames are counted over the whole stream, so that a window's
  * frames are the numbers [first_frame, first_frame + frames->len). */
 typedef struct {
-  guint64 id;            /* 0, 1, 2 ... in the order of opening, over all resets */
-  guint64 epoch;         /* frames of different epochs never meet in one window */
+  guint64 id;    /* 0, 1, 2 ... in the order of opening, over all resets */
+  guint64 epoch; /* frames of different epochs never meet in one window */
   guint64 start, end;
   guint64 caption_start; /* [caption_start, end) is this window's own part of the picture */
   guint64 first_frame;
-  GArray *frames;        /* guint64: the PTS of each analysed frame */
-  gboolean cut;          /* ended before its time */
-  gboolean covered;      /* when cut: an older window already holds all its frames */
+  GArray *frames;   /* guint64: the PTS of each analysed frame */
+  gboolean cut;     /* ended before its time */
+  gboolean covered; /* when cut: an older window already holds all its frames */
 } ValleyWindow;
 
 /* Windows live in reference-counted boxes of a size that the caller chooses, so that the
@@ -41,14 +41,14 @@ typedef struct {
   gsize box_size;
   ValleyWindowConfig config, next_config;
   gboolean config_changed;
-  gboolean running;      /* a grid is laid */
-  guint64 limit;         /* no window reaches past this (a segment's stop) */
-  guint64 base;          /* the grid's origin: the first PTS after a reset */
+  gboolean running; /* a grid is laid */
+  guint64 limit;    /* no window reaches past this (a segment's stop) */
+  guint64 base;     /* the grid's origin: the first PTS after a reset */
   guint64 next_slot, next_step;
   guint64 last_pts, last_end;
   guint64 covered_until; /* the end of the last opened window; 0 on a fresh grid */
   guint64 next_id, next_frame, epoch;
-  GQueue open;           /* ValleyWindow, oldest first; borrowed from whoever took `opened` */
+  GQueue open; /* ValleyWindow, oldest first; borrowed from whoever took `opened` */
 } ValleyWindows;
 
 /* What a frame did.  Closed windows come oldest first. */

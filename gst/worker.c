@@ -27,7 +27,7 @@ struct _GstValleyWorker {
   /* Only the thread's own: */
   guint served_generation;
   guint64 served_epoch;
-  GError *frame_error; /* the last frame that could not be encoded ... */
+  GError *frame_error;  /* the last frame that could not be encoded ... */
   guint64 failed_frame; /* ... and its number */
 };
 
@@ -358,8 +358,7 @@ void
 gst_valley_worker_wait_for_room (GstValleyWorker *worker)
 {
   g_mutex_lock (&worker->lock);
-  while (takes_work (worker) && !worker->flushing
-         && !valley_backlog_has_room (&worker->backlog))
+  while (takes_work (worker) && !worker->flushing && !valley_backlog_has_room (&worker->backlog))
     g_cond_wait (&worker->room, &worker->lock);
   g_mutex_unlock (&worker->lock);
 }

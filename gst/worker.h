@@ -23,10 +23,10 @@ typedef struct {
 
 typedef struct {
   gboolean loaded;
-  gboolean busy;       /* a frame or window is with the model right now */
-  guint n_windows;     /* closed ones that wait */
-  gsize bytes;         /* of pictures that wait */
-  guint64 n_frames;    /* encoded since the start */
+  gboolean busy;    /* a frame or window is with the model right now */
+  guint n_windows;  /* closed ones that wait */
+  gsize bytes;      /* of pictures that wait */
+  guint64 n_frames; /* encoded since the start */
 } GstValleyWorkerState;
 
 GstValleyWorker *gst_valley_worker_new (const GstValleyWorkerCalls *calls, gpointer owner);
@@ -45,8 +45,8 @@ void gst_valley_worker_set_flushing (GstValleyWorker *worker, gboolean flushing)
 
 void gst_valley_worker_set_bounds (GstValleyWorker *worker, gsize max_bytes, guint max_windows);
 /* Takes its own reference of the picture. */
-void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
-                                  guint64 number, guint64 epoch, guint64 keep_from);
+void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture, guint64 number,
+                                  guint64 epoch, guint64 keep_from);
 void gst_valley_worker_add_chunk (GstValleyWorker *worker, GstValleyChunk *chunk);
 /* For streams that cannot wait: whether the bounds are passed, and the oldest waiting chunk
  * taken out (the caller's reference) or NULL. */

@@ -45,7 +45,7 @@ struct _ValleySession {
   ValleyResult result;
 };
 
-G_DEFINE_QUARK (valley-error-quark, valley_error)
+G_DEFINE_QUARK (valley - error - quark, valley_error)
 
 const char *
 valley_version (void)
@@ -100,7 +100,8 @@ static void
 run_script (ValleyModel *model, const char *script)
 {
   const char *text = g_str_has_prefix (script, "text=") ? script : strstr (script, ",text=");
-  g_autofree char *keys = g_strndup (script, text != NULL ? (gsize)(text - script) : strlen (script));
+  g_autofree char *keys
+      = g_strndup (script, text != NULL ? (gsize)(text - script) : strlen (script));
   g_auto (GStrv) pairs = g_strsplit (keys, ",", -1);
 
   if (text != NULL)
@@ -182,8 +183,8 @@ valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error
 }
 
 gboolean
-valley_model_input_sizes (ValleyModel *model, guint width, guint height,
-                          ValleyInputSizes *sizes, GError **error)
+valley_model_input_sizes (ValleyModel *model, guint width, guint height, ValleyInputSizes *sizes,
+                          GError **error)
 {
   if (width == 0 || height == 0) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "a picture of no size");
@@ -191,8 +192,7 @@ valley_model_input_sizes (ValleyModel *model, guint width, guint height,
   }
   sizes->siglip_width = sizes->siglip_height = SIGLIP_SIDE;
   sizes->eagle_height = 2 * EAGLE_CELL;
-  sizes->eagle_width
-      = EAGLE_CELL * CLAMP ((2 * width + height / 2) / height, 1, 16);
+  sizes->eagle_width = EAGLE_CELL * CLAMP ((2 * width + height / 2) / height, 1, 16);
   return TRUE;
 }
 
@@ -246,9 +246,9 @@ valley_picture_bytes (const ValleyPicture *picture)
 
 /* Means over the covered area: exact enough for flat colors and corners. */
 gboolean
-valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width,
-                     guint src_height, guint channels, guint8 *dst, gsize dst_stride_bytes,
-                     guint dst_width, guint dst_height)
+valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width, guint src_height,
+                     guint channels, guint8 *dst, gsize dst_stride_bytes, guint dst_width,
+                     guint dst_height)
 {
   if (src_width == 0 || src_height == 0 || dst_width == 0 || dst_height == 0)
     return FALSE;
@@ -327,8 +327,7 @@ pass_time (ValleySession *session, guint ms, GError **error)
   gboolean cancelled;
 
   g_mutex_lock (&session->lock);
-  while (!session->cancelled && ms > 0
-         && g_cond_wait_until (&session->cond, &session->lock, end))
+  while (!session->cancelled && ms > 0 && g_cond_wait_until (&session->cond, &session->lock, end))
     ;
   cancelled = session->cancelled;
   g_mutex_unlock (&session->lock);

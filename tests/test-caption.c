@@ -7,8 +7,9 @@
 
 #include "harness.h"
 
-#define BLACK "videotestsrc pattern=black num-buffers=%u %s ! " \
-              "video/x-raw,format=I420,width=320,height=240,framerate=10/1 "
+#define BLACK                                                                                      \
+  "videotestsrc pattern=black num-buffers=%u %s ! "                                                \
+  "video/x-raw,format=I420,width=320,height=240,framerate=10/1 "
 
 /* Bright pixels can only be letters. */
 static guint
@@ -19,8 +20,7 @@ count_bright (GstSample *sample)
   guint n = 0;
 
   g_assert_true (gst_video_info_from_caps (&info, gst_sample_get_caps (sample)));
-  g_assert_true (gst_video_frame_map (&frame, &info, gst_sample_get_buffer (sample),
-                                      GST_MAP_READ));
+  g_assert_true (gst_video_frame_map (&frame, &info, gst_sample_get_buffer (sample), GST_MAP_READ));
   for (gint y = 0; y < GST_VIDEO_FRAME_HEIGHT (&frame); y++)
     for (gint x = 0; x < GST_VIDEO_FRAME_WIDTH (&frame); x++)
       n += GST_VIDEO_FRAME_COMP_DATA (&frame, 0)[y * GST_VIDEO_FRAME_COMP_STRIDE (&frame, 0) + x]
@@ -149,9 +149,8 @@ test_seek_in_paused (void)
   pipeline = pipe_new (BLACK "! valleycaption model-path=fake:text=HELLO ! fakesink", 300, "");
   pipe_state (pipeline, GST_STATE_PAUSED);
   for (guint i = 1; i < 4; i++) {
-    g_assert_true (gst_element_seek_simple (pipeline, GST_FORMAT_TIME,
-                                            GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE,
-                                            i * 3 * S));
+    g_assert_true (gst_element_seek_simple (
+        pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE, i * 3 * S));
     pipe_state (pipeline, GST_STATE_PAUSED);
   }
   pipe_free (pipeline);
@@ -201,8 +200,7 @@ test_missing_textoverlay (void)
     gst_registry_remove_feature (registry, feature);
   caption = gst_object_ref_sink (gst_element_factory_make ("valleycaption", NULL));
   gst_element_set_bus (caption, bus);
-  g_assert_cmpint (gst_element_set_state (caption, GST_STATE_READY), ==,
-                   GST_STATE_CHANGE_FAILURE);
+  g_assert_cmpint (gst_element_set_state (caption, GST_STATE_READY), ==, GST_STATE_CHANGE_FAILURE);
   missing = gst_bus_pop_filtered (bus, GST_MESSAGE_ELEMENT);
   g_assert_true (gst_message_has_name (missing, "missing-plugin"));
   error = gst_bus_pop_filtered (bus, GST_MESSAGE_ERROR);

@@ -15,8 +15,7 @@ typedef struct {
 } Color;
 
 /* Top left, top right, bottom left, bottom right. */
-static const Color quarters[4]
-    = { { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 } };
+static const Color quarters[4] = { { 255, 0, 0 }, { 0, 255, 0 }, { 0, 0, 255 }, { 255, 255, 255 } };
 
 /* An RGB picture with a color in each quarter of @inner, and gray around it. */
 static GstBuffer *
@@ -28,10 +27,10 @@ quarters_rgb (const GstVideoInfo *info, const GstVideoRectangle *inner)
   g_assert_true (gst_video_frame_map (&frame, info, buffer, GST_MAP_WRITE));
   for (gint y = 0; y < GST_VIDEO_INFO_HEIGHT (info); y++)
     for (gint x = 0; x < GST_VIDEO_INFO_WIDTH (info); x++) {
-      guint8 *pixel = (guint8 *)frame.data[0] + y * GST_VIDEO_FRAME_PLANE_STRIDE (&frame, 0)
-                      + 3 * x;
-      gboolean inside = x >= inner->x && x < inner->x + inner->w && y >= inner->y
-                        && y < inner->y + inner->h;
+      guint8 *pixel
+          = (guint8 *)frame.data[0] + y * GST_VIDEO_FRAME_PLANE_STRIDE (&frame, 0) + 3 * x;
+      gboolean inside
+          = x >= inner->x && x < inner->x + inner->w && y >= inner->y && y < inner->y + inner->h;
       guint quarter = (x >= inner->x + inner->w / 2) + 2 * (y >= inner->y + inner->h / 2);
 
       memset (pixel, 128, 3);
@@ -338,8 +337,8 @@ test_video_meta (void)
   buffer = quarters_in (&tight, &whole);
   loose = gst_buffer_new_allocate (NULL, padded.size, NULL);
   gst_buffer_memset (loose, 0, 77, padded.size);
-  gst_buffer_add_video_meta_full (loose, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420, W, H,
-                                  3, padded.offset, padded.stride);
+  gst_buffer_add_video_meta_full (loose, GST_VIDEO_FRAME_FLAG_NONE, GST_VIDEO_FORMAT_I420, W, H, 3,
+                                  padded.offset, padded.stride);
   g_assert_true (gst_video_frame_map (&from, &tight, buffer, GST_MAP_READ));
   g_assert_true (gst_video_frame_map (&to, &tight, loose, GST_MAP_WRITE));
   gst_video_frame_copy (&to, &from);

@@ -238,8 +238,9 @@ test_seconds (void)
   static const struct {
     guint64 ns;
     const char *text;
-  } cases[] = { { 0, "0.0" },           { 33333333, "0.033" }, { 999999999, "1.0" },
-                { 10000000000, "10.0" }, { 1250000000, "1.25" }, { 3600100000000, "3600.1" } };
+  } cases[] = { { 0, "0.0" },           { 33333333, "0.033" },
+                { 999999999, "1.0" },   { 10000000000, "10.0" },
+                { 1250000000, "1.25" }, { 3600100000000, "3600.1" } };
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
     GString *out = g_string_new (NULL);
@@ -278,11 +279,20 @@ test_generation_config (void)
 static void
 test_generation_config_errors (void)
 {
-  static const char *bad[] = { "temperature",     "temperature=",   "temperature=warm",
-                               "temperature=-1",  "temperature=nan", "top_p=1.5",
-                               "top_k=-3",        "top_k=1e30",      "max_new_tokens=0",
-                               "seed=99999999999999999999999",       "beams=4",
-                               "top_k=4;top_p=1", "=4",              "repetition_penalty=0" };
+  static const char *bad[] = { "temperature",
+                               "temperature=",
+                               "temperature=warm",
+                               "temperature=-1",
+                               "temperature=nan",
+                               "top_p=1.5",
+                               "top_k=-3",
+                               "top_k=1e30",
+                               "max_new_tokens=0",
+                               "seed=99999999999999999999999",
+                               "beams=4",
+                               "top_k=4;top_p=1",
+                               "=4",
+                               "repetition_penalty=0" };
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
     GError *error = NULL;

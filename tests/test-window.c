@@ -311,8 +311,7 @@ test_huge_times (void)
   frame (rig, base);
   frame (rig, base + S);
   frame (rig, base + 2 * S);
-  expect (rig, base, base + 2 * S, base,
-          FRAMES ((gint)(base / MS), (gint)((base + S) / MS)));
+  expect (rig, base, base + 2 * S, base, FRAMES ((gint)(base / MS), (gint)((base + S) / MS)));
 }
 
 /* ---- backlog -------------------------------------------------------------- */
@@ -440,9 +439,9 @@ test_random (void)
 
   g_test_message ("seed %u", seed);
   for (guint round = 0; round < 300; round++) {
-    g_autoptr (Rig) rig = rig_new (g_rand_int_range (rand, 1, 4000),
-                                   g_rand_int_range (rand, 0, 5000),
-                                   g_rand_boolean (rand) ? g_rand_int_range (rand, 1, 9) : 0);
+    g_autoptr (Rig) rig
+        = rig_new (g_rand_int_range (rand, 1, 4000), g_rand_int_range (rand, 0, 5000),
+                   g_rand_boolean (rand) ? g_rand_int_range (rand, 1, 9) : 0);
     guint64 pts = g_rand_int_range (rand, 0, 5000) * MS, caption_end = 0, epoch = G_MAXUINT64;
     ValleyWindow *window;
 
