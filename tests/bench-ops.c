@@ -65,9 +65,15 @@ rate_of (double amount, Time time)
 /* The empty assembly keeps each chain in a register and the compiler from folding them. */
 #define FOUR(step, i) step (i) step (i + 1) step (i + 2) step (i + 3)
 #define SIXTEEN(step) FOUR (step, 0) FOUR (step, 4) FOUR (step, 8) FOUR (step, 12)
-#define FMA512(i) a[i] = _mm512_fmadd_ps (a[i], b, b); __asm__ volatile("" : "+v"(a[i]));
-#define FMA256(i) a[i] = _mm256_fmadd_ps (a[i], b, b); __asm__ volatile("" : "+x"(a[i]));
-#define DOT512(i) a[i] = _mm512_dpbf16_ps (a[i], b, b); __asm__ volatile("" : "+v"(a[i]));
+#define FMA512(i)                                                                                  \
+  a[i] = _mm512_fmadd_ps (a[i], b, b);                                                             \
+  __asm__ volatile("" : "+v"(a[i]));
+#define FMA256(i)                                                                                  \
+  a[i] = _mm256_fmadd_ps (a[i], b, b);                                                             \
+  __asm__ volatile("" : "+x"(a[i]));
+#define DOT512(i)                                                                                  \
+  a[i] = _mm512_dpbf16_ps (a[i], b, b);                                                            \
+  __asm__ volatile("" : "+v"(a[i]));
 
 __attribute__ ((target ("avx512f"))) static void
 fma_avx512 (gsize task, gpointer data)
@@ -187,7 +193,7 @@ report (guint threads, const char *what, Time rate, Time before, Time after, con
 static ValleyTensor
 random_tensor (Device *d, ValleyDType type, gsize rows, gsize cols)
 {
-  g_autofree float *values = g_new (float, rows * cols);
+  g_autofree float *values = g_new (float, rows *cols);
   ValleyTensor tensor;
 
   for (gsize i = 0; i < rows * cols; i++)
@@ -237,11 +243,14 @@ bench_prompt (Device *d, guint threads, gsize m, gsize k, gsize n)
   Time before = peak_flops (threads, bf16), time;
   Work work = { .x = random_tensor (d, VALLEY_F32, m, k),
                 .w = random_tensor (d, bf16 ? VALLEY_BF16 : VALLEY_F32, n, k),
-                .y = random_tensor (d, VALLEY_F32, m, n), .role = VALLEY_ROWS_PROMPT };
-  g_autofree char *what = g_strdup_printf ("linear %s %zu x %zu x %zu", bf16 ? "bf16" : "f32", m, k, n);
+                .y = random_tensor (d, VALLEY_F32, m, n),
+                .role = VALLEY_ROWS_PROMPT };
+  g_autofree char *what
+      = g_strdup_printf ("linear %s %zu x %zu x %zu", bf16 ? "bf16" : "f32", m, k, n);
 
   time = best_time (d, &work);
-  report (threads, what, rate_of (2.0 * m * n * k, time), before, peak_flops (threads, bf16), "GFLOP/s");
+  report (threads, what, rate_of (2.0 * m * n * k, time), before, peak_flops (threads, bf16),
+          "GFLOP/s");
   work_clear (d, &work);
 }
 
@@ -253,18 +262,20 @@ bench_generated (Device *d, guint threads, gsize k, gsize n)
   Time before = peak_bandwidth (threads), time;
   Work work = { .x = random_tensor (d, VALLEY_F32, 1, k),
                 .w = random_tensor (d, bf16 ? VALLEY_BF16 : VALLEY_F32, n, k),
-                .y = random_tensor (d, VALLEY_F32, 1, n), .role = VALLEY_ROWS_GENERATED };
+                .y = random_tensor (d, VALLEY_F32, 1, n),
+                .role = VALLEY_ROWS_GENERATED };
   g_autofree char *what
       = g_strdup_printf ("one generated row, %s %zu x %zu", bf16 ? "bf16" : "f32", k, n);
 
   time = best_time (d, &work);
-  report (threads, what, rate_of ((double) bytes, time), before, peak_bandwidth (threads), "GB/s   ");
+  report (threads, what, rate_of ((double) bytes, time), before, peak_bandwidth (threads),
+          "GB/s   ");
   work_clear (d, &work);
 }
 
 static void
-bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize heads, gsize kv_heads,
-                 gsize dim, gboolean causal)
+bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize heads,
+                 gsize kv_heads, gsize dim, gboolean causal)
 {
   Time before = peak_flops (threads, FALSE), time;
   double pairs = (double) rows * rows;
@@ -274,8 +285,8 @@ bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize h
                 .attention = { heads, kv_heads, dim, 0.1f, 1, causal, 0 } };
 
   time = best_time (d, &work);
-  report (threads, name, rate_of ((causal ? 2 : 4) * pairs * heads * dim, time), before, peak_flops (threads, FALSE),
-          "GFLOP/s");
+  report (threads, name, rate_of ((causal ? 2 : 4) * pairs * heads * dim, time), before,
+          peak_flops (threads, FALSE), "GFLOP/s");
   work_clear (d, &work);
 }
 

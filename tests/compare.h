@@ -39,8 +39,8 @@ random_floats (gsize n, double scale)
   float *values = g_new (float, MAX (n, 1));
 
   for (gsize i = 0; i < n; i++)
-    values[i] = (float) (scale * (g_rand_double (rng) + g_rand_double (rng) + g_rand_double (rng)
-                                  - 1.5));
+    values[i]
+        = (float) (scale * (g_rand_double (rng) + g_rand_double (rng) + g_rand_double (rng) - 1.5));
   return values;
 }
 
@@ -57,8 +57,8 @@ assert_close (const char *what, const float *got, const double *want, gsize n, d
   for (gsize i = 0; i < n; i++)
     if (!(fabs (got[i] - want[i]) <= tolerance * largest)) /* a NaN fails */
       g_error ("%s: element %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT
-               " is %.9g, expected %.9g within %.2g", what, i, n, got[i], want[i],
-               tolerance * largest);
+               " is %.9g, expected %.9g within %.2g",
+               what, i, n, got[i], want[i], tolerance * largest);
 }
 
 static inline void
@@ -66,6 +66,6 @@ assert_same_bits (const char *what, const float *got, const float *want, gsize n
 {
   for (gsize i = 0; i < n; i++)
     if (memcmp (got + i, want + i, sizeof *got) != 0 || isnan (got[i]))
-      g_error ("%s: element %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " is %.9g, expected %.9g", what,
-               i, n, got[i], want[i]);
+      g_error ("%s: element %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " is %.9g, expected %.9g",
+               what, i, n, got[i], want[i]);
 }

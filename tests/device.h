@@ -64,7 +64,7 @@ static inline float *
 guarded_read (Device *device, const Guarded *g)
 {
   gsize width = g->whole.cols, rows = g->view.rows, cols = g->view.cols;
-  g_autofree float *host = g_new (float, g->whole.rows * width);
+  g_autofree float *host = g_new (float, g->whole.rows *width);
   float *values = g_new (float, MAX (1, rows * cols));
   g_autoptr (GError) error = NULL;
   gboolean good = device->backend->ops->download (device->stream, &g->whole, host, &error);

@@ -60,9 +60,9 @@ check_product (const Product *p)
   gsize most = row_counts[G_N_ELEMENTS (row_counts) - 1], from = g_rand_int_range (rng, 0, 100);
   g_autofree float *x = random_floats (most * p->k, 1), *w = random_floats (p->n * p->k, 1);
   g_autofree float *all = product (p, 2, x, most, w), *late = NULL;
-  g_autofree char *what
-      = g_strdup_printf ("%s, precision %d, weights %d, role %d, n %" G_GSIZE_FORMAT ", k %" G_GSIZE_FORMAT,
-                         p->mix ? "mix" : "linear", p->precision, p->type, p->role, p->n, p->k);
+  g_autofree char *what = g_strdup_printf (
+      "%s, precision %d, weights %d, role %d, n %" G_GSIZE_FORMAT ", k %" G_GSIZE_FORMAT,
+      p->mix ? "mix" : "linear", p->precision, p->type, p->role, p->n, p->k);
 
   for (gsize i = 0; i < G_N_ELEMENTS (row_counts); i++)
     for (guint threads = 1; threads <= 2; threads++) {
@@ -100,7 +100,11 @@ test_model_shapes (void)
     for (guint bf16 = 0; bf16 < 2; bf16++)
       for (ValleyRole role = VALLEY_ROWS_PROMPT; role <= VALLEY_ROWS_GENERATED; role++) {
         Product p = { bf16 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32,
-                      bf16 ? VALLEY_BF16 : VALLEY_F32, role, FALSE, shapes[i][0], shapes[i][1] };
+                      bf16 ? VALLEY_BF16 : VALLEY_F32,
+                      role,
+                      FALSE,
+                      shapes[i][0],
+                      shapes[i][1] };
 
         check_product (&p);
       }
@@ -115,7 +119,8 @@ attend (const ValleyAttention *a, guint threads, ValleyDType kv_type, const floa
   Device d = device_new (VALLEY_PRECISION_F32, threads, FALSE);
   gsize q_cols = a->n_heads * a->head_dim, k_cols = a->n_kv_heads * a->head_dim;
   Guarded gq = guarded_new (&d, VALLEY_F32, rows, q_cols, q);
-  Guarded gk = guarded_new (&d, kv_type, keys, k_cols, k), gv = guarded_new (&d, kv_type, keys, k_cols, v);
+  Guarded gk = guarded_new (&d, kv_type, keys, k_cols, k),
+          gv = guarded_new (&d, kv_type, keys, k_cols, v);
   Guarded go = guarded_new (&d, VALLEY_F32, rows, q_cols, NULL);
   float *out;
 
@@ -135,7 +140,8 @@ check_causal (ValleyDType kv_type, gsize kv_heads, gsize group, gsize dim, gsize
 {
   ValleyAttention a = { kv_heads * group, kv_heads, dim, 0.3f, 1, TRUE, 0 };
   gsize q_cols = a.n_heads * dim;
-  g_autofree float *q = random_floats (keys * q_cols, 1), *k = random_floats (keys * kv_heads * dim, 1);
+  g_autofree float *q = random_floats (keys * q_cols, 1),
+                   *k = random_floats (keys * kv_heads * dim, 1);
   g_autofree float *v = random_floats (keys * kv_heads * dim, 1), *all = NULL;
 
   all = attend (&a, 2, kv_type, q, keys, k, v, keys);
@@ -280,7 +286,8 @@ test_not_finite (void)
     Guarded gx = guarded_new (&d, VALLEY_F32, N, N, x), gy = guarded_new (&d, VALLEY_F32, N, N, x);
     Guarded gw = guarded_new (&d, bf16 ? VALLEY_BF16 : VALLEY_F32, N, N, x);
 
-    OPS (d)->linear (d.stream, &gy.view, &gx.view, &gw.view, NULL, VALLEY_ACT_SILU, VALLEY_ROWS_PROMPT);
+    OPS (d)->linear (d.stream, &gy.view, &gx.view, &gw.view, NULL, VALLEY_ACT_SILU,
+                     VALLEY_ROWS_PROMPT);
     OPS (d)->linear (d.stream, &gy.view, &gx.view, &gw.view, NULL, VALLEY_ACT_GELU_ERF,
                      VALLEY_ROWS_GENERATED);
     OPS (d)->attention (d.stream, &gy.view, &gx.view, &gx.view, &gx.view, &a);
@@ -302,10 +309,10 @@ check_load (ValleyPrecision precision, ValleyDType type, gsize misalignment)
 {
   enum { ROWS = 7, COLS = 300 };
   Device d = device_new (precision, 1, TRUE);
-  g_autofree float *values = random_floats (ROWS * COLS, 1), *matrix = g_new (float, ROWS * COLS);
-  g_autofree float *vector = g_new (float, ROWS * COLS);
+  g_autofree float *values = random_floats (ROWS * COLS, 1), *matrix = g_new (float, ROWS *COLS);
+  g_autofree float *vector = g_new (float, ROWS *COLS);
   g_autofree guint8 *file = g_malloc (ROWS * COLS * 4 + 8);
-  g_autofree double *want = g_new (double, ROWS * COLS);
+  g_autofree double *want = g_new (double, ROWS *COLS);
   gsize bytes = ROWS * COLS * valley_dtype_bytes (type);
   double tolerance = precision == VALLEY_PRECISION_BF16 || type != VALLEY_F32 ? 1.0 / 128 : 0;
   ValleyTensor m, v;

@@ -33,8 +33,9 @@ value_of_half (guint16 half, int exponent_bits)
   int fraction_bits = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
   int exponent = (half >> fraction_bits) & ((1 << exponent_bits) - 1);
   int fraction = half & ((1 << fraction_bits) - 1);
-  double value = exponent == 0 ? ldexp (fraction, 1 - bias - fraction_bits)
-                               : ldexp (fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
+  double value = exponent == 0
+                     ? ldexp (fraction, 1 - bias - fraction_bits)
+                     : ldexp (fraction + (1 << fraction_bits), exponent - bias - fraction_bits);
 
   return half & 0x8000 ? -value : value;
 }
@@ -111,7 +112,8 @@ check_narrowing (void (*narrow) (guint16 *, const float *, gsize),
   narrow_c (want, values, n);
   for (gsize i = 0; i < n; i++) {
     if (got[i] != want[i])
-      g_error ("%.9g (%#x) became %#x, expected %#x", values[i], bits_of (values[i]), got[i], want[i]);
+      g_error ("%.9g (%#x) became %#x, expected %#x", values[i], bits_of (values[i]), got[i],
+               want[i]);
     check_nearest (values[i], want[i], exponent_bits);
   }
 }
@@ -156,16 +158,16 @@ static double
 activation (double x, ValleyActivation act)
 {
   switch (act) {
-    case VALLEY_ACT_GELU_TANH:
-      return 0.5 * x * (1 + tanh (sqrt (2 / G_PI) * (x + 0.044715 * x * x * x)));
-    case VALLEY_ACT_GELU_ERF:
-      return 0.5 * x * (1 + erf (x / G_SQRT2));
-    case VALLEY_ACT_QUICK_GELU:
-      return x / (1 + exp (-1.702 * x));
-    case VALLEY_ACT_SILU:
-      return x / (1 + exp (-x));
-    case VALLEY_ACT_NONE:
-      break;
+  case VALLEY_ACT_GELU_TANH:
+    return 0.5 * x * (1 + tanh (sqrt (2 / G_PI) * (x + 0.044715 * x * x * x)));
+  case VALLEY_ACT_GELU_ERF:
+    return 0.5 * x * (1 + erf (x / G_SQRT2));
+  case VALLEY_ACT_QUICK_GELU:
+    return x / (1 + exp (-1.702 * x));
+  case VALLEY_ACT_SILU:
+    return x / (1 + exp (-x));
+  case VALLEY_ACT_NONE:
+    break;
   }
   return x;
 }
@@ -220,8 +222,8 @@ check_norms (const Row *row)
   }
   for (guint with_bias = 0; with_bias < 2; with_bias++) {
     for (gsize i = 0; i < row->n; i++)
-      row->want[i] = (row->x[i] - mean) / sqrt (variance + 1e-3) * row->w[i]
-                     + (with_bias ? row->b[i] : 0);
+      row->want[i]
+          = (row->x[i] - mean) / sqrt (variance + 1e-3) * row->w[i] + (with_bias ? row->b[i] : 0);
     K->layer_norm (guarded (row->x, row->n), room + 3, row->w, with_bias ? row->b : NULL, row->n,
                    1e-3f);
     check_guards (row->n);
@@ -271,7 +273,8 @@ test_rows (void)
   g_autofree double *want = g_new (double, MAX_ROW);
 
   for (gsize n = 1; n < MAX_ROW; n += n < 140 ? 1 : g_rand_int_range (rng, 1, 200)) {
-    g_autofree float *x = random_floats (n, 2), *w = random_floats (n, 1), *b = random_floats (n, 1);
+    g_autofree float *x = random_floats (n, 2), *w = random_floats (n, 1),
+                     *b = random_floats (n, 1);
     Row row = { n, x, w, b, want };
 
     check_pointwise (&row);
@@ -367,7 +370,7 @@ check_gemv (gsize rows, gsize cols, gsize k, ValleyDType type)
 {
   gsize x_stride = k + 5, w_stride = k + 3, y_stride = cols + 2;
   g_autofree float *x = random_floats (rows * x_stride, 1), *w = random_floats (cols * w_stride, 1);
-  g_autofree float *y = g_new (float, rows * y_stride), *alone = g_new (float, cols);
+  g_autofree float *y = g_new (float, rows *y_stride), *alone = g_new (float, cols);
   g_autofree guint16 *half = g_new (guint16, cols * w_stride);
   g_autofree double *want = g_new (double, cols);
 
@@ -408,7 +411,7 @@ check_gemv_bf16_bf16 (gsize rows, gsize cols, gsize k)
   gsize x_stride = k + 5, w_stride = k + 3;
   g_autofree float *x = random_floats (rows * x_stride, 1), *w = random_floats (cols * w_stride, 1);
   g_autofree guint16 *xh = g_new (guint16, rows * x_stride), *wh = g_new (guint16, cols * w_stride);
-  g_autofree float *y = g_new (float, rows * cols), *alone = g_new (float, cols);
+  g_autofree float *y = g_new (float, rows *cols), *alone = g_new (float, cols);
   g_autofree double *want = g_new0 (double, cols);
 
   valley_kernels_c.bf16_from_f32 (xh, x, rows * x_stride);
@@ -470,8 +473,8 @@ check_attention_steps (gsize n, gsize dim, gsize n_keys)
   g_autofree float *keys = random_floats (n_keys * stride, 1), *q = random_floats (n * dim, 1);
   g_autofree float *v = random_floats (block * padded, 1), *o = random_floats (n * padded, 1);
   g_autofree float *o2 = g_memdup2 (o, n * padded * sizeof *o);
-  g_autofree float *kt = g_new (float, dim * block), *kt2 = g_new (float, dim * block);
-  g_autofree float *s = g_new (float, n * block), *s2 = g_new (float, n * block);
+  g_autofree float *kt = g_new (float, dim *block), *kt2 = g_new (float, dim *block);
+  g_autofree float *s = g_new (float, n *block), *s2 = g_new (float, n *block);
   g_autofree float *max = g_new (float, n), *max2 = g_new (float, n);
   g_autofree float *sum = random_floats (n, 1), *sum2 = g_memdup2 (sum, n * sizeof *sum);
 
@@ -499,7 +502,8 @@ static void
 test_attention_steps (void)
 {
   for (guint i = 0; i < 60; i++)
-    check_attention_steps (g_rand_int_range (rng, 1, 30), i < 10 ? 16 * i + 8 : (gsize) g_rand_int_range (rng, 1, 200),
+    check_attention_steps (g_rand_int_range (rng, 1, 30),
+                           i < 10 ? 16 * i + 8 : (gsize) g_rand_int_range (rng, 1, 200),
                            g_rand_int_range (rng, 1, VALLEY_KEY_BLOCK + 1));
 }
 
@@ -512,11 +516,11 @@ add (const ValleyKernels *kernels, const char *name, GTestDataFunc func)
   g_test_add_data_func (path, kernels, func);
 }
 
-#define TEST(name)                               \
-  static void run_##name (gconstpointer kernels) \
-  {                                              \
-    K = kernels;                                 \
-    test_##name ();                              \
+#define TEST(name)                                                                                 \
+  static void run_##name (gconstpointer kernels)                                                   \
+  {                                                                                                \
+    K = kernels;                                                                                   \
+    test_##name ();                                                                                \
   }
 TEST (conversions)
 TEST (rows)

@@ -22,7 +22,7 @@ test_copy (void)
     g_autofree float *x = random_floats (rows * cols, 1), *stored = NULL, *got = NULL;
     Guarded from = guarded_new (&d, i % 3, rows, cols, x);
     Guarded to = guarded_new (&d, i / 3 % 3, rows, cols, NULL);
-    g_autofree double *want = g_new (double, rows * cols);
+    g_autofree double *want = g_new (double, rows *cols);
     double tolerance = i % 3 == VALLEY_F32 && i / 3 % 3 == VALLEY_F32 ? 0 : 1.0 / 256;
 
     stored = guarded_read (&d, &from);
@@ -104,10 +104,10 @@ check_pixel_shuffle (Device *d, gsize ratio, gsize out, gsize channels)
   for (gsize w = 0; w < side; w++)
     for (gsize h = 0; h < side; h++)
       for (gsize c = 0; c < channels; c++) {
-        gsize column = h % ratio * channels + c;             /* view (w, h/r, c r) */
-        gsize flat = w * channels * ratio + column;          /* permuted: (h/r, w, c r) */
-        gsize a = flat / width, rest = flat % width;         /* view (h/r, w/r, c r r) */
-        gsize row = a * out + h / ratio;                     /* permuted: (w/r, h/r, c r r) */
+        gsize column = h % ratio * channels + c;     /* view (w, h/r, c r) */
+        gsize flat = w * channels * ratio + column;  /* permuted: (h/r, w, c r) */
+        gsize a = flat / width, rest = flat % width; /* view (h/r, w/r, c r r) */
+        gsize row = a * out + h / ratio;             /* permuted: (w/r, h/r, c r r) */
 
         g_assert_cmpfloat (got[row * width + rest], ==, x[(w * side + h) * channels + c]);
       }
@@ -119,15 +119,17 @@ static void
 check_average_pool (Device *d, gsize h, gsize w, gsize out_h, gsize out_w, gsize channels)
 {
   g_autofree float *x = random_floats (h * w * channels, 1), *got = NULL;
-  g_autofree double *want = g_new0 (double, out_h * out_w * channels);
+  g_autofree double *want = g_new0 (double, out_h *out_w *channels);
   Guarded gx = guarded_new (d, VALLEY_F32, h * w, channels, x);
   Guarded gy = guarded_new (d, VALLEY_F32, out_h * out_w, channels, NULL);
 
   for (gsize i = 0; i < out_h * out_w * channels; i++) {
     gsize row = i / channels / out_w, col = i / channels % out_w, n = 0;
 
-    for (gsize r = (gsize) floor ((double) row * h / out_h); r < ceil ((row + 1.0) * h / out_h); r++)
-      for (gsize c = (gsize) floor ((double) col * w / out_w); c < ceil ((col + 1.0) * w / out_w); c++, n++)
+    for (gsize r = (gsize) floor ((double) row * h / out_h); r < ceil ((row + 1.0) * h / out_h);
+         r++)
+      for (gsize c = (gsize) floor ((double) col * w / out_w); c < ceil ((col + 1.0) * w / out_w);
+           c++, n++)
         want[i] += x[(r * w + c) * channels + i % channels];
     want[i] /= (double) n;
   }
@@ -145,7 +147,8 @@ test_grids (void)
 
   for (guint i = 0; i < 12; i++) {
     check_im2col (&d, i + 1, g_rand_int_range (rng, 1, 40));
-    check_pixel_shuffle (&d, 1 + i % 3, g_rand_int_range (rng, 1, 6), g_rand_int_range (rng, 1, 30));
+    check_pixel_shuffle (&d, 1 + i % 3, g_rand_int_range (rng, 1, 6),
+                         g_rand_int_range (rng, 1, 30));
     check_average_pool (&d, g_rand_int_range (rng, 1, 28), g_rand_int_range (rng, 1, 28),
                         g_rand_int_range (rng, 1, 20), g_rand_int_range (rng, 1, 20),
                         g_rand_int_range (rng, 1, 40));
@@ -161,9 +164,10 @@ check_add (Device *d, gsize rows, gsize cols, gboolean one_row)
 {
   gsize x_rows = one_row ? 1 : rows;
   g_autofree float *y = random_floats (rows * cols, 1), *x = random_floats (x_rows * cols, 1);
-  g_autofree double *want = g_new (double, rows * cols);
+  g_autofree double *want = g_new (double, rows *cols);
   g_autofree float *got = NULL;
-  Guarded gy = guarded_new (d, VALLEY_F32, rows, cols, y), gx = guarded_new (d, VALLEY_F32, x_rows, cols, x);
+  Guarded gy = guarded_new (d, VALLEY_F32, rows, cols, y),
+          gx = guarded_new (d, VALLEY_F32, x_rows, cols, x);
 
   for (gsize i = 0; i < rows * cols; i++)
     want[i] = (double) y[i] + x[one_row ? i % cols : i];
@@ -175,8 +179,8 @@ check_add (Device *d, gsize rows, gsize cols, gboolean one_row)
 }
 
 static void
-norm_in_double (double *want, const float *x, const float *w, const float *b, gsize rows, gsize cols,
-                gboolean centred)
+norm_in_double (double *want, const float *x, const float *w, const float *b, gsize rows,
+                gsize cols, gboolean centred)
 {
   for (gsize i = 0; i < rows; i++, x += cols, want += cols) {
     double mean = 0, squares = 0;
@@ -195,8 +199,9 @@ check_norms (Device *d, gsize rows, gsize cols, gboolean in_place, gboolean with
 {
   g_autofree float *x = random_floats (rows * cols, 3), *w = random_floats (cols, 1);
   g_autofree float *b = random_floats (cols, 1);
-  g_autofree double *want = g_new (double, rows * cols);
-  Guarded gw = guarded_new (d, VALLEY_F32, 1, cols, w), gb = guarded_new (d, VALLEY_F32, 1, cols, b);
+  g_autofree double *want = g_new (double, rows *cols);
+  Guarded gw = guarded_new (d, VALLEY_F32, 1, cols, w),
+          gb = guarded_new (d, VALLEY_F32, 1, cols, b);
 
   for (guint layer = 0; layer < 2; layer++) {
     Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x);
@@ -224,9 +229,10 @@ check_rope (Device *d, gsize rows, gsize heads, gsize half)
   gsize dim = 2 * half, cols = heads * dim;
   g_autofree float *x = random_floats (rows * cols, 1), *c = random_floats (rows * half, 1);
   g_autofree float *s = random_floats (rows * half, 1), *got = NULL;
-  g_autofree double *want = g_new (double, rows * cols);
+  g_autofree double *want = g_new (double, rows *cols);
   Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x);
-  Guarded gc = guarded_new (d, VALLEY_F32, rows, half, c), gs = guarded_new (d, VALLEY_F32, rows, half, s);
+  Guarded gc = guarded_new (d, VALLEY_F32, rows, half, c),
+          gs = guarded_new (d, VALLEY_F32, rows, half, s);
 
   for (gsize i = 0; i < rows * cols; i++) {
     gsize row = i / cols, at = i % dim, angle = row * half + at % half;
@@ -245,9 +251,11 @@ check_rope (Device *d, gsize rows, gsize heads, gsize half)
 static void
 check_swiglu (Device *d, gsize rows, gsize cols, gboolean in_place)
 {
-  g_autofree float *g = random_floats (rows * cols, 4), *u = random_floats (rows * cols, 1), *got = NULL;
-  g_autofree double *want = g_new (double, rows * cols);
-  Guarded gg = guarded_new (d, VALLEY_F32, rows, cols, g), gu = guarded_new (d, VALLEY_F32, rows, cols, u);
+  g_autofree float *g = random_floats (rows * cols, 4), *u = random_floats (rows * cols, 1),
+                   *got = NULL;
+  g_autofree double *want = g_new (double, rows *cols);
+  Guarded gg = guarded_new (d, VALLEY_F32, rows, cols, g),
+          gu = guarded_new (d, VALLEY_F32, rows, cols, u);
   Guarded gy = guarded_new (d, VALLEY_F32, rows, cols, NULL);
 
   for (gsize i = 0; i < rows * cols; i++)
@@ -264,8 +272,9 @@ static void
 check_softmax_and_one_hot (Device *d, gsize rows, gsize cols)
 {
   g_autofree float *x = random_floats (rows * cols, 4), *got = NULL, *hot = NULL;
-  g_autofree double *want = g_new (double, rows * cols);
-  Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x), gh = guarded_new (d, VALLEY_F32, rows, cols, NULL);
+  g_autofree double *want = g_new (double, rows *cols);
+  Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x),
+          gh = guarded_new (d, VALLEY_F32, rows, cols, NULL);
 
   x[cols - 1] = x[cols / 2]; /* the first of two equal ones must win, if they are largest */
   guarded_clear (d, &gx);
@@ -303,7 +312,8 @@ test_rows (void)
   Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
 
   for (guint i = 0; i < 40; i++) {
-    gsize rows = g_rand_int_range (rng, 1, 70), cols = g_rand_int_range (rng, 1, i % 8 == 0 ? 5000 : 200);
+    gsize rows = g_rand_int_range (rng, 1, 70),
+          cols = g_rand_int_range (rng, 1, i % 8 == 0 ? 5000 : 200);
 
     check_add (&d, rows, cols, i & 1);
     check_norms (&d, rows, cols, i & 1, i & 2);
@@ -320,16 +330,16 @@ static double
 activation (double x, ValleyActivation act)
 {
   switch (act) {
-    case VALLEY_ACT_GELU_TANH:
-      return 0.5 * x * (1 + tanh (sqrt (2 / G_PI) * (x + 0.044715 * x * x * x)));
-    case VALLEY_ACT_GELU_ERF:
-      return 0.5 * x * (1 + erf (x / G_SQRT2));
-    case VALLEY_ACT_QUICK_GELU:
-      return x / (1 + exp (-1.702 * x));
-    case VALLEY_ACT_SILU:
-      return x / (1 + exp (-x));
-    case VALLEY_ACT_NONE:
-      break;
+  case VALLEY_ACT_GELU_TANH:
+    return 0.5 * x * (1 + tanh (sqrt (2 / G_PI) * (x + 0.044715 * x * x * x)));
+  case VALLEY_ACT_GELU_ERF:
+    return 0.5 * x * (1 + erf (x / G_SQRT2));
+  case VALLEY_ACT_QUICK_GELU:
+    return x / (1 + exp (-1.702 * x));
+  case VALLEY_ACT_SILU:
+    return x / (1 + exp (-x));
+  case VALLEY_ACT_NONE:
+    break;
   }
   return x;
 }
@@ -356,8 +366,9 @@ check_linear (ValleyPrecision precision, ValleyDType type, ValleyRole role, Vall
   Device d = device_new (precision, 2, TRUE);
   g_autofree float *x = random_floats (m * k, 1), *w = random_floats (n * k, 1);
   g_autofree float *b = random_floats (n, 1), *got = NULL;
-  g_autofree float *xf = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
-  g_autofree double *want = g_new (double, m * n);
+  g_autofree float *xf
+      = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
+  g_autofree double *want = g_new (double, m *n);
   Guarded gx = guarded_new (&d, VALLEY_F32, m, k, x), gw = guarded_new (&d, type, n, k, w);
   Guarded gb = guarded_new (&d, VALLEY_F32, 1, n, b), gy = guarded_new (&d, VALLEY_F32, m, n, NULL);
   g_autofree float *stored = guarded_read (&d, &gw);
@@ -384,7 +395,8 @@ static void
 test_linear (void)
 {
   for (guint i = 0; i < 60; i++) {
-    gsize m = g_rand_int_range (rng, 1, i % 10 == 0 ? 1100 : 90), n = g_rand_int_range (rng, 1, 150);
+    gsize m = g_rand_int_range (rng, 1, i % 10 == 0 ? 1100 : 90),
+          n = g_rand_int_range (rng, 1, 150);
     gsize k = g_rand_int_range (rng, 1, i % 10 == 5 ? 5000 : 300);
     ValleyRole role = i & 1 ? VALLEY_ROWS_GENERATED : VALLEY_ROWS_PROMPT;
     ValleyActivation act = i % 5;
@@ -399,8 +411,9 @@ check_mix (ValleyPrecision precision, ValleyDType type, gsize m, gsize n, gsize 
 {
   Device d = device_new (precision, 2, TRUE);
   g_autofree float *x = random_floats (m * k, 1), *w = random_floats (n * k, 1), *got = NULL;
-  g_autofree float *xf = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
-  g_autofree double *want = g_new0 (double, m * n);
+  g_autofree float *xf
+      = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
+  g_autofree double *want = g_new0 (double, m *n);
   Guarded gx = guarded_new (&d, VALLEY_F32, m, k, x), gw = guarded_new (&d, type, k, n, w);
   Guarded gy = guarded_new (&d, VALLEY_F32, m, n, NULL);
   g_autofree float *stored = guarded_read (&d, &gw);
@@ -434,13 +447,14 @@ check_attention (ValleyDType kv_type, gsize rows, gsize keys, gsize heads, gsize
                  gsize dim, gsize sequences, gboolean causal)
 {
   Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
-  ValleyAttention a = { heads, kv_heads, dim, 1 / sqrtf ((float) dim), sequences, causal,
-                        causal ? keys - rows : 0 };
+  ValleyAttention a = {
+    heads, kv_heads, dim, 1 / sqrtf ((float) dim), sequences, causal, causal ? keys - rows : 0
+  };
   gsize q_cols = heads * dim, k_cols = kv_heads * dim, group = heads / kv_heads;
   g_autofree float *q = random_floats (sequences * rows * q_cols, 2);
   g_autofree float *k = random_floats (sequences * keys * k_cols, 2);
   g_autofree float *v = random_floats (sequences * keys * k_cols, 1);
-  g_autofree double *want = g_new0 (double, sequences * rows * q_cols), *p = g_new (double, keys);
+  g_autofree double *want = g_new0 (double, sequences *rows *q_cols), *p = g_new (double, keys);
   Guarded gq = guarded_new (&d, VALLEY_F32, sequences * rows, q_cols, q);
   Guarded gk = guarded_new (&d, kv_type, sequences * keys, k_cols, k);
   Guarded gv = guarded_new (&d, kv_type, sequences * keys, k_cols, v);

@@ -18,9 +18,9 @@ typedef struct {
   const ValleyKernels *kernels;
   const ValleyTensor *out, *q, *k, *v;
   const ValleyAttention *a;
-  gsize group;             /* query heads to a key/value head */
+  gsize group; /* query heads to a key/value head */
   gsize dim, padded_dim;
-  gsize q_rows, k_rows;    /* of one sequence */
+  gsize q_rows, k_rows; /* of one sequence */
   gsize row_block, n_row_blocks;
   gint failed; /* atomic */
 } Job;
@@ -196,8 +196,15 @@ void
 valley_cpu_attention (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
                       const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a)
 {
-  Job job = { .stream = stream, .kernels = valley_cpu_kernels (stream), .out = out, .q = q, .k = k,
-              .v = v, .a = a, .dim = a->head_dim, .padded_dim = (a->head_dim + 15) / 16 * 16 };
+  Job job = { .stream = stream,
+              .kernels = valley_cpu_kernels (stream),
+              .out = out,
+              .q = q,
+              .k = k,
+              .v = v,
+              .a = a,
+              .dim = a->head_dim,
+              .padded_dim = (a->head_dim + 15) / 16 * 16 };
   gsize n_tasks;
   guint n_threads = valley_cpu_backend (stream)->n_threads;
 

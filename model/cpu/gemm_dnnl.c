@@ -199,9 +199,10 @@ product_new (const ValleyGemmShape *shape)
   product->shape = *shape;
   attributes = product_attributes (product);
   if (attributes != NULL && product_layouts (product)
-      && describe (&description, get_engine (), &product->a, &product->b, &product->c, attributes)) {
-    product->scratch_bytes = layout_bytes (
-        dnnl_primitive_desc_query_md (description, dnnl_query_scratchpad_md, 0));
+      && describe (&description, get_engine (), &product->a, &product->b, &product->c,
+                   attributes)) {
+    product->scratch_bytes
+        = layout_bytes (dnnl_primitive_desc_query_md (description, dnnl_query_scratchpad_md, 0));
     if (dnnl_primitive_create (&product->primitive, description) != dnnl_success)
       product->primitive = NULL;
     dnnl_primitive_desc_destroy (description);
@@ -217,14 +218,19 @@ product_new (const ValleyGemmShape *shape)
 /* ---- the cache of products, oldest use last ---- */
 
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER; /* as in pool.c */
-static GHashTable *cache; /* shape -> Product */
+static GHashTable *cache;                                      /* shape -> Product */
 static GQueue cache_order = G_QUEUE_INIT;
 
 static guint
 shape_hash (gconstpointer data)
 {
   const ValleyGemmShape *s = data;
-  gsize parts[] = { s->m, s->n, s->k, s->a_stride, s->b_stride, s->c_stride,
+  gsize parts[] = { s->m,
+                    s->n,
+                    s->k,
+                    s->a_stride,
+                    s->b_stride,
+                    s->c_stride,
                     (gsize) s->dtype * 4 + (gsize) s->b_transposed * 2 + (gsize) s->accumulate };
   guint64 hash = 0;
 
@@ -279,8 +285,7 @@ product_get (const ValleyGemmShape *shape)
 }
 
 /* Products hold nothing of the library's threads; dropped so that leak checkers see no cache. */
-static void __attribute__ ((destructor))
-cache_free (void)
+static void __attribute__ ((destructor)) cache_free (void)
 {
   g_clear_pointer (&cache, g_hash_table_unref);
   g_queue_clear (&cache_order);
@@ -393,8 +398,14 @@ valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *
 static gboolean
 probe_bf16 (void)
 {
-  const ValleyGemmShape shape = { .dtype = VALLEY_BF16, .b_transposed = TRUE, .m = 16, .n = 16,
-                                  .k = 32, .a_stride = 32, .b_stride = 32, .c_stride = 16 };
+  const ValleyGemmShape shape = { .dtype = VALLEY_BF16,
+                                  .b_transposed = TRUE,
+                                  .m = 16,
+                                  .n = 16,
+                                  .k = 32,
+                                  .a_stride = 32,
+                                  .b_stride = 32,
+                                  .c_stride = 16 };
   Product *product;
 
   if (valley_kernels_get ()->gemv_bf16_bf16 == NULL || get_engine () == NULL

@@ -56,16 +56,18 @@ valley_cpu_row (const ValleyTensor *tensor, gsize row)
 
 /* Leaves the operation unless all is well; a false @condition is a mistake of the calling
  * stage and becomes the stream's error. */
-#define VALLEY_CPU_REQUIRE(stream, condition)                                                     \
-  G_STMT_START {                                                                                  \
-    if (valley_stream_stopped (stream))                                                           \
-      return;                                                                                     \
-    if (!(condition)) {                                                                           \
-      valley_stream_fail (stream, VALLEY_ERROR_DEVICE, "%s: the tensors do not fit: expected %s", \
-                          __func__, #condition);                                                  \
-      return;                                                                                     \
-    }                                                                                             \
-  } G_STMT_END
+#define VALLEY_CPU_REQUIRE(stream, condition)                                                      \
+  G_STMT_START                                                                                     \
+  {                                                                                                \
+    if (valley_stream_stopped (stream))                                                            \
+      return;                                                                                      \
+    if (!(condition)) {                                                                            \
+      valley_stream_fail (stream, VALLEY_ERROR_DEVICE, "%s: the tensors do not fit: expected %s",  \
+                          __func__, #condition);                                                   \
+      return;                                                                                      \
+    }                                                                                              \
+  }                                                                                                \
+  G_STMT_END
 
 /* memory.c */
 ValleyMemory *valley_cpu_memory_new (ValleyBackend *backend, gsize bytes);

@@ -5,6 +5,21 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels.h"
 
+#ifdef VALLEY_HAVE_X86
+#include <cpuid.h>
+#endif
+
+#ifdef VALLEY_HAVE_X86
+/* Not a word that every compiler's __builtin_cpu_supports knows. */
+static gboolean
+has_f16c (void)
+{
+  unsigned a, b, c, d;
+
+  return __get_cpuid (1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 gsize
 valley_kernels_available (const ValleyKernels *tables[4])
 {
@@ -14,7 +29,7 @@ valley_kernels_available (const ValleyKernels *tables[4])
 #ifdef VALLEY_HAVE_X86
   __builtin_cpu_init ();
   if (!__builtin_cpu_supports ("avx2") || !__builtin_cpu_supports ("fma")
-      || !__builtin_cpu_supports ("f16c") || !__builtin_cpu_supports ("bmi2"))
+      || !__builtin_cpu_supports ("bmi2") || !has_f16c ())
     return n;
   tables[n++] = &valley_kernels_avx2;
   if (!__builtin_cpu_supports ("avx512f") || !__builtin_cpu_supports ("avx512bw")

@@ -76,7 +76,7 @@ gemv_bf16_bf16 (float *y, gsize y_stride, const guint16 *x, gsize x_stride, gsiz
   }
 }
 
-const ValleyKernels valley_kernels_avx512_bf16 = { .name = "avx512_bf16", SIMD_KERNELS,
-                                                   .gemv_bf16_bf16 = gemv_bf16_bf16 };
+const ValleyKernels valley_kernels_avx512_bf16
+    = { .name = "avx512_bf16", SIMD_KERNELS, .gemv_bf16_bf16 = gemv_bf16_bf16 };
 
 #endif

@@ -114,16 +114,16 @@ static float
 activate (float x, ValleyActivation act)
 {
   switch (act) {
-    case VALLEY_ACT_GELU_TANH:
-      return 0.5f * x * (1 + tanhf (0.7978845608f * (x + 0.044715f * x * x * x)));
-    case VALLEY_ACT_GELU_ERF:
-      return 0.5f * x * (1 + erff (x * 0.70710678f));
-    case VALLEY_ACT_QUICK_GELU:
-      return x / (1 + expf (-1.702f * x));
-    case VALLEY_ACT_SILU:
-      return x / (1 + expf (-x));
-    case VALLEY_ACT_NONE:
-      break;
+  case VALLEY_ACT_GELU_TANH:
+    return 0.5f * x * (1 + tanhf (0.7978845608f * (x + 0.044715f * x * x * x)));
+  case VALLEY_ACT_GELU_ERF:
+    return 0.5f * x * (1 + erff (x * 0.70710678f));
+  case VALLEY_ACT_QUICK_GELU:
+    return x / (1 + expf (-1.702f * x));
+  case VALLEY_ACT_SILU:
+    return x / (1 + expf (-x));
+  case VALLEY_ACT_NONE:
+    break;
   }
   return x;
 }

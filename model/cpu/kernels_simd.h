@@ -58,9 +58,9 @@ vf_tanh (vf x)
 INLINE vf
 vf_erf (vf x)
 {
-  static const float c[] = { 1.12837911f,   -0.37612626f,  0.112835854f,  -0.0268538129f,
+  static const float c[] = { 1.12837911f,    -0.37612626f,     0.112835854f,   -0.0268538129f,
                              0.00518832868f, -0.000801020069f, 7.85388329e-05f };
-  static const float t[] = { -0.000353719515f, -1.12704003f,   -0.638225675f, -0.103037372f,
+  static const float t[] = { -0.000353719515f, -1.12704003f,    -0.638225675f,  -0.103037372f,
                              0.0218053181f,    -0.00293960725f, 0.000185574012f };
   vf size = vf_abs (x), bounded = vf_min (vf_set1 (4), size);
   vf small = vf_mul (x, polynomial (vf_mul (x, x), c, 7));
@@ -82,18 +82,18 @@ vf_activate (vf x, ValleyActivation act)
   vf half = vf_mul (x, vf_set1 (0.5f)), inner;
 
   switch (act) {
-    case VALLEY_ACT_GELU_TANH:
-      inner = vf_fma (vf_mul (vf_mul (x, x), x), vf_set1 (0.044715f), x);
-      inner = vf_tanh (vf_mul (inner, vf_set1 (0.7978845608f)));
-      return vf_fma (half, inner, half);
-    case VALLEY_ACT_GELU_ERF:
-      return vf_fma (half, vf_erf (vf_mul (x, vf_set1 (0.70710678f))), half);
-    case VALLEY_ACT_QUICK_GELU:
-      return vf_gate (x, 1.702f);
-    case VALLEY_ACT_SILU:
-      return vf_gate (x, 1);
-    case VALLEY_ACT_NONE:
-      break;
+  case VALLEY_ACT_GELU_TANH:
+    inner = vf_fma (vf_mul (vf_mul (x, x), x), vf_set1 (0.044715f), x);
+    inner = vf_tanh (vf_mul (inner, vf_set1 (0.7978845608f)));
+    return vf_fma (half, inner, half);
+  case VALLEY_ACT_GELU_ERF:
+    return vf_fma (half, vf_erf (vf_mul (x, vf_set1 (0.70710678f))), half);
+  case VALLEY_ACT_QUICK_GELU:
+    return vf_gate (x, 1.702f);
+  case VALLEY_ACT_SILU:
+    return vf_gate (x, 1);
+  case VALLEY_ACT_NONE:
+    break;
   }
   return x;
 }
@@ -161,21 +161,21 @@ static void
 bias_act (float *y, const float *x, const float *bias, gsize n, ValleyActivation act)
 {
   switch (act) {
-    case VALLEY_ACT_GELU_TANH:
-      bias_act_one (y, x, bias, n, VALLEY_ACT_GELU_TANH);
-      break;
-    case VALLEY_ACT_GELU_ERF:
-      bias_act_one (y, x, bias, n, VALLEY_ACT_GELU_ERF);
-      break;
-    case VALLEY_ACT_QUICK_GELU:
-      bias_act_one (y, x, bias, n, VALLEY_ACT_QUICK_GELU);
-      break;
-    case VALLEY_ACT_SILU:
-      bias_act_one (y, x, bias, n, VALLEY_ACT_SILU);
-      break;
-    case VALLEY_ACT_NONE:
-      bias_act_one (y, x, bias, n, VALLEY_ACT_NONE);
-      break;
+  case VALLEY_ACT_GELU_TANH:
+    bias_act_one (y, x, bias, n, VALLEY_ACT_GELU_TANH);
+    break;
+  case VALLEY_ACT_GELU_ERF:
+    bias_act_one (y, x, bias, n, VALLEY_ACT_GELU_ERF);
+    break;
+  case VALLEY_ACT_QUICK_GELU:
+    bias_act_one (y, x, bias, n, VALLEY_ACT_QUICK_GELU);
+    break;
+  case VALLEY_ACT_SILU:
+    bias_act_one (y, x, bias, n, VALLEY_ACT_SILU);
+    break;
+  case VALLEY_ACT_NONE:
+    bias_act_one (y, x, bias, n, VALLEY_ACT_NONE);
+    break;
   }
 }
 
@@ -217,10 +217,10 @@ rms_norm (float *y, const float *x, const float *weight, gsize n, float eps)
   float factor = 1 / sqrtf (sum_of (x, n, 0, 2) / (float) n + eps);
 
   for (gsize i = 0; i < n; i += VL)
-    vf_store_n (y + i,
-                vf_mul (vf_mul (vf_load_n (x + i, n - i), vf_set1 (factor)),
-                        vf_load_n (weight + i, n - i)),
-                n - i);
+    vf_store_n (
+        y + i,
+        vf_mul (vf_mul (vf_load_n (x + i, n - i), vf_set1 (factor)), vf_load_n (weight + i, n - i)),
+        n - i);
 }
 
 static void
@@ -240,8 +240,7 @@ static void
 swiglu (float *y, const float *gate, const float *up, gsize n)
 {
   for (gsize i = 0; i < n; i += VL)
-    vf_store_n (y + i,
-                vf_mul (vf_gate (vf_load_n (gate + i, n - i), 1), vf_load_n (up + i, n - i)),
+    vf_store_n (y + i, vf_mul (vf_gate (vf_load_n (gate + i, n - i), 1), vf_load_n (up + i, n - i)),
                 n - i);
 }
 
@@ -524,10 +523,10 @@ values (float *o, const float *s, gsize n, const float *v, gsize n_keys, gsize d
 }
 
 /* The table's entries, but for its name and what only one set has. */
-#define SIMD_KERNELS                                                                            \
-  .bf16_from_f32 = bf16_from_f32, .f16_from_f32 = f16_from_f32, .f32_from_bf16 = f32_from_bf16, \
-  .f32_from_f16 = f32_from_f16, .add = add, .scale = scale, .bias_act = bias_act,               \
-  .layer_norm = layer_norm, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .softmax = softmax, \
-  .gemv_f32 = gemv_f32, .gemv_bf16 = gemv_bf16, .gemv_f16 = gemv_f16,                           \
-  .transpose_keys = transpose_keys, .scores = scores, .softmax_step = softmax_step,             \
+#define SIMD_KERNELS                                                                               \
+  .bf16_from_f32 = bf16_from_f32, .f16_from_f32 = f16_from_f32, .f32_from_bf16 = f32_from_bf16,    \
+  .f32_from_f16 = f32_from_f16, .add = add, .scale = scale, .bias_act = bias_act,                  \
+  .layer_norm = layer_norm, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu,                  \
+  .softmax = softmax, .gemv_f32 = gemv_f32, .gemv_bf16 = gemv_bf16, .gemv_f16 = gemv_f16,          \
+  .transpose_keys = transpose_keys, .scores = scores, .softmax_step = softmax_step,                \
   .values = values

@@ -15,12 +15,13 @@
 
 #include <string.h>
 
-#define COLUMN_BLOCK 64   /* weight rows a task takes; */
-#define SHORT_ROW 512     /* twice as many where they are no longer than this: a call of the
-                             library must be worth its overhead */
-#define ROW_CHUNK 1024    /* activation rows a task takes */
-#define ROW_TILE 256      /* activation rows in one call of the library */
-#define WIDEN_BLOCK 2048  /* weights of a row that are widened to f32 at a time */
+/* Weight rows that a task takes: twice as many where they are no longer than SHORT_ROW, as a
+ * call of the library must be worth its overhead. */
+#define COLUMN_BLOCK 64
+#define SHORT_ROW 512
+#define ROW_CHUNK 1024       /* activation rows a task takes */
+#define ROW_TILE 256         /* activation rows in one call of the library */
+#define WIDEN_BLOCK 2048     /* weights of a row that are widened to f32 at a time */
 #define SMALL_WORK (1 << 19) /* multiplications that are not worth waking a thread for */
 
 typedef struct {
@@ -157,8 +158,11 @@ product_block (const Job *job, gsize first_row, gsize rows, gsize column, gsize 
 {
   gboolean direct = job->w->dtype == job->x_type;
   gsize step = direct ? job->k : WIDEN_BLOCK;
-  ValleyGemmShape shape = { .dtype = job->x_type, .b_transposed = job->transposed, .n = n,
-                            .a_stride = job->x_stride, .b_stride = job->w->stride,
+  ValleyGemmShape shape = { .dtype = job->x_type,
+                            .b_transposed = job->transposed,
+                            .n = n,
+                            .a_stride = job->x_stride,
+                            .b_stride = job->w->stride,
                             .c_stride = job->column_block };
 
   for (gsize k = 0; k < job->k; k += step) {
@@ -193,8 +197,8 @@ prompt_task (gsize task, gpointer data)
   }
   for (gsize i = 0; i < rows; i++)
     job->kernels->bias_act ((float *) valley_cpu_row (job->y, first_row + i) + column,
-                            c + i * job->column_block, job->bias != NULL ? job->bias + column : NULL,
-                            n, job->act);
+                            c + i * job->column_block,
+                            job->bias != NULL ? job->bias + column : NULL, n, job->act);
 }
 
 static guint
@@ -278,11 +282,18 @@ valley_cpu_linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTens
                    const ValleyTensor *w, const ValleyTensor *bias, ValleyActivation act,
                    ValleyRole role)
 {
-  Job job = { .stream = stream, .kernels = valley_cpu_kernels (stream), .y = y, .w = w, .act = act,
-              .transposed = TRUE, .m = x->rows, .n = w->rows, .k = x->cols };
+  Job job = { .stream = stream,
+              .kernels = valley_cpu_kernels (stream),
+              .y = y,
+              .w = w,
+              .act = act,
+              .transposed = TRUE,
+              .m = x->rows,
+              .n = w->rows,
+              .k = x->cols };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
-                                  && w->cols == x->cols && y->rows == x->rows && y->cols == w->rows
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && w->cols == x->cols
+                                  && y->rows == x->rows && y->cols == w->rows
                                   && y->memory != x->memory);
   if (valley_cpu_given (bias)) {
     VALLEY_CPU_REQUIRE (stream, bias->dtype == VALLEY_F32 && bias->cols == y->cols);
@@ -298,11 +309,16 @@ void
 valley_cpu_mix (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
                 const ValleyTensor *w)
 {
-  Job job = { .stream = stream, .kernels = valley_cpu_kernels (stream), .y = y, .w = w,
-              .m = x->rows, .n = w->cols, .k = x->cols };
+  Job job = { .stream = stream,
+              .kernels = valley_cpu_kernels (stream),
+              .y = y,
+              .w = w,
+              .m = x->rows,
+              .n = w->cols,
+              .k = x->cols };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
-                                  && w->rows == x->cols && y->rows == x->rows && y->cols == w->cols
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && w->rows == x->cols
+                                  && y->rows == x->rows && y->cols == w->cols
                                   && y->memory != x->memory);
   run_prompt (&job, x);
 }

@@ -253,8 +253,8 @@ valley_cpu_average_pool (ValleyStream *stream, const ValleyTensor *y, const Vall
 {
   GridJob job = { y, x, in_height, in_width, out_height, out_width, 0 };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
-                                  && y->cols == x->cols && x->rows == in_height * in_width
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && y->cols == x->cols
+                                  && x->rows == in_height * in_width
                                   && y->rows == out_height * out_width && in_height > 0
                                   && in_width > 0);
   valley_cpu_run_rows (stream, y->rows, y->cols, average_pool_rows, &job);

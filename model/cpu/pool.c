@@ -22,13 +22,13 @@
 typedef struct _Pool Pool;
 struct _Pool {
   pid_t pid;
-  Pool *inherited; /* the parent process's, useless here; kept so that it is no leak */
+  Pool *inherited;          /* the parent process's, useless here; kept so that it is no leak */
   pthread_mutex_t run_lock; /* held by the one call that is running */
   pthread_mutex_t lock;     /* guards the fields down to the blank line */
   pthread_cond_t wake, done;
   GPtrArray *threads;
-  guint wanted;    /* workers that may still join the current job */
-  gint busy;       /* atomic: workers inside it; changes with the lock held */
+  guint wanted; /* workers that may still join the current job */
+  gint busy;    /* atomic: workers inside it; changes with the lock held */
   gboolean quit;
 
   gint generation; /* atomic: grows with every job that wants workers */
@@ -188,8 +188,7 @@ valley_pool_run (guint n_threads, gsize n_tasks, const gint *cancelled, ValleyTa
 }
 
 /* Workers end before the process does, so that checkers see every thread joined. */
-static void __attribute__ ((destructor))
-join_workers (void)
+static void __attribute__ ((destructor)) join_workers (void)
 {
   Pool *pool = __atomic_load_n (&the_pool, __ATOMIC_ACQUIRE);
 

@@ -58,8 +58,8 @@ add_rows (gsize first, gsize n, gpointer data)
   const Job *job = data;
 
   for (gsize i = first; i < first + n; i++)
-    job->kernels->add (valley_cpu_row (job->y, i), valley_cpu_row (job->x, job->x->rows == 1 ? 0 : i),
-                       job->y->cols);
+    job->kernels->add (valley_cpu_row (job->y, i),
+                       valley_cpu_row (job->x, job->x->rows == 1 ? 0 : i), job->y->cols);
 }
 
 void
@@ -134,8 +134,8 @@ void
 valley_cpu_rope (ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
                  const ValleyTensor *sin, gsize head_dim)
 {
-  Job job = { valley_cpu_kernels (stream), .x = x, .weight = cos, .bias = sin,
-              .head_dim = head_dim };
+  Job job
+      = { valley_cpu_kernels (stream), .x = x, .weight = cos, .bias = sin, .head_dim = head_dim };
 
   VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32 && cos->dtype == VALLEY_F32
                                   && sin->dtype == VALLEY_F32 && head_dim > 0 && head_dim % 2 == 0

@@ -24,6 +24,8 @@ first_lanes (gsize n)
   return _mm256_loadu_si256 ((const __m256i *) (lanes + 8 - MIN (n, 8)));
 }
 
+/* A word a line: */
+/* clang-format off */
 INLINE vf vf_set1 (float x) { return _mm256_set1_ps (x); }
 INLINE vf vf_zero (void) { return _mm256_setzero_ps (); }
 INLINE vf vf_load (const float *p) { return _mm256_loadu_ps (p); }

@@ -5,9 +5,9 @@
 #include <glib.h>
 #include <immintrin.h>
 
-#define VL 16          /* floats in a vector */
+#define VL 16           /* floats in a vector */
 #define SCORE_VECTORS 4 /* registers allow 6 rows of so many sums */
-#define VALUE_ROWS 4   /* ... and so many rows of up to 5 */
+#define VALUE_ROWS 4    /* ... and so many rows of up to 5 */
 
 typedef __m512 vf;
 typedef __mmask16 vm;
@@ -20,6 +20,8 @@ first_lanes (gsize n)
   return n >= VL ? 0xffff : (vm) ((1u << n) - 1);
 }
 
+/* A word a line: */
+/* clang-format off */
 INLINE vf vf_set1 (float x) { return _mm512_set1_ps (x); }
 INLINE vf vf_zero (void) { return _mm512_setzero_ps (); }
 INLINE vf vf_load (const float *p) { return _mm512_loadu_ps (p); }

@@ -88,12 +88,12 @@ download (ValleyStream *stream, const ValleyTensor *src, float *dst, GError **er
 /* STRICT (operation, its tensors to write and to read, its parameters, its arguments) */
 #define READ(...) ((const ValleyTensor *const[]){ __VA_ARGS__ })
 #define N_READ(...) (sizeof READ (__VA_ARGS__) / sizeof (const ValleyTensor *))
-#define STRICT(operation, written, read, parameters, arguments) \
-  static void operation parameters                              \
-  {                                                             \
-    begin (written, READ read, N_READ read);                    \
-    valley_cpu_ops.operation arguments;                         \
-    end (written, READ read, N_READ read);                      \
+#define STRICT(operation, written, read, parameters, arguments)                                    \
+  static void operation parameters                                                                 \
+  {                                                                                                \
+    begin (written, READ read, N_READ read);                                                       \
+    valley_cpu_ops.operation arguments;                                                            \
+    end (written, READ read, N_READ read);                                                         \
   }
 
 STRICT (upload, y, (NULL), (ValleyStream * s, const ValleyTensor *y, const float *src), (s, y, src))
@@ -131,7 +131,8 @@ STRICT (attention, out, (q, k, v),
          const ValleyTensor *v, const ValleyAttention *a),
         (s, out, q, k, v, a))
 STRICT (im2col, y, (x),
-        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side), (s, y, x, side))
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side),
+        (s, y, x, side))
 STRICT (pixel_shuffle, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side, gsize ratio),
         (s, y, x, side, ratio))
