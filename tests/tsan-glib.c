@@ -62,6 +62,34 @@ g_mutex_unlock (GMutex *mutex)
 }
 
 __attribute__ ((visibility ("default"))) void
+g_rec_mutex_lock (GRecMutex *mutex)
+{
+  NEXT (g_rec_mutex_lock);
+  next (mutex);
+  acquired (mutex);
+}
+
+__attribute__ ((visibility ("default"))) gboolean
+g_rec_mutex_trylock (GRecMutex *mutex)
+{
+  gboolean locked;
+
+  NEXT (g_rec_mutex_trylock);
+  locked = next (mutex);
+  if (locked)
+    acquired (mutex);
+  return locked;
+}
+
+__attribute__ ((visibility ("default"))) void
+g_rec_mutex_unlock (GRecMutex *mutex)
+{
+  NEXT (g_rec_mutex_unlock);
+  releasing (mutex);
+  next (mutex);
+}
+
+__attribute__ ((visibility ("default"))) void
 g_cond_wait (GCond *cond, GMutex *mutex)
 {
   NEXT (g_cond_wait);
