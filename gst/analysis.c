@@ -6,8 +6,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "valleyinfer.h"
 
-#include <string.h>
-
 #define GST_CAT_DEFAULT gst_valley_infer_debug
 
 /* ---- settings ------------------------------------------------------------ */
@@ -46,7 +44,7 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
   GST_OBJECT_UNLOCK (self);
 
   after = gst_valley_settings_window_config (&self->applied);
-  if (memcmp (&before, &after, sizeof (before)) != 0)
+  if (!valley_window_config_equal (&before, &after))
     valley_windows_configure (&self->windows, &after);
   gst_valley_worker_set_bounds (self->worker, (gsize)MIN (self->applied.queue_max_bytes, G_MAXSIZE),
                                 self->applied.queue_max_windows);

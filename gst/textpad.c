@@ -44,7 +44,8 @@ struct _GstValleyTextPad {
   gboolean flushing;
   guint64 settled; /* windows before this are done */
   gboolean have_segment, need_gap;
-  GstClockTime shift; /* of the last segment queued */
+  GstClockTime base_shift; /* what was added to the base of the last segment queued ... */
+  GstClockTime shift;      /* ... and the same in video time */
   guint64 queued_gap; /* the furthest gap queued since that segment; NONE before the first */
   guint64 newest_end; /* of the video; 0 before the first frame */
   guint64 pin;
@@ -410,13 +411,15 @@ gst_valley_text_pad_queue_segment (GstValleyTextPad *pad, const GstSegment *segm
 {
   Item *item = g_new0 (Item, 1);
 
-  *item = (Item){ .type = ITEM_EVENT, .before = before, .shift = shift, .segment = *segment };
+  *item = (Item){ .type = ITEM_EVENT, .before = before, .segment = *segment };
+  item->shift = (GstClockTime)(shift * ABS (segment->rate)); /* base is running time */
   item->segment.base += shift;
   item->event = gst_event_new_segment (&item->segment);
   g_mutex_lock (&pad->lock);
   pad->have_segment = TRUE;
   pad->need_gap = TRUE;
-  pad->shift = shift;
+  pad->base_shift = shift;
+  pad->shift = item->shift;
   pad->queued_gap = VALLEY_TIME_NONE;
   pad->newest_end = 0;
   push_item (pad, item);
@@ -430,7 +433,7 @@ gst_valley_text_pad_get_shift (GstValleyTextPad *pad, GstClockTime *shift)
 
   g_mutex_lock (&pad->lock);
   have = pad->have_segment;
-  *shift = pad->shift;
+  *shift = pad->base_shift;
   g_mutex_unlock (&pad->lock);
   return have;
 }

@@ -48,6 +48,13 @@ valley_window_config_hop_ns (const ValleyWindowConfig *config)
   return config->overlap_ns + shortest > duration ? shortest : duration - config->overlap_ns;
 }
 
+gboolean
+valley_window_config_equal (const ValleyWindowConfig *a, const ValleyWindowConfig *b)
+{
+  return a->rate_n == b->rate_n && a->rate_d == b->rate_d && a->duration_ns == b->duration_ns
+         && a->overlap_ns == b->overlap_ns && a->size == b->size;
+}
+
 void
 valley_window_clear (ValleyWindow *window)
 {

@@ -19,6 +19,7 @@ typedef struct {
 guint64 valley_window_config_step_ns (const ValleyWindowConfig *config);
 guint64 valley_window_config_duration_ns (const ValleyWindowConfig *config);
 guint64 valley_window_config_hop_ns (const ValleyWindowConfig *config);
+gboolean valley_window_config_equal (const ValleyWindowConfig *a, const ValleyWindowConfig *b);
 
 /* A half-open window [start, end).  Frames are counted over the whole stream, so that a window's
  * frames are the numbers [first_frame, first_frame + frames->len). */
