@@ -17,7 +17,10 @@ typedef struct {
 gboolean valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *c);
 
 /* TRUE where the machine, our kernels and the library all multiply bf16 with instructions of
- * its own.  There a row's bits do not depend on @m; elsewhere bf16 must not be asked for, and
- * rows come in tiles of exactly VALLEY_GEMM_TILE. */
+ * its own; elsewhere bf16 must not be asked for. */
 gboolean valley_gemm_has_bf16 (void);
+
+/* TRUE where a row's bits were found not to depend on @m; elsewhere rows must come in tiles of
+ * exactly VALLEY_GEMM_TILE. */
+gboolean valley_gemm_takes_any_rows (void);
 #define VALLEY_GEMM_TILE 64

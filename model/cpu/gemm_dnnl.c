@@ -428,3 +428,12 @@ valley_gemm_has_bf16 (void)
     g_once_init_leave (&answer, probe_bf16 () ? 2 : 1);
   return answer == 2;
 }
+
+/* Measured with version 2.6 and AVX512-BF16 only (tests/test-exact.c).  AVX2 is known to break
+ * it, AMX and later versions have not been tried. */
+gboolean
+valley_gemm_takes_any_rows (void)
+{
+  return DNNL_VERSION_MAJOR == 2 && valley_gemm_has_bf16 ()
+         && dnnl_get_effective_cpu_isa () == dnnl_cpu_isa_avx512_core_bf16;
+}

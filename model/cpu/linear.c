@@ -219,7 +219,7 @@ column_block (gsize k)
 static void
 run_prompt (Job *job, const ValleyTensor *x)
 {
-  gboolean any = valley_gemm_has_bf16 ();
+  gboolean any = valley_gemm_takes_any_rows ();
 
   job->tile = any ? ROW_TILE : VALLEY_GEMM_TILE;
   job->column_block = column_block (job->k);
