@@ -52,7 +52,6 @@ def encode(clip, s, path):
         *(["-x265-params", "log-level=none:pools=none", "-tag:v", "hvc1"] if s["codec"] == "libx265" else []),
         "-movflags", "+faststart", str(path),
     ]  # fmt: skip
-    # videotestsrc and most cameras call this transfer bt709/bt601; x264 has no trc named as the matrix for 601
     count = max(1, round(clip.duration * s["fps"]))
     pipe = subprocess.Popen(command, stdin=subprocess.PIPE)
     for frame in render.frames(clip, (i / s["fps"] for i in range(count))):
