@@ -11,6 +11,7 @@ test_stream_start (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_TEXT | RIG_NO_CAPS, "", NULL);
   GstEvent *start = gst_event_new_stream_start ("camera");
+  g_autoptr (GstCaps) caps = gst_caps_from_string (RIG_CAPS);
   const char *pads[] = { "text_src", "json_src" };
   const char *ids[2];
   GstSegment segment;
@@ -18,7 +19,7 @@ test_stream_start (void)
   gst_segment_init (&segment, GST_FORMAT_TIME);
   gst_event_set_group_id (start, 77);
   gst_harness_push_event (rig->video, start);
-  gst_harness_push_event (rig->video, gst_event_new_caps (gst_caps_from_string (RIG_CAPS)));
+  gst_harness_push_event (rig->video, gst_event_new_caps (caps));
   rig_push_segment (rig, &segment);
   rig_push (rig, 0, 100 * MS, 50);
   for (guint i = 0; i < 2; i++) {
