@@ -41,7 +41,8 @@ struct _GstValleyInfer {
   GstClockTime pipeline_latency; /* from the LATENCY event */
   guint32 seek_seqnum;           /* of the last seek sent upstream */
   gboolean seek_result;
-  gint settings_serial; /* atomic; raised by every change */
+  gint settings_serial; /* atomic; raised by every change ... */
+  gint request_serial;  /* ... and by those of what is asked of the model */
 
   GMutex lock; /* all that follows, up to the next comment */
   ValleyWindows windows;
@@ -49,10 +50,12 @@ struct _GstValleyInfer {
   GList *text_pads; /* GstValleyTextPad, owned */
   GstSegment segment;
   gboolean have_segment, live, playing, loading, failed, flushing, eos;
+  gboolean warned_lateness; /* of the lateness that is set now */
   GstClockTime upstream_latency;
   GstClockTime arrival_delay; /* of the last frame, beyond that latency */
+  guint64 newest_start;       /* of the last frame in this segment; NONE: none yet */
   guint64 newest_end;         /* of the video, in the segment's time */
-  gint applied_serial;
+  gint applied_serial, applied_request_serial;
   GstValleySettings applied; /* the settings as of the last window opened */
   GstValleyRequest *request;
   GstEvent *stream_start; /* the sink's */
@@ -67,7 +70,7 @@ struct _GstValleyInfer {
   GstClockID watchdog_id;
   gint64 push_since_us; /* 0: no push on `src` is going on */
   GstClockTime push_running_time;
-  gboolean watchdog_barked;
+  guint watchdog_barked; /* how loud so far; see watchdog.c */
 
   /* The streaming thread's own: */
   GstValleyPainter *painter;
@@ -111,6 +114,8 @@ void gst_valley_infer_update_shifts (GstValleyInfer *self);
 void gst_valley_infer_check_lateness (GstValleyInfer *self);
 /* Tells the request pads that the video comes to [start, end). */
 void gst_valley_infer_move_pads (GstValleyInfer *self, guint64 start, guint64 end);
+/* Tells a pad that came late where the video stands: paused, no frame will come to say so. */
+void gst_valley_infer_place_pad (GstValleyInfer *self, GstValleyTextPad *pad);
 /* Hands over, in order, what is finished, and lets the pads move on. */
 void gst_valley_infer_deliver (GstValleyInfer *self);
 

@@ -52,7 +52,7 @@ is_blocked (GstValleyInfer *self)
   gboolean linked = FALSE;
 
   if (self->push_since_us == 0 || self->flushing
-      || (GstClockTime)(g_get_monotonic_time () - self->push_since_us) * GST_USECOND < PATIENCE)
+      || (GstClockTime) (g_get_monotonic_time () - self->push_since_us) * GST_USECOND < PATIENCE)
     return FALSE;
   /* A model that is merely slow will let the video go on. */
   if (!worker.loaded || worker.busy || worker.n_windows > 0)
@@ -74,10 +74,16 @@ is_behind_clock (GstValleyInfer *self, GstClockTime running_time)
          && now >= running_time + latency + PATIENCE;
 }
 
+typedef enum {
+  FINE,
+  STUCK_BEFORE_PAUSED, /* wanted in PAUSED, as gst-launch-1.0 does before it plays */
+  STUCK
+} Plight;
+
 /* Whether a pipeline on its way to PLAYING does not get there, or is there and does not move.
- * A pipeline that is wanted in PAUSED is meant to stand still. */
-static gboolean
-is_stuck (GstValleyInfer *self, GstClockTime running_time)
+ * One that is wanted in PAUSED is meant to stand still, once it is there. */
+static Plight
+plight (GstValleyInfer *self, GstClockTime running_time)
 {
   GstObject *top = gst_object_ref (GST_OBJECT (self)), *parent;
   GstState state, target;
@@ -91,47 +97,65 @@ is_stuck (GstValleyInfer *self, GstClockTime running_time)
   target = GST_STATE_TARGET (top);
   GST_OBJECT_UNLOCK (top);
   gst_object_unref (top);
-  if (target != GST_STATE_PLAYING) {
-    if (state < target)
-      GST_INFO_OBJECT (self, "blocked on the way to PAUSED; is there a queue as in the docs?");
-    return FALSE;
-  }
-  return state < GST_STATE_PLAYING || is_behind_clock (self, running_time);
+  if (target == GST_STATE_PLAYING)
+    return state < target || is_behind_clock (self, running_time) ? STUCK : FINE;
+  return state < target ? STUCK_BEFORE_PAUSED : FINE;
 }
 
-static void
-bark (GstValleyInfer *self, GstClockTime window)
+/* What the queue has to hold: what a caption comes later than its picture, and a margin.  In
+ * whole tenths of a second, to be read and copied. */
+static GstClockTime
+queue_time (GstValleyInfer *self)
 {
-  GstClockTime need = window + 1000 * GST_MSECOND;
+  GstClockTime time;
 
-  GST_ELEMENT_WARNING (
-      self, STREAM, FAILED,
-      ("The video is blocked by an element that waits for a text whose window has not ended. "
-       "Put a queue between %s.src and it: queue max-size-time=%" G_GUINT64_FORMAT
-       " max-size-bytes=0 max-size-buffers=0 (before qtmux or mp4mux: max-size-time=0, after "
-       "the encoder), or use valleycaption.",
-       GST_OBJECT_NAME (self), need),
-      ("No frame has left src for %" G_GUINT64_FORMAT " ms.", PATIENCE / GST_MSECOND));
+  GST_OBJECT_LOCK (self);
+  time = gst_valley_settings_text_latency (&self->settings, self->frame_duration);
+  GST_OBJECT_UNLOCK (self);
+  return gst_util_uint64_scale_ceil (time + GST_SECOND, 1, GST_SECOND / 10) * (GST_SECOND / 10);
+}
+
+/* A warning only for what is certain to be wrong.  On the way to PAUSED somebody else may be
+ * slow; but whoever sees nothing happen there is told what may help. */
+static void
+bark (GstValleyInfer *self, Plight plight)
+{
+  g_autofree gchar *text = g_strdup_printf (
+      "The video is blocked%s by an element that waits for a text whose window has not ended. "
+      "Put a queue between %s.src and it: queue max-size-time=%" G_GUINT64_FORMAT
+      " max-size-bytes=0 max-size-buffers=0 (before qtmux or mp4mux: max-size-time=0, after "
+      "the encoder), or use valleycaption.",
+      plight == STUCK ? "" : ", probably", GST_OBJECT_NAME (self), queue_time (self));
+  g_autofree gchar *debug = g_strdup_printf ("No frame has left src for %" G_GUINT64_FORMAT " ms.",
+                                             PATIENCE / GST_MSECOND);
+
+  if (plight == STUCK)
+    GST_ELEMENT_WARNING (self, STREAM, FAILED, ("%s", text), ("%s", debug));
+  else
+    GST_ELEMENT_INFO (self, STREAM, FAILED, ("%s", text), ("%s", debug));
 }
 
 static void
 look (GstValleyInfer *self)
 {
-  ValleyWindowConfig config;
   GstClockTime running_time;
+  Plight now = FINE;
   gboolean blocked;
 
   g_mutex_lock (&self->lock);
-  blocked = !self->watchdog_barked && is_blocked (self);
+  blocked = is_blocked (self);
   running_time = self->push_running_time;
-  config = gst_valley_settings_window_config (&self->applied);
   g_mutex_unlock (&self->lock);
-  if (!blocked || !is_stuck (self, running_time))
-    return;
+  if (blocked)
+    now = plight (self, running_time);
   g_mutex_lock (&self->lock);
-  self->watchdog_barked = TRUE;
+  if (now <= self->watchdog_barked)
+    now = FINE;
+  else
+    self->watchdog_barked = now;
   g_mutex_unlock (&self->lock);
-  bark (self, valley_window_config_duration_ns (&config));
+  if (now != FINE)
+    bark (self, now);
 }
 
 static gboolean
@@ -154,7 +178,7 @@ gst_valley_infer_watchdog_start (GstValleyInfer *self)
 
   g_mutex_lock (&self->lock);
   self->push_since_us = 0;
-  self->watchdog_barked = FALSE;
+  self->watchdog_barked = FINE;
   self->watchdog_id
       = gst_clock_new_periodic_id (clock, gst_clock_get_time (clock) + LOOK_EVERY, LOOK_EVERY);
   gst_valley_infer_set_alarm (self, self->watchdog_id, on_alarm);
