@@ -34,13 +34,13 @@ gst_valley_infer_check_lateness (GstValleyInfer *self)
   ValleyWindowConfig config = gst_valley_settings_window_config (&self->applied);
   GstClockTime window = valley_window_config_duration_ns (&config);
   GstClockTime lateness = gst_valley_settings_lateness (&self->applied);
+  gboolean late = FALSE, said = self->warned_lateness;
   GError *error = NULL;
 
-  if (lateness >= window)
-    return;
-  for (GList *l = self->text_pads; l != NULL; l = l->next) {
-    if (wanted_shift (self, l->data) == 0)
-      continue;
+  for (GList *l = self->text_pads; l != NULL; l = l->next)
+    late |= wanted_shift (self, l->data) > 0;
+  self->warned_lateness = late && lateness < window;
+  if (self->warned_lateness && !said) {
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                          "lateness=%" G_GUINT64_FORMAT
                          " is less than the window of %" G_GUINT64_FORMAT
@@ -49,7 +49,6 @@ gst_valley_infer_check_lateness (GstValleyInfer *self)
                          lateness / GST_MSECOND, window / GST_MSECOND);
     gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
     g_error_free (error);
-    return;
   }
 }
 
@@ -80,8 +79,10 @@ gst_valley_infer_update_shifts (GstValleyInfer *self)
   for (GList *l = self->text_pads; l != NULL; l = l->next) {
     GstClockTime shift, wanted = wanted_shift (self, l->data);
 
-    if (gst_valley_text_pad_get_shift (l->data, &shift) && shift != wanted)
+    if (gst_valley_text_pad_get_shift (l->data, &shift) && shift != wanted) {
       gst_valley_text_pad_queue_segment (l->data, &self->segment, wanted, 0);
+      gst_valley_infer_check_lateness (self);
+    }
   }
 }
 
@@ -182,7 +183,15 @@ gst_valley_infer_deliver (GstValleyInfer *self)
 void
 gst_valley_infer_move_pads (GstValleyInfer *self, guint64 start, guint64 end)
 {
+  self->newest_start = start;
   self->newest_end = MAX (self->newest_end, end);
   for (GList *l = self->text_pads; l != NULL; l = l->next)
     gst_valley_text_pad_video (l->data, start, end, pin_of (self, l->data));
+}
+
+void
+gst_valley_infer_place_pad (GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  if (self->newest_start != VALLEY_TIME_NONE)
+    gst_valley_text_pad_video (pad, self->newest_start, self->newest_start, pin_of (self, pad));
 }

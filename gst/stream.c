@@ -90,8 +90,8 @@ aspect_changed (GstValleyInfer *self, GstBuffer *buffer)
   guint width, height;
 
   gst_valley_painter_display_size (self->painter, buffer, &width, &height);
-  before = (guint64)self->aspect_width * height;
-  now = (guint64)width * self->aspect_height;
+  before = (guint64) self->aspect_width * height;
+  now = (guint64) width * self->aspect_height;
   self->aspect_width = width;
   self->aspect_height = height;
   return before > 0 && (before > now ? before - now : now - before) > before / 50;
@@ -128,6 +128,7 @@ let_pads_preroll (GstValleyInfer *self, GstBuffer *buffer)
 
     if (in_time && GST_BUFFER_PTS_IS_VALID (buffer))
       time = GST_BUFFER_PTS (buffer);
+    self->newest_start = time;
     for (GList *l = self->text_pads; l != NULL; l = l->next)
       gst_valley_text_pad_video (l->data, time, time, VALLEY_TIME_NONE);
   }
@@ -205,14 +206,40 @@ queue_stream_start (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before)
   gst_caps_unref (caps);
 }
 
+/* What is said of the whole file holds for its captions too; codecs and bitrates do not. */
+static gboolean
+is_of_all_streams (GstEvent *event)
+{
+  GstTagList *tags;
+
+  gst_event_parse_tag (event, &tags);
+  return gst_tag_list_get_scope (tags) == GST_TAG_SCOPE_GLOBAL;
+}
+
+static void
+queue_tags_so_far (GstValleyInfer *self, GstValleyTextPad *pad)
+{
+  GstEvent *event;
+
+  for (guint i = 0; (event = gst_pad_get_sticky_event (self->sink, GST_EVENT_TAG, i)); i++) {
+    if (is_of_all_streams (event))
+      gst_valley_text_pad_queue_event (pad, gst_event_ref (event), 0);
+    gst_event_unref (event);
+  }
+}
+
 void
 gst_valley_infer_begin_text_pad (GstValleyInfer *self, GstValleyTextPad *pad)
 {
   if (self->stream_start == NULL)
     return;
   queue_stream_start (self, pad, 0);
-  if (self->have_segment)
+  /* Within a flush the segment that counts is still to come. */
+  if (self->have_segment && !self->flushing) {
     gst_valley_infer_queue_segment (self, pad, 0);
+    queue_tags_so_far (self, pad);
+    gst_valley_infer_place_pad (self, pad);
+  }
   if (self->eos)
     gst_valley_text_pad_queue_event (pad, gst_event_new_eos (), 0);
 }
@@ -300,6 +327,7 @@ on_segment (GstValleyInfer *self, GstEvent *event, gboolean live, GstClockTime l
   self->live = live;
   self->segment = *segment;
   self->have_segment = TRUE;
+  self->newest_start = VALLEY_TIME_NONE;
   self->newest_end = 0;
   self->windows.limit = segment->format == GST_FORMAT_TIME ? segment->stop : VALLEY_TIME_NONE;
   gst_valley_infer_apply_settings (self);
@@ -315,8 +343,7 @@ on_tags (GstValleyInfer *self, GstEvent *event)
   gst_event_parse_tag (event, &tags);
   if (gst_video_orientation_from_tag (tags, &orientation))
     gst_valley_painter_set_orientation (self->painter, orientation);
-  /* What is said of the whole file holds for its captions too; codecs and bitrates do not. */
-  if (gst_tag_list_get_scope (tags) == GST_TAG_SCOPE_GLOBAL) {
+  if (is_of_all_streams (event)) {
     g_mutex_lock (&self->lock);
     queue_for_all (self, event);
     g_mutex_unlock (&self->lock);
@@ -345,7 +372,7 @@ on_flush_start (GstValleyInfer *self, GstEvent *event)
   self->flushing = TRUE;
   gst_valley_worker_set_flushing (self->worker, TRUE);
   gst_valley_infer_discard (self);
-  pads = g_list_copy_deep (self->text_pads, (GCopyFunc)(gpointer)gst_object_ref, NULL);
+  pads = g_list_copy_deep (self->text_pads, (GCopyFunc) (gpointer) gst_object_ref, NULL);
   g_mutex_unlock (&self->lock);
   gst_pad_push_event (self->src, gst_event_ref (event));
   for (GList *l = pads; l != NULL; l = l->next)
@@ -363,7 +390,7 @@ on_flush_stop (GstValleyInfer *self, GstEvent *event)
   self->flushing = self->eos = FALSE;
   self->have_segment = FALSE;
   gst_valley_worker_set_flushing (self->worker, FALSE);
-  pads = g_list_copy_deep (self->text_pads, (GCopyFunc)(gpointer)gst_object_ref, NULL);
+  pads = g_list_copy_deep (self->text_pads, (GCopyFunc) (gpointer) gst_object_ref, NULL);
   g_mutex_unlock (&self->lock);
   gst_pad_push_event (self->src, gst_event_ref (event));
   for (GList *l = pads; l != NULL; l = l->next)

@@ -41,13 +41,14 @@ struct _GstValleyTextPad {
   GCond cond;
   GQueue items;
   guint n_texts;
-  gboolean flushing;
-  guint64 settled; /* windows before this are done */
+  gboolean flushing;    /* or not active: nothing is queued */
+  gboolean flush_begun; /* FLUSH_START was sent on this pad */
+  guint64 settled;      /* windows before this are done */
   gboolean have_segment, need_gap;
   GstClockTime base_shift; /* what was added to the base of the last segment queued ... */
   GstClockTime shift;      /* ... and the same in video time */
-  guint64 queued_gap; /* the furthest gap queued since that segment; NONE before the first */
-  guint64 newest_end; /* of the video; 0 before the first frame */
+  guint64 queued_gap;      /* the furthest gap queued since that segment; NONE before the first */
+  guint64 newest_end;      /* of the video; 0 before the first frame */
   guint64 pin;
 
   /* The task's own. */
@@ -101,7 +102,7 @@ reset (GstValleyTextPad *pad)
 static gboolean
 is_ready (const GstValleyTextPad *pad)
 {
-  const Item *head = g_queue_peek_head ((GQueue *)&pad->items);
+  const Item *head = g_queue_peek_head ((GQueue *) &pad->items);
 
   return head != NULL && (head->type != ITEM_EVENT || head->before <= pad->settled);
 }
@@ -242,8 +243,8 @@ post_excessive_delay (GstValleyTextPad *pad, const Item *item, guint64 position)
   structure = gst_structure_new (
       "valleyinfer/excessive-delay", "chunk_id", G_TYPE_UINT64, item->id, "timestamp",
       G_TYPE_UINT64, item->start, "lateness_ms", G_TYPE_UINT,
-      (guint)(pad->sent_shift / GST_MSECOND), "needed_lateness_ms", G_TYPE_UINT,
-      (guint)MIN ((position - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
+      (guint) (pad->sent_shift / GST_MSECOND), "needed_lateness_ms", G_TYPE_UINT,
+      (guint) MIN ((position - item->start + GST_MSECOND - 1) / GST_MSECOND, G_MAXUINT), NULL);
   gst_element_post_message (element, gst_message_new_element (GST_OBJECT (element), structure));
   gst_object_unref (element);
 }
@@ -356,6 +357,7 @@ activate_mode (GstPad *base, GstObject *parent, GstPadMode mode, gboolean active
   else
     forget_items (pad);
   pad->flushing = !active;
+  pad->flush_begun = FALSE;
   g_cond_signal (&pad->cond);
   g_mutex_unlock (&pad->lock);
   return active ? gst_pad_start_task (base, task, pad, NULL) : gst_pad_stop_task (base);
@@ -391,7 +393,7 @@ GstValleyTextTiming
 gst_valley_text_pad_timing (GstValleyTextPad *pad)
 {
   return pad->json ? GST_VALLEY_TEXT_TIMING_WINDOW
-                   : (GstValleyTextTiming)g_atomic_int_get (&pad->timing);
+                   : (GstValleyTextTiming) g_atomic_int_get (&pad->timing);
 }
 
 void
@@ -412,7 +414,7 @@ gst_valley_text_pad_queue_segment (GstValleyTextPad *pad, const GstSegment *segm
   Item *item = g_new0 (Item, 1);
 
   *item = (Item){ .type = ITEM_EVENT, .before = before, .segment = *segment };
-  item->shift = (GstClockTime)(shift * ABS (segment->rate)); /* base is running time */
+  item->shift = (GstClockTime) (shift * ABS (segment->rate)); /* base is running time */
   item->segment.base += shift;
   item->event = gst_event_new_segment (&item->segment);
   g_mutex_lock (&pad->lock);
@@ -493,7 +495,7 @@ gst_valley_text_pad_start_flush (GstValleyTextPad *pad, GstEvent *event)
 {
   g_mutex_lock (&pad->lock);
   forget_items (pad);
-  pad->flushing = TRUE;
+  pad->flushing = pad->flush_begun = TRUE;
   g_cond_signal (&pad->cond);
   g_mutex_unlock (&pad->lock);
   /* This frees a push that is blocked downstream; only then can the task be paused. */
@@ -504,13 +506,25 @@ gst_valley_text_pad_start_flush (GstValleyTextPad *pad, GstEvent *event)
 void
 gst_valley_text_pad_stop_flush (GstValleyTextPad *pad, GstEvent *event)
 {
+  gboolean begun;
+
+  g_mutex_lock (&pad->lock);
+  begun = pad->flush_begun;
+  g_mutex_unlock (&pad->lock);
+  if (!begun) {
+    /* Requested in the middle of the flush: it has begun its stream already. */
+    gst_event_unref (event);
+    return;
+  }
   gst_pad_push_event (GST_PAD (pad), event);
   g_mutex_lock (&pad->lock);
-  reset (pad);
-  pad->flushing = FALSE;
-  g_mutex_unlock (&pad->lock);
-  if (gst_pad_is_active (GST_PAD (pad)))
+  /* Deactivated meanwhile: then its task must not start again. */
+  if (pad->flush_begun) {
+    reset (pad);
+    pad->flushing = pad->flush_begun = FALSE;
     gst_pad_start_task (GST_PAD (pad), task, pad, NULL);
+  }
+  g_mutex_unlock (&pad->lock);
 }
 
 void

@@ -253,6 +253,75 @@ test_requested_late (void)
   check_first_events (rig->text);
 }
 
+/* What is said of the whole file is said to late pads too, and behind their segment. */
+static void
+test_tags_for_late_pad (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
+  GstTagList *whole = gst_tag_list_new (GST_TAG_TITLE, "clip", NULL), *got;
+  g_autofree char *title = NULL;
+  const LogItem *item;
+
+  gst_tag_list_set_scope (whole, GST_TAG_SCOPE_GLOBAL);
+  gst_harness_push_event (rig->video, gst_event_new_tag (whole));
+  gst_harness_push_event (rig->video,
+      gst_event_new_tag (gst_tag_list_new (GST_TAG_VIDEO_CODEC, "H.264", NULL)));
+  rig_push_span (rig, 0, 1 * S, 50);
+  rig->text = gst_harness_new_empty ();
+  rig->text_pad = gst_element_request_pad_simple (rig->element, "text_src");
+  log_pad (rig->log, rig->text_pad);
+  gst_harness_add_element_src_pad (rig->text, rig->text_pad);
+  rig_push_span (rig, 1 * S, 4100 * MS, 50);
+  log_buffer (rig->log, "text_src", 0);
+  item = log_event (rig->log, "text_src", GST_EVENT_TAG, 0);
+  gst_event_parse_tag (item->event, &got);
+  g_assert_true (gst_tag_list_get_string (got, GST_TAG_TITLE, &title));
+  g_assert_cmpuint (log_n_events (rig->log, "text_src", GST_EVENT_TAG), ==, 1);
+  g_assert_cmpuint (log_index (rig->log, item), >,
+      log_index (rig->log, log_event (rig->log, "text_src", GST_EVENT_SEGMENT, 0)));
+}
+
+/* In PAUSED no frame comes any more: the pad's sink prerolls all the same. */
+static void
+test_requested_in_paused (void)
+{
+  GstElement *pipeline = pipe_new ("videotestsrc ! " RIG_CAPS
+                                   " ! valleyinfer name=v model-path=fake: ! fakesink sync=true");
+  g_autoptr (GstElement) infer = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  GstElement *sink = gst_element_factory_make ("fakesink", NULL);
+
+  pipe_state (pipeline, GST_STATE_PAUSED);
+  gst_bin_add (GST_BIN (pipeline), sink);
+  g_assert_true (gst_element_link_pads (infer, "text_src", sink, "sink"));
+  gst_element_sync_state_with_parent (sink);
+  pipe_state (pipeline, GST_STATE_PAUSED);
+  g_assert_cmpint (gst_element_get_state (sink, NULL, NULL, WAIT_S * GST_SECOND), ==,
+      GST_STATE_CHANGE_SUCCESS);
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  pipe_free (pipeline);
+}
+
+/* Requested between FLUSH_START and FLUSH_STOP: nothing that a stream begins with is lost. */
+static void
+test_requested_in_flush (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
+  GstSegment segment;
+
+  rig_push_span (rig, 0, 1 * S, 50);
+  rig_flush (rig, TRUE, FALSE);
+  rig->text = gst_harness_new_empty ();
+  rig->text_pad = gst_element_request_pad_simple (rig->element, "text_src");
+  log_pad (rig->log, rig->text_pad);
+  gst_harness_add_element_src_pad (rig->text, rig->text_pad);
+  rig_flush (rig, FALSE, TRUE);
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  rig_push_segment (rig, &segment);
+  rig_push_span (rig, 5 * S, 7100 * MS, 50);
+  g_assert_cmpuint (log_start (log_buffer (rig->log, "text_src", 0)), ==, 5 * S);
+  check_first_events (rig->text);
+}
+
 /* A pad that nothing is linked to discards; whoever links later gets the sticky events and
  * a position, then the captions from there on. */
 static void
@@ -371,6 +440,9 @@ main (int argc, char **argv)
   g_test_add_func ("/element/pads/upstream-events", test_upstream_events);
   g_test_add_func ("/element/pads/text-flow", test_text_flow);
   g_test_add_func ("/element/pads/requested-late", test_requested_late);
+  g_test_add_func ("/element/pads/tags-for-late-pad", test_tags_for_late_pad);
+  g_test_add_func ("/element/pads/requested-in-paused", test_requested_in_paused);
+  g_test_add_func ("/element/pads/requested-in-flush", test_requested_in_flush);
   g_test_add_func ("/element/pads/linked-late", test_linked_late);
   g_test_add_func ("/element/pads/released-while-running", test_released_while_running);
   g_test_add_func ("/element/pads/caption-text", test_caption_text);

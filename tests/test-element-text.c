@@ -238,6 +238,22 @@ test_small_lateness_warns (void)
   gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_WARNING));
 }
 
+/* A window that grows past the lateness makes it too small as well; once said, that is known. */
+static void
+test_grown_window_warns (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_LIVE, "", "lateness", 3000, NULL);
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+  g_object_set (rig->element, "chunk-duration", 4000, NULL);
+  rig_push_span (rig, 2100 * MS, 4100 * MS, 50);
+  gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_WARNING));
+  g_object_set (rig->element, "stream-id", "same", NULL);
+  rig_push_span (rig, 4100 * MS, 8100 * MS, 50);
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
 static void
 test_live_window_timing (void)
 {
@@ -299,6 +315,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/text/partly-late", test_partly_late);
   g_test_add_func ("/element/text/too-late", test_too_late);
   g_test_add_func ("/element/text/small-lateness-warns", test_small_lateness_warns);
+  g_test_add_func ("/element/text/grown-window-warns", test_grown_window_warns);
   g_test_add_func ("/element/text/live-window-timing", test_live_window_timing);
   g_test_add_func ("/element/text/pad-timing", test_pad_timing);
   g_test_add_func ("/element/text/gaps-while-loading", test_gaps_while_loading);
