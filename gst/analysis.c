@@ -33,8 +33,8 @@ void
 gst_valley_infer_apply_settings (GstValleyInfer *self)
 {
   gint serial = g_atomic_int_get (&self->settings_serial);
+  gint request_serial = g_atomic_int_get (&self->request_serial);
   ValleyWindowConfig before = gst_valley_settings_window_config (&self->applied), after;
-  guint lateness_ms = self->applied.lateness_ms;
 
   if (serial == self->applied_serial && self->request != NULL)
     return;
@@ -46,10 +46,13 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
   after = gst_valley_settings_window_config (&self->applied);
   if (!valley_window_config_equal (&before, &after))
     valley_windows_configure (&self->windows, &after);
-  gst_valley_worker_set_bounds (self->worker, (gsize)MIN (self->applied.queue_max_bytes, G_MAXSIZE),
+  gst_valley_worker_set_bounds (self->worker,
+                                (gsize) MIN (self->applied.queue_max_bytes, G_MAXSIZE),
                                 self->applied.queue_max_windows);
-  apply_request (self);
-  if (self->have_segment && lateness_ms != self->applied.lateness_ms)
+  if (request_serial != self->applied_request_serial || self->request == NULL)
+    apply_request (self);
+  self->applied_request_serial = request_serial;
+  if (self->have_segment)
     gst_valley_infer_check_lateness (self);
 }
 
@@ -91,7 +94,7 @@ keep_bounds (GstValleyInfer *self)
     if (chunk != NULL) {
       drop_chunk (self, chunk);
       gst_valley_chunk_unref (chunk);
-    } else if ((chunk = (GstValleyChunk *)valley_windows_abandon (&self->windows)) != NULL) {
+    } else if ((chunk = (GstValleyChunk *) valley_windows_abandon (&self->windows)) != NULL) {
       drop_chunk (self, chunk);
       gst_valley_worker_trim (self->worker, valley_windows_first_needed (&self->windows));
     } else {
@@ -154,7 +157,7 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
   }
   gst_valley_infer_note_arrival (self, pts);
   if (step.opened != NULL)
-    begin_chunk (self, (GstValleyChunk *)step.opened);
+    begin_chunk (self, (GstValleyChunk *) step.opened);
   if (step.backwards) {
     /* Texts follow the video back. */
     self->newest_end = 0;
@@ -270,7 +273,7 @@ note_delay (GstValleyInfer *self, const GstValleyChunk *chunk)
   if (self->newest_end <= start)
     return;
   delay_ms = (self->newest_end - start + GST_MSECOND - 1) / GST_MSECOND;
-  self->max_delay_ms = MAX (self->max_delay_ms, (guint)MIN (delay_ms, G_MAXUINT));
+  self->max_delay_ms = MAX (self->max_delay_ms, (guint) MIN (delay_ms, G_MAXUINT));
 }
 
 static void

@@ -98,8 +98,8 @@ gst_valley_painter_display_size (GstValleyPainter *painter, GstBuffer *buffer, g
     h = gst_util_uint64_scale_round (h, par_d, par_n);
   w = CLAMP (w, 1, 65535);
   h = CLAMP (h, 1, 65535);
-  *width = (guint)(turns_sideways (painter->orientation) ? h : w);
-  *height = (guint)(turns_sideways (painter->orientation) ? w : h);
+  *width = (guint) (turns_sideways (painter->orientation) ? h : w);
+  *height = (guint) (turns_sideways (painter->orientation) ? w : h);
 }
 
 /* ---- formats ------------------------------------------------------------- */
@@ -120,12 +120,12 @@ set_matrix (GstValleyPainter *painter)
   }
   y = 65536.0 * 255 / range[0];
   u = 65536.0 * 255 / range[1];
-  painter->matrix[0][0] = painter->matrix[1][0] = painter->matrix[2][0] = (gint)(y + 0.5);
+  painter->matrix[0][0] = painter->matrix[1][0] = painter->matrix[2][0] = (gint) (y + 0.5);
   painter->matrix[0][1] = 0;
-  painter->matrix[0][2] = (gint)(u * 2 * (1 - kr) + 0.5);
-  painter->matrix[1][1] = (gint)(-u * 2 * (1 - kb) * kb / (1 - kr - kb) - 0.5);
-  painter->matrix[1][2] = (gint)(-u * 2 * (1 - kr) * kr / (1 - kr - kb) - 0.5);
-  painter->matrix[2][1] = (gint)(u * 2 * (1 - kb) + 0.5);
+  painter->matrix[0][2] = (gint) (u * 2 * (1 - kr) + 0.5);
+  painter->matrix[1][1] = (gint) (-u * 2 * (1 - kb) * kb / (1 - kr - kb) - 0.5);
+  painter->matrix[1][2] = (gint) (-u * 2 * (1 - kr) * kr / (1 - kr - kb) - 0.5);
+  painter->matrix[2][1] = (gint) (u * 2 * (1 - kb) + 0.5);
   painter->matrix[2][2] = 0;
   for (guint i = 0; i < 3; i++)
     painter->offset[i] = offset[i];
@@ -223,8 +223,8 @@ component (const GstVideoFrame *frame, guint comp, const Rect *rect)
   guint step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, comp);
 
   return (Plane){
-    .pixels
-    = (const guint8 *)GST_VIDEO_FRAME_COMP_DATA (frame, comp) + (gsize)y * stride + (gsize)x * step,
+    .pixels = (const guint8 *) GST_VIDEO_FRAME_COMP_DATA (frame, comp) + (gsize) y * stride
+              + (gsize) x * step,
     .stride = stride,
     .step = step,
     .width = GST_VIDEO_FORMAT_INFO_SCALE_WIDTH (format, comp, rect->x + rect->width) - x,
@@ -236,20 +236,20 @@ component (const GstVideoFrame *frame, guint comp, const Rect *rect)
 static void
 gather_row (const guint8 *in, guint step, gboolean words, guint shift, guint8 *out, guint n)
 {
-  const guint16 *in16 = (const guint16 *)(gconstpointer)in;
+  const guint16 *in16 = (const guint16 *) (gconstpointer) in;
 
   if (words && step == 2) {
     for (guint i = 0; i < n; i++)
-      out[i] = (guint8)(GUINT16_FROM_LE (in16[i]) >> shift);
+      out[i] = (guint8) (GUINT16_FROM_LE (in16[i]) >> shift);
   } else if (words) {
     for (guint i = 0; i < n; i++)
-      out[i] = (guint8)(GUINT16_FROM_LE (in16[(gsize)i * step / 2]) >> shift);
+      out[i] = (guint8) (GUINT16_FROM_LE (in16[(gsize) i * step / 2]) >> shift);
   } else if (step == 2) {
     for (guint i = 0; i < n; i++)
-      out[i] = in[2 * (gsize)i];
+      out[i] = in[2 * (gsize) i];
   } else {
     for (guint i = 0; i < n; i++)
-      out[i] = in[(gsize)i * step];
+      out[i] = in[(gsize) i * step];
   }
 }
 
@@ -262,14 +262,14 @@ gather (GstValleyPainter *painter, const GstVideoFormatInfo *format, guint comp,
                             + GST_VIDEO_FORMAT_INFO_DEPTH (format, comp) - 8
                       : 0;
   guint8 *out = scratch (&painter->gathered[comp], &painter->gathered_bytes[comp],
-                         (gsize)plane->width * plane->height);
+                         (gsize) plane->width * plane->height);
 
   /* GStreamer's table gives P010's V an offset of 1, which is in words. */
   if (words && GST_VIDEO_FORMAT_INFO_POFFSET (format, comp) % 2 == 1)
     plane->pixels += GST_VIDEO_FORMAT_INFO_POFFSET (format, comp);
   for (guint y = 0; y < plane->height; y++)
-    gather_row (plane->pixels + (gsize)y * plane->stride, plane->step, words, shift,
-                out + (gsize)y * plane->width, plane->width);
+    gather_row (plane->pixels + (gsize) y * plane->stride, plane->step, words, shift,
+                out + (gsize) y * plane->width, plane->width);
   plane->pixels = out;
   plane->stride = plane->width;
   plane->step = 1;
@@ -300,13 +300,13 @@ static gboolean
 resize_plane (const Plane *plane, guint8 *out, guint width, guint height)
 {
   return valley_image_resize (plane->pixels, plane->stride, plane->width, plane->height,
-                              plane->step, out, (gsize)width * plane->step, width, height);
+                              plane->step, out, (gsize) width * plane->step, width, height);
 }
 
 static guint8
 clamp_byte (gint value)
 {
-  return (guint8)CLAMP (value, 0, 255);
+  return (guint8) CLAMP (value, 0, 255);
 }
 
 static void
@@ -327,7 +327,7 @@ matrix_to_rgb (const GstValleyPainter *painter, const guint8 *y, const guint8 *u
 static gboolean
 paint_yuv (GstValleyPainter *painter, const Plane planes[3], guint8 *out, guint width, guint height)
 {
-  gsize n = (gsize)width * height;
+  gsize n = (gsize) width * height;
   guint8 *luma = scratch (&painter->small, &painter->small_bytes, 3 * n);
   guint8 *chroma = luma + n;
   Plane both = planes[1];
@@ -362,7 +362,7 @@ paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const Rect *re
   guint g = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_G);
   guint b = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_B);
   Plane pixels = component (frame, 0, rect);
-  gsize n = (gsize)width * height, step = pixels.step;
+  gsize n = (gsize) width * height, step = pixels.step;
   guint8 *small = scratch (&painter->small, &painter->small_bytes, step * n);
 
   pixels.pixels -= r; /* from the first component's byte back to the pixel's */
@@ -408,34 +408,34 @@ source_pixel (GstVideoOrientationMethod orientation, guint x, guint y, guint wid
 
   switch (orientation) {
   case GST_VIDEO_ORIENTATION_90R: /* shown turned clockwise: the left edge was the bottom */
-    return (gsize)right * height + y;
+    return (gsize) right * height + y;
   case GST_VIDEO_ORIENTATION_180:
-    return (gsize)below * width + right;
+    return (gsize) below * width + right;
   case GST_VIDEO_ORIENTATION_90L:
-    return (gsize)x * height + below;
+    return (gsize) x * height + below;
   case GST_VIDEO_ORIENTATION_HORIZ:
-    return (gsize)y * width + right;
+    return (gsize) y * width + right;
   case GST_VIDEO_ORIENTATION_VERT:
-    return (gsize)below * width + x;
+    return (gsize) below * width + x;
   case GST_VIDEO_ORIENTATION_UL_LR:
-    return (gsize)x * height + y;
+    return (gsize) x * height + y;
   case GST_VIDEO_ORIENTATION_UR_LL:
-    return (gsize)right * height + below;
+    return (gsize) right * height + below;
   default:
-    return (gsize)y * width + x;
+    return (gsize) y * width + x;
   }
 }
 
 static void
 turn_upright (GstValleyPainter *painter, guint8 *rgb, guint width, guint height)
 {
-  gsize n = 3 * (gsize)width * height;
+  gsize n = 3 * (gsize) width * height;
   guint8 *stored = scratch (&painter->upright, &painter->upright_bytes, n);
 
   memcpy (stored, rgb, n);
   for (guint y = 0; y < height; y++)
     for (guint x = 0; x < width; x++)
-      memcpy (rgb + 3 * ((gsize)y * width + x),
+      memcpy (rgb + 3 * ((gsize) y * width + x),
               stored + 3 * source_pixel (painter->orientation, x, y, width, height), 3);
 }
 
@@ -452,7 +452,7 @@ paint_for_tower (GstValleyPainter *painter, const GstVideoFrame *frame, const Re
 
   if (width == 0 || height == 0 || !*ok)
     return NULL;
-  rgb = g_malloc (3 * (gsize)width * height);
+  rgb = g_malloc (3 * (gsize) width * height);
   if (is_readable_yuv (frame->info.finfo))
     *ok = paint_yuv (painter, planes, rgb, w, h);
   else

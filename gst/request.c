@@ -43,12 +43,12 @@ apply (GstValleyRequest *request, const gchar *key, const gchar *value, GError *
 
   if (g_str_equal (key, "max_new_tokens")) {
     ok = parse_count (key, value, 1, G_MAXINT, &count, error);
-    request->max_new_tokens = (guint)count;
+    request->max_new_tokens = (guint) count;
   } else if (g_str_equal (key, "temperature")) {
     ok = parse_number (key, value, 0, 100, &request->temperature, error);
   } else if (g_str_equal (key, "top_k")) {
     ok = parse_count (key, value, 0, G_MAXINT, &count, error);
-    request->top_k = (guint)count;
+    request->top_k = (guint) count;
   } else if (g_str_equal (key, "top_p")) {
     ok = parse_number (key, value, 0, 1, &request->top_p, error);
   } else if (g_str_equal (key, "seed")) {
@@ -134,7 +134,7 @@ gst_valley_append_seconds (GString *out, guint64 ns)
   guint64 ms = ns / 1000000 + (ns % 1000000 >= 500000);
   gsize end;
 
-  g_string_append_printf (out, "%" G_GUINT64_FORMAT ".%03u", ms / 1000, (guint)(ms % 1000));
+  g_string_append_printf (out, "%" G_GUINT64_FORMAT ".%03u", ms / 1000, (guint) (ms % 1000));
   for (end = out->len; out->str[end - 1] == '0' && out->str[end - 2] != '.'; end--)
     ;
   g_string_truncate (out, end);
@@ -181,6 +181,6 @@ gst_valley_request_engine (const GstValleyRequest *request, const gchar *prompt)
     .top_p = request->top_p,
     .seed = request->seed,
     .repetition_penalty = request->repetition_penalty,
-    .stop = request->stop->len > 1 ? (const char *const *)request->stop->pdata : NULL,
+    .stop = request->stop->len > 1 ? (const char *const *) request->stop->pdata : NULL,
   };
 }

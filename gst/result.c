@@ -62,7 +62,7 @@ gst_valley_chunk_prompt (const GstValleyChunk *chunk)
 
   return gst_valley_request_expand (chunk->request, stream_time (chunk, chunk->window.start),
                                     stream_time (chunk, chunk->window.end),
-                                    (const guint64 *)(gpointer)times->data, times->len,
+                                    (const guint64 *) (gpointer) times->data, times->len,
                                     chunk->stream_id);
 }
 
@@ -91,7 +91,7 @@ cut_at_character (GString *out, gsize max_bytes)
 {
   if (out->len <= max_bytes)
     return;
-  while (max_bytes > 0 && ((guchar)out->str[max_bytes] & 0xc0) == 0x80)
+  while (max_bytes > 0 && ((guchar) out->str[max_bytes] & 0xc0) == 0x80)
     max_bytes--;
   g_string_truncate (out, max_bytes);
 }
@@ -148,8 +148,8 @@ json_string (GString *out, const gchar *key, const gchar *text)
       g_string_append_printf (out, "\\%c", *p);
     else if (*p == '\n')
       g_string_append (out, "\\n");
-    else if ((guchar)*p < 0x20 || *p == 0x7f)
-      g_string_append_printf (out, "\\u%04x", (guchar)*p);
+    else if ((guchar) *p < 0x20 || *p == 0x7f)
+      g_string_append_printf (out, "\\u%04x", (guchar) *p);
     else
       g_string_append_c (out, *p);
   }
@@ -193,7 +193,7 @@ wall_clock_text (GstClockTime unix_ns)
   if (seconds == NULL)
     return NULL;
   text = g_date_time_format (seconds, "%Y-%m-%dT%H:%M:%S");
-  return g_strdup_printf ("%s.%03uZ", text, (guint)(unix_ns % GST_SECOND / GST_MSECOND));
+  return g_strdup_printf ("%s.%03uZ", text, (guint) (unix_ns % GST_SECOND / GST_MSECOND));
 }
 
 static void
@@ -271,7 +271,7 @@ gst_valley_chunk_to_json (const GstValleyChunk *chunk)
 static gdouble
 seconds (guint64 ns)
 {
-  return GST_CLOCK_TIME_IS_VALID (ns) ? ns / (gdouble)GST_SECOND : -1;
+  return GST_CLOCK_TIME_IS_VALID (ns) ? ns / (gdouble) GST_SECOND : -1;
 }
 
 static void

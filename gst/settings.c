@@ -296,10 +296,18 @@ gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *va
 }
 
 gboolean
+gst_valley_settings_is_of_request (guint id)
+{
+  return id == GST_VALLEY_PROP_PROMPT || id == GST_VALLEY_PROP_PROMPT_PATH
+         || id == GST_VALLEY_PROP_SYSTEM_PROMPT || id == GST_VALLEY_PROP_MAX_NEW_TOKENS
+         || id == GST_VALLEY_PROP_GENERATION_CONFIG;
+}
+
+gboolean
 gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *value)
 {
-  gchar **text = text_field ((GstValleySettings *)settings, id);
-  guint *count = count_field ((GstValleySettings *)settings, id);
+  gchar **text = text_field ((GstValleySettings *) settings, id);
+  guint *count = count_field ((GstValleySettings *) settings, id);
 
   if (id == GST_VALLEY_PROP_PROMPT && *text == NULL && settings->prompt_path == NULL)
     g_value_set_static_string (value, DEFAULT_PROMPT);
@@ -327,8 +335,8 @@ gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *va
 ValleyWindowConfig
 gst_valley_settings_window_config (const GstValleySettings *settings)
 {
-  return (ValleyWindowConfig){ .rate_n = (guint)settings->rate_n,
-                               .rate_d = (guint)settings->rate_d,
+  return (ValleyWindowConfig){ .rate_n = (guint) settings->rate_n,
+                               .rate_d = (guint) settings->rate_d,
                                .duration_ns = settings->chunk_duration_ms * GST_MSECOND,
                                .overlap_ns = settings->chunk_overlap_ms * GST_MSECOND,
                                .size = settings->chunk_size };
@@ -372,7 +380,7 @@ read_prompt (const gchar *path, GError **error)
     g_error_free (reason);
     return NULL;
   }
-  if (memchr (text, '\0', length) != NULL || !g_utf8_validate (text, (gssize)length, NULL)) {
+  if (memchr (text, '\0', length) != NULL || !g_utf8_validate (text, (gssize) length, NULL)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "prompt-path: %s: expected UTF-8 text",
                  path);
     g_clear_pointer (&text, g_free);

@@ -59,6 +59,8 @@ void gst_valley_settings_copy (GstValleySettings *to, const GstValleySettings *f
 /* FALSE: not one of the writable (readable) properties kept here. */
 gboolean gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *value);
 gboolean gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *value);
+/* Whether a property is part of what the model is asked. */
+gboolean gst_valley_settings_is_of_request (guint id);
 
 ValleyWindowConfig gst_valley_settings_window_config (const GstValleySettings *settings);
 GstClockTime gst_valley_settings_lateness (const GstValleySettings *settings);

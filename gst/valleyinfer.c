@@ -40,6 +40,11 @@ open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **er
                                                        : valley_default_model_dir ();
   g_autofree gchar *key = NULL;
 
+  if (dir != NULL && *dir == '\0') {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_NOT_FOUND,
+                         "model-path is empty: expected the folder of a Valley checkpoint.");
+    return FALSE;
+  }
   if (dir == NULL) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_NOT_FOUND,
                          "The bundled model was not found: set model-path, or VALLEY_MODEL_DIR, "
@@ -64,6 +69,7 @@ start (GstValleyInfer *self)
   GstValleySettings settings = { 0 };
   GstValleyRequest *request = NULL;
   GError *error = NULL;
+  gint request_serial = g_atomic_int_get (&self->request_serial);
 
   GST_OBJECT_LOCK (self);
   gst_valley_settings_copy (&settings, &self->settings);
@@ -82,7 +88,9 @@ start (GstValleyInfer *self)
   gst_valley_request_unref (self->request);
   self->request = request;
   self->applied_serial = g_atomic_int_get (&self->settings_serial) - 1;
+  self->applied_request_serial = request_serial;
   self->live = self->failed = self->flushing = self->eos = self->have_segment = FALSE;
+  self->warned_lateness = FALSE;
   self->loading = TRUE;
   self->n_answered = self->n_failed = self->n_dropped = 0;
   self->max_delay_ms = 0;
@@ -100,11 +108,12 @@ static void
 begin_stop (GstValleyInfer *self)
 {
   gst_valley_infer_watchdog_stop (self);
-  gst_valley_worker_cancel (self->worker);
+  /* Discarded first, so that no window is reported as failed because it was cancelled. */
   g_mutex_lock (&self->lock);
   self->flushing = TRUE;
   gst_valley_infer_discard (self);
   g_mutex_unlock (&self->lock);
+  gst_valley_worker_cancel (self->worker);
 }
 
 static void
@@ -116,7 +125,7 @@ finish_stop (GstValleyInfer *self)
   gst_clear_event (&self->stream_start);
   g_clear_pointer (&self->stream_id, g_free);
   self->have_segment = FALSE;
-  g_queue_clear_full (&self->outbox, (GDestroyNotify)gst_message_unref);
+  g_queue_clear_full (&self->outbox, (GDestroyNotify) gst_message_unref);
   g_mutex_unlock (&self->lock);
 }
 
@@ -173,7 +182,7 @@ stats (GstValleyInfer *self)
       "valleyinfer/stats", "windows", G_TYPE_UINT64, self->n_answered, "failed", G_TYPE_UINT64,
       self->n_failed, "dropped", G_TYPE_UINT64, self->n_dropped, "frames", G_TYPE_UINT64,
       worker.n_frames, "queued-windows", G_TYPE_UINT, worker.n_windows, "queued-bytes",
-      G_TYPE_UINT64, (guint64)worker.bytes, "loaded", G_TYPE_BOOLEAN, worker.loaded, NULL);
+      G_TYPE_UINT64, (guint64) worker.bytes, "loaded", G_TYPE_BOOLEAN, worker.loaded, NULL);
   g_mutex_unlock (&self->lock);
   return structure;
 }
@@ -194,6 +203,8 @@ set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
   GST_OBJECT_UNLOCK (self);
   if (!known)
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+  if (gst_valley_settings_is_of_request (id))
+    g_atomic_int_inc (&self->request_serial);
   g_atomic_int_inc (&self->settings_serial);
   if (before != after || id == GST_VALLEY_PROP_TEXT_TIMING)
     gst_element_post_message (GST_ELEMENT (self), gst_message_new_latency (GST_OBJECT (self)));

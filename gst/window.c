@@ -9,9 +9,9 @@
 static guint64
 scale (guint64 a, guint64 b, guint64 c)
 {
-  unsigned __int128 value = (unsigned __int128)a * b / c;
+  unsigned __int128 value = (unsigned __int128) a * b / c;
 
-  return value > G_MAXUINT64 - 1 ? G_MAXUINT64 - 1 : (guint64)value;
+  return value > G_MAXUINT64 - 1 ? G_MAXUINT64 - 1 : (guint64) value;
 }
 
 static guint64

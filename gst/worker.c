@@ -206,7 +206,7 @@ worker_main (gpointer data)
     return NULL;
   while (next_item (worker, &item)) {
     if (item.window != NULL)
-      answer (worker, (GstValleyChunk *)item.window);
+      answer (worker, (GstValleyChunk *) item.window);
     else
       encode (worker, &item);
   }
@@ -343,7 +343,7 @@ gst_valley_worker_drop (GstValleyWorker *worker, guint64 first_needed)
   g_mutex_lock (&worker->lock);
   window = valley_backlog_drop_window (&worker->backlog, first_needed);
   g_mutex_unlock (&worker->lock);
-  return (GstValleyChunk *)window;
+  return (GstValleyChunk *) window;
 }
 
 void

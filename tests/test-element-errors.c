@@ -42,6 +42,12 @@ test_no_folder (void)
 }
 
 static void
+test_empty_folder_name (void)
+{
+  check_fails (GST_RESOURCE_ERROR_NOT_FOUND, "model-path is empty", "model-path=\"\"");
+}
+
+static void
 test_bad_config (void)
 {
   check_fails (GST_RESOURCE_ERROR_SETTINGS, "fake:fail-open", "model-path=fake:fail-open");
@@ -147,6 +153,7 @@ main (int argc, char **argv)
 {
   test_init (&argc, &argv);
   g_test_add_func ("/element/errors/no-folder", test_no_folder);
+  g_test_add_func ("/element/errors/empty-folder-name", test_empty_folder_name);
   g_test_add_func ("/element/errors/bad-config", test_bad_config);
   g_test_add_func ("/element/errors/bad-weights", test_bad_weights);
   g_test_add_func ("/element/errors/two-prompts", test_two_prompts);

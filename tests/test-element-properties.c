@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "harness.h"
 
+#include <glib/gstdio.h>
+
 #include <string.h>
 
 static void
@@ -132,6 +134,24 @@ test_prompt_file (void)
   g_assert_cmpstr (text, ==, "From a file?");
 }
 
+/* The file is read for the prompt's sake alone, not whenever something else is set. */
+static void
+test_prompt_file_gone (void)
+{
+  g_autofree char *path = test_path ("gone.txt");
+  g_autoptr (Rig) rig = NULL;
+  g_autofree char *text = NULL;
+
+  g_assert_true (g_file_set_contents (path, "From a file?", -1, NULL));
+  rig = rig_new (RIG_TEXT, "echo", "prompt-path", path, NULL);
+  g_assert_cmpint (g_remove (path), ==, 0);
+  g_object_set (rig->element, "queue-max-windows", 3, NULL);
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  text = rig_caption (rig, 0);
+  g_assert_cmpstr (text, ==, "From a file?");
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
 static void
 test_system_prompt (void)
 {
@@ -244,6 +264,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
   g_test_add_func ("/element/properties/placeholders", test_placeholders);
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
+  g_test_add_func ("/element/properties/prompt-file-gone", test_prompt_file_gone);
   g_test_add_func ("/element/properties/system-prompt", test_system_prompt);
   g_test_add_func ("/element/properties/duration-in-playing", test_duration_in_playing);
   g_test_add_func ("/element/properties/json-fields", test_json_fields);

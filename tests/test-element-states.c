@@ -82,6 +82,18 @@ test_stop (void)
   check_stop ("delay=600000", FALSE);
 }
 
+/* What a stop cancels is no failure: nothing is said about it. */
+static void
+test_stop_is_silent (void)
+{
+  for (guint i = 0; i < 20; i++) {
+    g_autoptr (Rig) rig = busy_rig ("delay=600000", FALSE);
+
+    gst_element_set_state (rig->element, GST_STATE_READY);
+    g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+  }
+}
+
 /* After a flush the same element answers for the new position, and only for that. */
 static void
 check_flush (const char *model, gboolean loading)
@@ -155,6 +167,7 @@ main (int argc, char **argv)
   test_init (&argc, &argv);
   g_test_add_func ("/element/states/cycling", test_cycling);
   g_test_add_func ("/element/states/stop", test_stop);
+  g_test_add_func ("/element/states/stop-is-silent", test_stop_is_silent);
   g_test_add_func ("/element/states/flush", test_flush);
   g_test_add_func ("/element/states/progress", test_progress);
   g_test_add_func ("/element/states/restart", test_restart);
