@@ -276,26 +276,42 @@ note_delay (GstValleyInfer *self, const GstValleyChunk *chunk)
   self->max_delay_ms = MAX (self->max_delay_ms, (guint) MIN (delay_ms, G_MAXUINT));
 }
 
+/* The message goes first: once the pads have the text, EOS may follow it to the bus, and an
+ * application that stops there would miss the last result. */
+static void
+announce (GstValleyInfer *self, GstStructure *result, const GError *error)
+{
+  if (error != NULL)
+    gst_valley_infer_post_error (self, GST_MESSAGE_WARNING, error);
+  gst_element_post_message (GST_ELEMENT (self),
+                            gst_message_new_element (GST_OBJECT (self), result));
+}
+
 static void
 on_answered (gpointer owner, GstValleyChunk *chunk, const GError *error)
 {
   GstValleyInfer *self = owner;
-  gboolean wanted;
+  GstStructure *result = NULL;
 
   g_mutex_lock (&self->lock);
-  wanted = chunk->state == GST_VALLEY_CHUNK_CLOSED;
-  if (wanted) {
+  if (chunk->state == GST_VALLEY_CHUNK_CLOSED) {
     chunk->state = error == NULL ? GST_VALLEY_CHUNK_ANSWERED : GST_VALLEY_CHUNK_FAILED;
     if (error == NULL)
       self->n_answered++;
     else
       self->n_failed++;
     note_delay (self, chunk);
-    gst_valley_infer_deliver (self);
+    result = gst_valley_chunk_to_structure (chunk);
   }
   g_mutex_unlock (&self->lock);
-  if (wanted && error != NULL)
-    gst_valley_infer_post_error (self, GST_MESSAGE_WARNING, error);
+  if (result == NULL)
+    return; /* flushed away */
+
+  announce (self, result, error);
+  g_mutex_lock (&self->lock);
+  chunk->announced = TRUE;
+  gst_valley_infer_deliver (self);
+  g_mutex_unlock (&self->lock);
   gst_valley_infer_send_outbox (self);
 }
 

@@ -157,6 +157,13 @@ deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *c
     warn_of_lost_text (self, pad);
 }
 
+static gboolean
+is_deliverable (const GstValleyChunk *chunk)
+{
+  return chunk->state >= GST_VALLEY_CHUNK_DROPPED
+         || (chunk->state >= GST_VALLEY_CHUNK_ANSWERED && chunk->announced);
+}
+
 /* Hands over, in order, what is finished, and lets the pads move on. */
 void
 gst_valley_infer_deliver (GstValleyInfer *self)
@@ -164,14 +171,10 @@ gst_valley_infer_deliver (GstValleyInfer *self)
   GstValleyChunk *chunk;
   guint64 settled;
 
-  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL
-         && chunk->state >= GST_VALLEY_CHUNK_ANSWERED) {
+  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL && is_deliverable (chunk)) {
     g_queue_pop_head (&self->chunks);
     for (GList *l = self->text_pads; l != NULL; l = l->next)
       deliver_to (self, l->data, chunk);
-    if (chunk->state <= GST_VALLEY_CHUNK_FAILED)
-      gst_valley_infer_post (
-          self, gst_message_new_element (GST_OBJECT (self), gst_valley_chunk_to_structure (chunk)));
     gst_valley_chunk_unref (chunk);
   }
   settled = chunk != NULL ? chunk->window.id : self->windows.next_id;

@@ -25,6 +25,7 @@ typedef struct {
   gboolean metrics;
   GstClockTime unix_ns; /* wall-clock time of the first frame, or NONE */
   GstValleyChunkState state;
+  gboolean announced; /* an answered or failed window's bus message is posted */
 
   /* The answer.  Written by the worker, read once `state` says so. */
   gchar *text, *finish_reason, *error;

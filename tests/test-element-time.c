@@ -26,6 +26,37 @@ test_eos (void)
   g_assert_cmpuint (text, >, log_index (rig->log, log_buffer (rig->log, "text_src", 1)));
 }
 
+/* Holds every result message for a moment and notes how many texts were out by then. */
+static GstBusSyncReply
+hold_result (GstBus *bus, GstMessage *message, gpointer data)
+{
+  Rig *rig = data;
+
+  if (gst_message_has_name (message, "valleyinfer/result")) {
+    guint64 id;
+
+    g_assert_true (gst_structure_get_uint64 (gst_message_get_structure (message), "chunk_id", &id));
+    g_usleep (100 * 1000);
+    g_assert_cmpuint (log_n_buffers (rig->log, "json_src"), ==, id);
+    g_assert_cmpuint (log_n_events (rig->log, "json_src", GST_EVENT_EOS), ==, 0);
+  }
+  return GST_BUS_PASS;
+}
+
+/* Whoever stops on EOS has seen every result: its message precedes its text, and so EOS. */
+static void
+test_message_before_text (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_TEXT, "", NULL);
+
+  gst_bus_set_sync_handler (rig->bus, hold_result, rig, NULL);
+  rig_push_span (rig, 0, 3 * S, 50);
+  rig_push_eos (rig);
+  log_event (rig->log, "json_src", GST_EVENT_EOS, 0);
+  g_assert_cmpuint (log_n_buffers (rig->log, "json_src"), ==, 2);
+  gst_bus_set_sync_handler (rig->bus, NULL, NULL, NULL);
+}
+
 static void
 test_eos_without_frames (void)
 {
@@ -264,6 +295,7 @@ main (int argc, char **argv)
 {
   test_init (&argc, &argv);
   g_test_add_func ("/element/time/eos", test_eos);
+  g_test_add_func ("/element/time/message-before-text", test_message_before_text);
   g_test_add_func ("/element/time/eos-without-frames", test_eos_without_frames);
   g_test_add_func ("/element/time/eos-forgotten-on-flush", test_eos_forgotten_on_flush);
   g_test_add_func ("/element/time/eos-forgotten-on-stream-start",
