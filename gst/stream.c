@@ -41,26 +41,19 @@ static GstClockTime
 frame_duration (GstValleyInfer *self, GstBuffer *buffer)
 {
   const GstVideoInfo *info = &self->info;
-  const GstStructure *caps = NULL;
-  GstCaps *current;
-  GstClockTime duration = GST_MSECOND;
-  gint n, d;
+  GstClockTime nominal = 0;
 
   if (GST_BUFFER_DURATION_IS_VALID (buffer) && GST_BUFFER_DURATION (buffer) > 0)
     return GST_BUFFER_DURATION (buffer);
   if (GST_VIDEO_INFO_FPS_N (info) > 0)
-    return gst_util_uint64_scale (GST_SECOND, GST_VIDEO_INFO_FPS_D (info),
-                                  GST_VIDEO_INFO_FPS_N (info));
+    nominal = gst_util_uint64_scale (GST_SECOND, GST_VIDEO_INFO_FPS_D (info),
+                                     GST_VIDEO_INFO_FPS_N (info));
+  /* With framerate=0/1 this is max-framerate: the last interval says more. */
+  if (nominal > 0 && !GST_VIDEO_INFO_FLAG_IS_SET (info, GST_VIDEO_FLAG_VARIABLE_FPS))
+    return nominal;
   if (self->last_interval > 0)
     return self->last_interval;
-  current = gst_pad_get_current_caps (self->sink);
-  if (current != NULL) {
-    caps = gst_caps_get_structure (current, 0);
-    if (gst_structure_get_fraction (caps, "max-framerate", &n, &d) && n > 0 && d > 0)
-      duration = gst_util_uint64_scale (GST_SECOND, d, n);
-    gst_caps_unref (current);
-  }
-  return duration;
+  return nominal > 0 ? nominal : GST_MSECOND;
 }
 
 /* Wall-clock time of the frame, where the source put it on the buffer. */

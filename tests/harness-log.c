@@ -154,7 +154,7 @@ find_locked (Log *log, const Search *search, guint *index)
 static const LogItem *
 wait_item (Log *log, const Search *search, guint *index)
 {
-  gint64 deadline = g_get_monotonic_time () + WAIT_S * G_TIME_SPAN_SECOND;
+  gint64 deadline = g_get_monotonic_time () + test_wait_s () * G_TIME_SPAN_SECOND;
   const LogItem *item;
 
   g_mutex_lock (&log->lock);
@@ -163,11 +163,11 @@ wait_item (Log *log, const Search *search, guint *index)
       continue;
     g_mutex_unlock (&log->lock);
     log_print (log);
-    g_error ("%s %u of %s (from item %u on) did not come within %d s",
+    g_error ("%s %u of %s (from item %u on) did not come within %u s",
         search->any                          ? "item"
         : search->type == GST_EVENT_UNKNOWN ? "buffer"
                                              : gst_event_type_get_name (search->type),
-        search->n, search->pad, search->from, WAIT_S);
+        search->n, search->pad, search->from, test_wait_s ());
   }
   g_mutex_unlock (&log->lock);
   return item;

@@ -258,12 +258,12 @@ GstMessage *
 bus_wait (GstBus *bus, GstMessageType types)
 {
   GstMessage *message =
-      gst_bus_timed_pop_filtered (bus, WAIT_S * GST_SECOND, types | GST_MESSAGE_ERROR);
+      gst_bus_timed_pop_filtered (bus, test_wait_s () * GST_SECOND, types | GST_MESSAGE_ERROR);
 
   if (!message && current)
     log_print (current->log);
   if (!message)
-    g_error ("no message of type 0x%x within %d s", types, WAIT_S);
+    g_error ("no message of type 0x%x within %u s", types, test_wait_s ());
   if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_ERROR && !(types & GST_MESSAGE_ERROR)) {
     g_autoptr (GError) error = NULL;
     g_autofree char *debug = NULL;
@@ -350,7 +350,7 @@ pipe_state (GstElement *pipeline, GstState state)
   GstStateChangeReturn ret = gst_element_set_state (pipeline, state);
 
   if (ret == GST_STATE_CHANGE_ASYNC)
-    ret = gst_element_get_state (pipeline, NULL, NULL, WAIT_S * GST_SECOND);
+    ret = gst_element_get_state (pipeline, NULL, NULL, test_wait_s () * GST_SECOND);
   if (ret == GST_STATE_CHANGE_FAILURE || ret == GST_STATE_CHANGE_ASYNC)
     state_failed (pipeline, state);
 }
@@ -433,6 +433,14 @@ load_plugin (void)
   plugin = gst_plugin_load_file (path, &error);
   g_assert_no_error (error);
   gst_object_unref (plugin);
+}
+
+guint
+test_wait_s (void)
+{
+  const char *wanted = g_getenv ("VALLEY_TEST_WAIT_S");
+
+  return wanted ? (guint) g_ascii_strtoull (wanted, NULL, 10) : 40;
 }
 
 void

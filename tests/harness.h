@@ -1,9 +1,9 @@
 /* harness.h - what the element tests share: a rig around one valleyinfer (GstHarness on
  * every pad), a log of everything its pads send, bus waiting, and real pipelines.
  *
- * Tests wait for events, never for time to pass; every wait ends the program with the log
- * printed when it lasts longer than WAIT_S.  The plugin is loaded from $VALLEY_TEST_PLUGIN: for
- * most tests the build with the scripted engine (tests/fake-engine.c), for a few the real one.
+ * Tests wait for events, never for time to pass; a wait longer than test_wait_s() ends the
+ * program and prints the log.  The plugin is loaded from $VALLEY_TEST_PLUGIN: for most tests the
+ * build with the scripted engine (tests/fake-engine.c), for a few the real one.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
@@ -13,7 +13,6 @@
 #include <gst/gst.h>
 #include <json-glib/json-glib.h>
 
-#define WAIT_S 40
 #define MS ((GstClockTime) 1000000)
 #define S ((GstClockTime) 1000000000)
 
@@ -128,6 +127,8 @@ char *test_read (const char *path);
 /* ---- programs -------------------------------------------------------------------- */
 
 void test_init (int *argc, char ***argv);
+/* How long anything may take: 40 s, or $VALLEY_TEST_WAIT_S. */
+guint test_wait_s (void);
 /* g_test_run, then asserts that no GStreamer object is left (GST_TRACERS=leaks). */
 int test_finish (void);
 /* Skips the test and returns TRUE when an element is not installed. */

@@ -295,7 +295,7 @@ test_requested_in_paused (void)
   g_assert_true (gst_element_link_pads (infer, "text_src", sink, "sink"));
   gst_element_sync_state_with_parent (sink);
   pipe_state (pipeline, GST_STATE_PAUSED);
-  g_assert_cmpint (gst_element_get_state (sink, NULL, NULL, WAIT_S * GST_SECOND), ==,
+  g_assert_cmpint (gst_element_get_state (sink, NULL, NULL, test_wait_s () * GST_SECOND), ==,
       GST_STATE_CHANGE_SUCCESS);
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_free (pipeline);
@@ -335,11 +335,11 @@ test_linked_late (void)
   rig_check_window (rig, 1, 2 * S, 4 * S);
   rig->text = gst_harness_new_empty ();
   gst_harness_add_element_src_pad (rig->text, rig->text_pad);
+  check_first_events (rig->text);
   rig_push_span (rig, 4100 * MS, 8100 * MS, 50);
   text = gst_harness_pull (rig->text);
   g_assert_nonnull (text);
   g_assert_cmpuint (GST_BUFFER_PTS (text), >=, 2 * S);
-  check_first_events (rig->text);
 }
 
 /* Pads come and go while the stream runs, some linked, some not. */

@@ -92,7 +92,7 @@ test_gap_after_new_segment (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_TEXT, "", NULL);
   GstSegment segment;
-  const LogItem *gap;
+  guint index;
 
   rig_push_span (rig, 0, 2 * S, 50);
   gst_segment_init (&segment, GST_FORMAT_TIME);
@@ -100,9 +100,10 @@ test_gap_after_new_segment (void)
   segment.base = 2 * S;
   rig_push_segment (rig, &segment);
   rig_push (rig, 30 * S, 100 * MS, 50);
-  log_event (rig->log, "text_src", GST_EVENT_SEGMENT, 1);
-  gap = log_gap_at (rig->log, "text_src", 2 * S);
-  g_assert_cmpuint (log_start (gap), ==, 2 * S);
+  index = log_index (rig->log, log_event (rig->log, "text_src", GST_EVENT_SEGMENT, 1));
+  expect_event (rig, "text_src", &index, GST_EVENT_SEGMENT);
+  expect_event (rig, "text_src", &index, GST_EVENT_GAP);
+  g_assert_cmpuint (log_start (log_item (rig->log, index - 1)), ==, 2 * S);
   log_check_order (rig->log, "text_src");
 }
 
@@ -167,12 +168,12 @@ test_late_gaps_follow_video (void)
 
 /* A live rig whose engine answers nothing before open_gate. */
 static Rig *
-gated_rig (const char *gate)
+gated_rig (const char *gate, const char *property, guint value)
 {
   g_autofree char *model = g_strdup_printf ("gate=%s", gate);
 
-  return rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, model, "lateness", 3000,
-      "queue-max-windows", 100, NULL);
+  return rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, model, property, value, "queue-max-windows", 100,
+      NULL);
 }
 
 static void
@@ -189,7 +190,7 @@ static void
 test_partly_late (void)
 {
   g_autofree char *gate = test_path ("partly-late");
-  g_autoptr (Rig) rig = gated_rig (gate);
+  g_autoptr (Rig) rig = gated_rig (gate, "lateness", 3000);
   const LogItem *text;
 
   rig_push_span (rig, 0, 4100 * MS, 50);
@@ -207,7 +208,7 @@ static void
 test_too_late (void)
 {
   g_autofree char *gate = test_path ("too-late");
-  g_autoptr (Rig) rig = gated_rig (gate);
+  g_autoptr (Rig) rig = gated_rig (gate, "lateness", 3000);
   g_autoptr (GstMessage) message = NULL;
   guint observed, needed;
 
@@ -225,6 +226,23 @@ test_too_late (void)
   g_assert_cmpuint (observed, >=, 8000);
   /* The next windows come too: dropped captions, no lost lines. */
   rig_check_window (rig, 1, 2 * S, 4 * S);
+  log_check_order (rig->log, "text_src");
+}
+
+/* Behind a delayed picture: once the promised delay is over the position moves on, and a text
+ * that comes then is cut or told, like any late one. */
+static void
+test_latency_too_late (void)
+{
+  g_autofree char *gate = test_path ("latency-too-late");
+  g_autoptr (Rig) rig = gated_rig (gate, "latency", 1000);
+  g_autoptr (GstMessage) message = NULL;
+
+  rig_push_span (rig, 0, 8100 * MS, 50);
+  log_gap_at (rig->log, "text_src", 4 * S);
+  open_gate (gate);
+  message = bus_wait_element (rig->bus, "valleyinfer/excessive-delay");
+  log_buffer (rig->log, "json_src", 3);
   log_check_order (rig->log, "text_src");
 }
 
@@ -289,6 +307,18 @@ test_gaps_while_loading (void)
   log_check_order (rig->log, "text_src");
 }
 
+/* The same without drops: a model that takes long to load holds nobody's position. */
+static void
+test_gaps_before_first_window (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_LIVE, "load=600000", "queue-max-windows", 100,
+      "text-timing", 1, NULL);
+
+  rig_push_span (rig, 0, 20 * S, 50);
+  log_gap_at (rig->log, "text_src", 14 * S);
+  log_check_order (rig->log, "text_src");
+}
+
 /* In window timing a GAP never passes a window that may still get its text. */
 static void
 test_gaps_wait_for_window (void)
@@ -314,11 +344,13 @@ main (int argc, char **argv)
   g_test_add_func ("/element/text/late-gaps-follow-video", test_late_gaps_follow_video);
   g_test_add_func ("/element/text/partly-late", test_partly_late);
   g_test_add_func ("/element/text/too-late", test_too_late);
+  g_test_add_func ("/element/text/latency-too-late", test_latency_too_late);
   g_test_add_func ("/element/text/small-lateness-warns", test_small_lateness_warns);
   g_test_add_func ("/element/text/grown-window-warns", test_grown_window_warns);
   g_test_add_func ("/element/text/live-window-timing", test_live_window_timing);
   g_test_add_func ("/element/text/pad-timing", test_pad_timing);
   g_test_add_func ("/element/text/gaps-while-loading", test_gaps_while_loading);
+  g_test_add_func ("/element/text/gaps-before-first-window", test_gaps_before_first_window);
   g_test_add_func ("/element/text/gaps-wait-for-window", test_gaps_wait_for_window);
   return test_finish ();
 }

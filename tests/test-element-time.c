@@ -147,6 +147,21 @@ test_outside_segment (void)
   g_assert_cmpuint (log_n_buffers (rig->log, "src"), ==, 60);
 }
 
+/* A window that the segment cuts short is over when the segment is. */
+static void
+test_clamped_window_closes (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
+  GstSegment segment;
+
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  segment.stop = 1500 * MS;
+  rig_push_segment (rig, &segment);
+  rig_push_span (rig, 0, 1 * S, 50);
+  g_assert_true (gst_harness_push_event (rig->video, gst_event_new_gap (1 * S, 5 * S)));
+  rig_check_window (rig, 0, 0, 1500 * MS);
+}
+
 /* What cannot be placed in time passes, with one warning for the stream. */
 static void
 check_unanalysed (Rig *rig, guint n)
@@ -229,6 +244,7 @@ test_last_duration (void)
   check_last_end (SIZED "5/1", 120 * MS, 3, 520 * MS);
   check_last_end (SIZED "4/1", GST_CLOCK_TIME_NONE, 3, 650 * MS);
   check_last_end (SIZED "0/1", GST_CLOCK_TIME_NONE, 3, 600 * MS);
+  check_last_end (SIZED "0/1,max-framerate=20/1", GST_CLOCK_TIME_NONE, 3, 600 * MS);
   check_last_end (SIZED "0/1,max-framerate=20/1", GST_CLOCK_TIME_NONE, 1, 50 * MS);
   check_last_end (SIZED "0/1", GST_CLOCK_TIME_NONE, 1, 1 * MS);
 }
@@ -302,6 +318,7 @@ main (int argc, char **argv)
       test_eos_forgotten_on_stream_start);
   g_test_add_func ("/element/time/stream-time", test_stream_time);
   g_test_add_func ("/element/time/outside-segment", test_outside_segment);
+  g_test_add_func ("/element/time/clamped-window-closes", test_clamped_window_closes);
   g_test_add_func ("/element/time/no-pts", test_no_pts);
   g_test_add_func ("/element/time/negative-rate", test_negative_rate);
   g_test_add_func ("/element/time/bytes-segment", test_bytes_segment);
