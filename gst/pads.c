@@ -75,7 +75,7 @@ text_event (GstPad *pad, GstObject *parent, GstEvent *event)
   case GST_EVENT_LATENCY:
     return forward_latency (GST_VALLEY_INFER (parent), event);
   case GST_EVENT_RECONFIGURE:
-    gst_valley_text_pad_relinked (GST_VALLEY_TEXT_PAD (pad));
+    gst_valley_text_pad_repeat_gap (GST_VALLEY_TEXT_PAD (pad));
     break;
   default:
     break; /* QoS and navigation of a text are nothing to the video's source */

@@ -528,7 +528,7 @@ gst_valley_text_pad_stop_flush (GstValleyTextPad *pad, GstEvent *event)
 }
 
 void
-gst_valley_text_pad_relinked (GstValleyTextPad *pad)
+gst_valley_text_pad_repeat_gap (GstValleyTextPad *pad)
 {
   g_mutex_lock (&pad->lock);
   if (pad->queued_gap != VALLEY_TIME_NONE)

@@ -40,5 +40,6 @@ void gst_valley_text_pad_settle (GstValleyTextPad *pad, guint64 settled, guint64
 /* Between FLUSH_START and FLUSH_STOP the queue is empty and the task sleeps. */
 void gst_valley_text_pad_start_flush (GstValleyTextPad *pad, GstEvent *event);
 void gst_valley_text_pad_stop_flush (GstValleyTextPad *pad, GstEvent *event);
-/* Somebody linked the pad: sends a gap, and with it the sticky events. */
-void gst_valley_text_pad_relinked (GstValleyTextPad *pad);
+/* Sends the last gap again, and with it what sticky events are due: somebody linked the pad, or
+ * paused and waits to preroll, and no frame may come. */
+void gst_valley_text_pad_repeat_gap (GstValleyTextPad *pad);

@@ -138,6 +138,9 @@ set_playing (GstValleyInfer *self, gboolean playing)
     gst_valley_infer_arm_clock (self);
   else
     gst_valley_infer_disarm_clock (self);
+  /* Sinks that were between two texts have lost their preroll by now, and the video stands. */
+  for (GList *l = self->text_pads; l != NULL && !playing; l = l->next)
+    gst_valley_text_pad_repeat_gap (l->data);
   g_mutex_unlock (&self->lock);
 }
 

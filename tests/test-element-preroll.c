@@ -165,6 +165,23 @@ test_seek_playing (void)
   pipe_free (pipeline);
 }
 
+/* Paused in the middle, sinks of text have to preroll again, though no frame comes to help. */
+static void
+test_pause_and_play (void)
+{
+  GstElement *pipeline = pipe_new (
+      "videotestsrc ! video/x-raw,width=64,height=48,framerate=10/1 "
+      "! valleyinfer name=v model-path=fake: ! fakesink sync=true "
+      "v.text_src_0 ! fakesink sync=true v.text_src_1 ! queue ! fakesink v.json_src ! fakesink");
+
+  for (guint i = 0; i < 12; i++) {
+    pipe_state (pipeline, GST_STATE_PLAYING);
+    g_usleep (30000 * (i % 4));
+    pipe_state (pipeline, GST_STATE_PAUSED);
+  }
+  pipe_free (pipeline);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -178,5 +195,6 @@ main (int argc, char **argv)
       g_test_add_data_func (slow, &cases[i], test_slow_engine);
   }
   g_test_add_func ("/element/seek-playing", test_seek_playing);
+  g_test_add_func ("/element/pause-and-play", test_pause_and_play);
   return test_finish ();
 }
