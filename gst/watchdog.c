@@ -132,7 +132,8 @@ bark (GstValleyInfer *self, Plight plight)
   if (plight == STUCK)
     GST_ELEMENT_WARNING (self, STREAM, FAILED, ("%s", text), ("%s", debug));
   else
-    GST_ELEMENT_INFO (self, STREAM, FAILED, ("%s", text), ("%s", debug));
+    /* gst-launch-1.0 prints only an info's debug text. */
+    GST_ELEMENT_INFO (self, STREAM, FAILED, ("%s", text), ("%s", text));
 }
 
 static void

@@ -58,19 +58,22 @@ count_advice (GstElement *pipeline, GstMessageType type, const char *name)
   for (;;) {
     g_autoptr (GstMessage) message = gst_bus_pop (bus);
     g_autoptr (GError) error = NULL;
+    g_autofree char *debug = NULL;
 
     if (message == NULL)
       return n;
     if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_WARNING)
       gst_message_parse_warning (message, &error, NULL);
     else if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_INFO)
-      gst_message_parse_info (message, &error, NULL);
+      gst_message_parse_info (message, &error, &debug);
     else
       continue;
     g_test_message ("%s: %s", name, error->message);
     /* The cure, ready to be copied. */
     if (strstr (error->message, CURE) == NULL)
       g_error ("%s: not the cure: %s", name, error->message);
+    /* Of an info gst-launch-1.0 prints nothing else. */
+    g_assert_true (debug == NULL || strstr (debug, CURE) != NULL);
     n += GST_MESSAGE_TYPE (message) == type;
     if (GST_MESSAGE_TYPE (message) != type)
       g_error ("%s: %s: a message of the other kind", name, error->message);
