@@ -23,13 +23,18 @@ due_time (GstValleyInfer *self, guint64 pts)
 void
 gst_valley_infer_note_arrival (GstValleyInfer *self, guint64 pts)
 {
-  GstClockTime due = due_time (self, pts), now = GST_CLOCK_TIME_NONE;
-  GstClock *clock = gst_element_get_clock (GST_ELEMENT (self));
+  GstClockTime due = due_time (self, pts), now;
+  GstClock *clock;
 
-  if (clock != NULL && GST_CLOCK_TIME_IS_VALID (due))
-    now = gst_clock_get_time (clock);
-  self->arrival_delay = GST_CLOCK_TIME_IS_VALID (now) && now > due ? now - due : 0;
-  g_clear_pointer (&clock, gst_object_unref);
+  self->arrival_delay = 0;
+  if (!GST_CLOCK_TIME_IS_VALID (due))
+    return;
+  clock = gst_element_get_clock (GST_ELEMENT (self));
+  if (clock == NULL)
+    return;
+  now = gst_clock_get_time (clock);
+  self->arrival_delay = now > due ? now - due : 0;
+  gst_object_unref (clock);
 }
 
 static gboolean

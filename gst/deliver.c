@@ -130,8 +130,9 @@ pin_of (const GstValleyInfer *self, GstValleyTextPad *pad)
 static void
 warn_of_lost_text (GstValleyInfer *self, GstValleyTextPad *pad)
 {
-  GError *error = g_error_new (GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_FAILED,
-                               "%s is blocked: its oldest text was lost", GST_PAD_NAME (pad));
+  GError *error
+      = g_error_new (GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_FAILED,
+                     "%s is blocked: its oldest texts are being lost", GST_PAD_NAME (pad));
 
   gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
   g_error_free (error);

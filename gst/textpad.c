@@ -41,6 +41,7 @@ struct _GstValleyTextPad {
   GCond cond;
   GQueue items;
   guint n_texts;
+  gboolean losing;      /* texts are being lost, and that was said */
   gboolean flushing;    /* or not active: nothing is queued */
   gboolean flush_begun; /* FLUSH_START was sent on this pad */
   guint64 settled;      /* windows before this are done */
@@ -82,6 +83,7 @@ forget_items (GstValleyTextPad *pad)
 {
   g_queue_clear_full (&pad->items, item_free);
   pad->n_texts = 0;
+  pad->losing = FALSE;
 }
 
 static void
@@ -453,8 +455,12 @@ gst_valley_text_pad_queue_text (GstValleyTextPad *pad, guint64 id, gchar *text, 
   if (pad->flushing) {
     item_free (item);
   } else {
-    if (pad->n_texts >= MAX_TEXTS)
-      lost = drop_oldest_text (pad);
+    if (pad->n_texts >= MAX_TEXTS) {
+      lost = drop_oldest_text (pad) && !pad->losing;
+      pad->losing = TRUE;
+    } else if (pad->n_texts < MAX_TEXTS / 2) {
+      pad->losing = FALSE;
+    }
     item->position = MIN (end, pin);
     place = place_of_text (pad, id);
     g_queue_insert_before (&pad->items, place, item);

@@ -29,7 +29,7 @@ void gst_valley_text_pad_queue_segment (GstValleyTextPad *pad, const GstSegment 
 /* The shift of the last segment queued; FALSE when there is none. */
 gboolean gst_valley_text_pad_get_shift (GstValleyTextPad *pad, GstClockTime *shift);
 /* @text of window @id over [start, end); taken over.  The gap behind it stops at @pin.  FALSE:
- * the queue was full and lost its oldest text. */
+ * the queue was full and begins to lose its oldest texts. */
 gboolean gst_valley_text_pad_queue_text (GstValleyTextPad *pad, guint64 id, gchar *text,
                                          guint64 start, guint64 end, guint64 pin);
 /* A frame [pts, end) is about to be pushed on the video pad.  No gap passes @pin. */

@@ -124,6 +124,8 @@ test_blocked_pad_bounded (void)
   rig_push_span (rig, 0, 1200 * S, 50);
   gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_WARNING));
   log_buffer (rig->log, "json_src", 11000);
+  /* Said once, not with every text. */
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
 }
 
 static guint
