@@ -130,6 +130,25 @@ test_progress (void)
   log_buffer (rig->log, "text_src", 0);
 }
 
+/* Whoever saw it begin sees it end, whatever the end is. */
+static void
+test_progress_without_success (void)
+{
+  g_autoptr (Rig) stopped = rig_new (RIG_TEXT, "load=600000", NULL);
+  g_autoptr (Rig) failed = rig_new (RIG_TEXT, "load=50,fail-load", NULL);
+  g_autoptr (GstMessage) message = NULL;
+  GstProgressType type;
+
+  wait_loading (stopped, GST_PROGRESS_TYPE_START);
+  gst_element_set_state (stopped->element, GST_STATE_READY);
+  wait_loading (stopped, GST_PROGRESS_TYPE_CANCELED);
+
+  wait_loading (failed, GST_PROGRESS_TYPE_START);
+  message = bus_wait (failed->bus, GST_MESSAGE_PROGRESS);
+  gst_message_parse_progress (message, &type, NULL, NULL);
+  g_assert_cmpint (type, ==, GST_PROGRESS_TYPE_ERROR);
+}
+
 /* Nothing of the last run is left in the next. */
 static void
 test_restart (void)
@@ -170,6 +189,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/states/stop-is-silent", test_stop_is_silent);
   g_test_add_func ("/element/states/flush", test_flush);
   g_test_add_func ("/element/states/progress", test_progress);
+  g_test_add_func ("/element/states/progress-without-success", test_progress_without_success);
   g_test_add_func ("/element/states/restart", test_restart);
   g_test_add_func ("/element/states/pause-and-play", test_pause_and_play);
   return test_finish ();

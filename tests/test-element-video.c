@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "harness.h"
 
+#include <string.h>
+
 #include <gst/video/video.h>
 
 static void
@@ -272,6 +274,33 @@ test_src_unlinked (void)
   g_assert_cmpuint (g_strv_length (lines), ==, 3 + 1);
 }
 
+static void
+check_sizes (Rig *rig, guint n, const char *expected)
+{
+  g_autofree char *text = rig_caption (rig, n);
+
+  g_assert_nonnull (strstr (text, expected));
+}
+
+/* Rule 12: the model sees a turned picture as its viewers do, until another stream begins.  The
+ * turn cuts the window short: its two halves have different shapes. */
+static void
+test_turned (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "show=sizes", NULL);
+
+  rig_push_span (rig, 0, 1 * S, 50);
+  gst_harness_push_event (rig->video, gst_event_new_tag (
+      gst_tag_list_new (GST_TAG_IMAGE_ORIENTATION, "rotate-90", NULL)));
+  rig_push_span (rig, 1 * S, 3 * S, 50);
+  gst_harness_push_event (rig->video, gst_event_new_stream_start ("another"));
+  gst_harness_set_src_caps_str (rig->video, RIG_CAPS);
+  rig_push_span (rig, 3 * S, 5100 * MS, 50);
+  check_sizes (rig, 0, "f2 84x56,84x56");
+  check_sizes (rig, 1, "f4 56x56,56x56");
+  check_sizes (rig, 2, "f4 84x56,84x56");
+}
+
 int
 main (int argc, char **argv)
 {
@@ -287,6 +316,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/video/file-waits", test_file_waits);
   g_test_add_func ("/element/video/wait-ends-by-flush", test_wait_ends_by_flush);
   g_test_add_func ("/element/video/wait-ends-by-stop", test_wait_ends_by_stop);
+  g_test_add_func ("/element/video/turned", test_turned);
   g_test_add_func ("/element/video/src-unlinked", test_src_unlinked);
   return test_finish ();
 }
