@@ -12,6 +12,8 @@
 #include "window.h"
 
 #define MAX_TEXTS 4096
+#define RETRY_US (50 * G_TIME_SPAN_MILLISECOND)
+#define MAX_RETRIES 3
 
 typedef enum { ITEM_EVENT, ITEM_TEXT, ITEM_GAP } ItemType;
 
@@ -57,6 +59,7 @@ struct _GstValleyTextPad {
   GstClockTime sent_shift;
   guint64 sent; /* video time that downstream has been promised; NONE: nothing yet */
   gboolean failed;
+  guint unheard; /* how often nobody took the last gap; 0: it arrived */
 };
 
 G_DEFINE_TYPE (GstValleyTextPad, gst_valley_text_pad, GST_TYPE_PAD)
@@ -98,6 +101,7 @@ reset (GstValleyTextPad *pad)
   pad->sent = VALLEY_TIME_NONE;
   pad->sent_shift = 0;
   pad->failed = FALSE;
+  pad->unheard = 0;
   gst_segment_init (&pad->sent_segment, GST_FORMAT_TIME);
 }
 
@@ -204,12 +208,29 @@ wire_time (const GstValleyTextPad *pad, guint64 position)
   return GST_CLOCK_TIME_IS_VALID (segment->stop) ? MIN (time, segment->stop) : time;
 }
 
+/* An element that is linked before it is started loses what comes in between.  While video runs
+ * the next gap makes up for that; in PAUSED none would come, and the element never preroll. */
+static void
+note_heard (GstValleyTextPad *pad, gboolean heard)
+{
+  GstPad *peer = heard ? NULL : gst_pad_get_peer (GST_PAD (pad));
+
+  if (peer == NULL)
+    pad->unheard = 0; /* whoever links asks for a gap */
+  else if (!gst_pad_is_active (peer))
+    pad->unheard = 1;
+  else
+    pad->unheard = (pad->unheard + 1) % MAX_RETRIES;
+  g_clear_pointer (&peer, gst_object_unref);
+}
+
 static void
 send_gap (GstValleyTextPad *pad, guint64 position)
 {
   /* A text may have overtaken this gap in the queue: nothing ever goes back. */
   pad->sent = pad->sent == VALLEY_TIME_NONE ? position : MAX (pad->sent, position);
-  gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, pad->sent), 0));
+  note_heard (
+      pad, gst_pad_push_event (GST_PAD (pad), gst_event_new_gap (wire_time (pad, pad->sent), 0)));
 }
 
 /* Where the video stands on a late pad: nobody shows what lies before.  0 when that is unknown,
@@ -324,6 +345,17 @@ run_item (GstValleyTextPad *pad, Item *item)
   }
 }
 
+/* Lock held. */
+static void
+wait_for_work (GstValleyTextPad *pad)
+{
+  if (pad->unheard == 0 || pad->queued_gap == VALLEY_TIME_NONE)
+    g_cond_wait (&pad->cond, &pad->lock);
+  else if (!g_cond_wait_until (&pad->cond, &pad->lock, g_get_monotonic_time () + RETRY_US)
+           && pad->queued_gap != VALLEY_TIME_NONE)
+    queue_gap (pad, pad->queued_gap, TRUE);
+}
+
 static void
 task (gpointer data)
 {
@@ -332,7 +364,7 @@ task (gpointer data)
 
   g_mutex_lock (&pad->lock);
   while (!pad->flushing && !is_ready (pad))
-    g_cond_wait (&pad->cond, &pad->lock);
+    wait_for_work (pad);
   if (pad->flushing) {
     g_mutex_unlock (&pad->lock);
     gst_pad_pause_task (GST_PAD (pad));

@@ -295,6 +295,7 @@ test_requested_in_paused (void)
   pipe_state (pipeline, GST_STATE_PAUSED);
   gst_bin_add (GST_BIN (pipeline), sink);
   g_assert_true (gst_element_link_pads (infer, "text_src", sink, "sink"));
+  g_usleep (100 * 1000); /* long enough for a gap to get lost in a sink that is not started */
   gst_element_sync_state_with_parent (sink);
   pipe_state (pipeline, GST_STATE_PAUSED);
   g_assert_cmpint (gst_element_get_state (sink, NULL, NULL, test_wait_s () * GST_SECOND), ==,
