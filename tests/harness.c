@@ -140,6 +140,14 @@ rig_push_span (Rig *rig, GstClockTime from, GstClockTime to, guint8 luma)
 }
 
 void
+rig_push_caps (Rig *rig, const char *text)
+{
+  g_autoptr (GstCaps) caps = gst_caps_from_string (text);
+
+  g_assert_true (gst_harness_push_event (rig->video, gst_event_new_caps (caps)));
+}
+
+void
 rig_push_segment (Rig *rig, const GstSegment *segment)
 {
   g_assert_true (gst_harness_push_event (rig->video, gst_event_new_segment (segment)));

@@ -85,6 +85,7 @@ GstBuffer *frame_new (guint width, guint height, GstClockTime pts, GstClockTime 
 void rig_push (Rig *rig, GstClockTime pts, GstClockTime duration, guint8 luma);
 /* Pushes 10 frames a second in [from, to), each of 100 ms. */
 void rig_push_span (Rig *rig, GstClockTime from, GstClockTime to, guint8 luma);
+void rig_push_caps (Rig *rig, const char *caps);
 void rig_push_segment (Rig *rig, const GstSegment *segment);
 void rig_push_eos (Rig *rig);
 void rig_flush (Rig *rig, gboolean start, gboolean stop);

@@ -166,6 +166,51 @@ test_long_gap (void)
   log_check_order (rig->log, "text_src");
 }
 
+/* Runs a live pipeline of three seconds to its end without any warning. */
+static void
+check_live_overlay (const char *properties, const char *branches)
+{
+  GstElement *pipeline = pipe_new (
+      "videotestsrc is-live=true num-buffers=30 ! video/x-raw,width=64,height=48,framerate=10/1 "
+      "! valleyinfer name=v chunk-duration=1000 %s ! %s", properties, branches);
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  g_autoptr (GstMessage) message = NULL;
+
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  message = bus_wait (bus, GST_MESSAGE_EOS | GST_MESSAGE_WARNING);
+  g_assert_cmpint (GST_MESSAGE_TYPE (message), ==, GST_MESSAGE_EOS);
+  pipe_free (pipeline);
+}
+
+/* Captions over an undelayed picture, no queue anywhere: it never waits for a text, whether
+ * the model is quick, slow or still loading. */
+static void
+test_undelayed_overlay (void)
+{
+  const char *overlay =
+      "o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
+
+  if (test_lacks ("textoverlay"))
+    return;
+  check_live_overlay ("model-path=fake:", overlay);
+  check_live_overlay ("model-path=fake:delay=1700", overlay);
+  check_live_overlay ("model-path=fake:load=600000", overlay);
+}
+
+/* Captions in sync behind a picture that the latency delays. */
+static void
+test_delayed_overlay (void)
+{
+  const char *overlay =
+      "queue max-size-time=4000000000 max-size-bytes=0 max-size-buffers=0 ! o.video_sink "
+      "v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
+
+  if (test_lacks ("textoverlay"))
+    return;
+  check_live_overlay ("model-path=fake:delay=50 latency=800", overlay);
+  check_live_overlay ("model-path=fake:load=4000 latency=800", overlay);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -179,5 +224,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/stock/chain-of-two", test_chain_of_two);
   g_test_add_func ("/element/stock/cue-times", test_cue_times);
   g_test_add_func ("/element/stock/long-gap", test_long_gap);
+  g_test_add_func ("/element/stock/undelayed-overlay", test_undelayed_overlay);
+  g_test_add_func ("/element/stock/delayed-overlay", test_delayed_overlay);
   return test_finish ();
 }

@@ -98,7 +98,7 @@ test_eos_forgotten_on_stream_start (void)
   log_event (rig->log, "json_src", GST_EVENT_EOS, 0);
   gst_segment_init (&segment, GST_FORMAT_TIME);
   gst_harness_push_event (rig->video, gst_event_new_stream_start ("second"));
-  gst_harness_push_event (rig->video, gst_event_new_caps (gst_caps_from_string (RIG_CAPS)));
+  rig_push_caps (rig, RIG_CAPS);
   rig_push_segment (rig, &segment);
   rig_push_span (rig, 0, 2100 * MS, 50);
   rig_check_window (rig, 1, 0, 2 * S);

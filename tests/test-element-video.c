@@ -301,6 +301,36 @@ test_turned (void)
   check_sizes (rig, 2, "f4 84x56,84x56");
 }
 
+static GstPadProbeReturn
+answer_flow (GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+  gst_buffer_unref (GST_PAD_PROBE_INFO_BUFFER (info));
+  GST_PAD_PROBE_INFO_DATA (info) = NULL;
+  GST_PAD_PROBE_INFO_FLOW_RETURN (info) = GPOINTER_TO_INT (data);
+  return GST_PAD_PROBE_HANDLED;
+}
+
+/* Rule 13: what src answers is what upstream hears, but for a missing link. */
+static void
+test_src_flow (void)
+{
+  static const GstFlowReturn flows[] = { GST_FLOW_OK, GST_FLOW_EOS, GST_FLOW_FLUSHING,
+                                         GST_FLOW_ERROR, GST_FLOW_NOT_NEGOTIATED,
+                                         GST_FLOW_NOT_LINKED };
+
+  for (guint i = 0; i < G_N_ELEMENTS (flows); i++) {
+    g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
+    g_autoptr (GstPad) src = gst_element_get_static_pad (rig->element, "src");
+    GstFlowReturn flow;
+
+    gst_pad_add_probe (src, GST_PAD_PROBE_TYPE_BUFFER, answer_flow, GINT_TO_POINTER (flows[i]),
+        NULL);
+    flow = gst_harness_push (rig->video, frame_new (64, 48, 0, 100 * MS, 50));
+    g_assert_cmpstr (gst_flow_get_name (flow), ==,
+        flows[i] == GST_FLOW_NOT_LINKED ? "ok" : gst_flow_get_name (flows[i]));
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -317,6 +347,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/video/wait-ends-by-flush", test_wait_ends_by_flush);
   g_test_add_func ("/element/video/wait-ends-by-stop", test_wait_ends_by_stop);
   g_test_add_func ("/element/video/turned", test_turned);
+  g_test_add_func ("/element/video/src-flow", test_src_flow);
   g_test_add_func ("/element/video/src-unlinked", test_src_unlinked);
   return test_finish ();
 }

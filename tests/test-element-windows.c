@@ -154,8 +154,7 @@ change_caps (Rig *rig, guint width, guint height, const char *more)
   g_autofree char *caps = g_strdup_printf (
       "video/x-raw,format=I420,width=%u,height=%u,framerate=10/1%s", width, height, more);
 
-  g_assert_true (gst_harness_push_event (rig->video,
-      gst_event_new_caps (gst_caps_from_string (caps))));
+  rig_push_caps (rig, caps);
 }
 
 static void
