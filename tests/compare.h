@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend.h"
+
 /* Sanitizers take over faults and impossible allocations. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -68,4 +70,23 @@ assert_same_bits (const char *what, const float *got, const float *want, gsize n
     if (memcmp (got + i, want + i, sizeof *got) != 0 || isnan (got[i]))
       g_error ("%s: element %" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT " is %.9g, expected %.9g",
                what, i, n, got[i], want[i]);
+}
+
+/* The definition, in double precision. */
+static inline double
+reference_activation (double x, ValleyActivation act)
+{
+  switch (act) {
+  case VALLEY_ACT_GELU_TANH:
+    return 0.5 * x * (1 + tanh (sqrt (2 / G_PI) * (x + 0.044715 * x * x * x)));
+  case VALLEY_ACT_GELU_ERF:
+    return 0.5 * x * (1 + erf (x / G_SQRT2));
+  case VALLEY_ACT_QUICK_GELU:
+    return x / (1 + exp (-1.702 * x));
+  case VALLEY_ACT_SILU:
+    return x / (1 + exp (-x));
+  case VALLEY_ACT_NONE:
+    break;
+  }
+  return x;
 }
