@@ -9,20 +9,29 @@
 #define NORM_EPS 1e-6f
 #define ROPE_THETA 10000.0f
 
-/* Activations of one block, and the rotary angles, reused by every block. */
-typedef struct {
-  ValleyTensor normed, qkv, mixed, delta, inner, cos, sin;
-} Scratch;
+/* The file has the three matrices as one. */
+static void
+split_qkv (ValleyVisionBlock *block, gsize h, const ValleyTensor *qkv, const ValleyTensor *bias)
+{
+  block->q = valley_tensor_rows (qkv, 0, h);
+  block->k = valley_tensor_rows (qkv, h, h);
+  block->v = valley_tensor_rows (qkv, 2 * h, h);
+  block->q_bias = valley_tensor_cols (bias, 0, h);
+  block->k_bias = valley_tensor_cols (bias, h, h);
+  block->v_bias = valley_tensor_cols (bias, 2 * h, h);
+}
 
 static void
-block_init (ValleyEagleBlock *block, const ValleyEagleConfig *c, ValleyWeights *w)
+block_init (ValleyVisionBlock *block, const ValleyEagleConfig *c, ValleyWeights *w)
 {
   gsize h = c->embed_dim;
+  ValleyTensor qkv = { 0 }, qkv_bias = { 0 }; /* stay empty when the file lacks them */
 
   valley_weights_norm (w, "norm1", h, &block->norm1, &block->norm1_bias);
   valley_weights_norm (w, "norm2", h, &block->norm2, &block->norm2_bias);
-  valley_weights_linear (w, "attn.qkv", 3 * h, h, &block->qkv, &block->qkv_bias);
-  valley_weights_linear (w, "attn.proj", h, h, &block->proj, &block->proj_bias);
+  valley_weights_linear (w, "attn.qkv", 3 * h, h, &qkv, &qkv_bias);
+  split_qkv (block, h, &qkv, &qkv_bias);
+  valley_weights_linear (w, "attn.proj", h, h, &block->out, &block->out_bias);
   valley_weights_linear (w, "mlp.fc1", c->mlp_dim, h, &block->fc1, &block->fc1_bias);
   valley_weights_linear (w, "mlp.fc2", h, c->mlp_dim, &block->fc2, &block->fc2_bias);
 }
@@ -34,7 +43,7 @@ valley_eagle_init (ValleyEagle *eagle, const ValleyEagleConfig *config, ValleyWe
   gsize merged = h * config->spatial_merge_size * config->spatial_merge_size;
 
   eagle->config = *config;
-  eagle->blocks = g_new0 (ValleyEagleBlock, config->depth);
+  eagle->blocks = g_new0 (ValleyVisionBlock, config->depth);
   valley_weights_set_prefix (weights, PREFIX);
   valley_weights_conv (weights, "patch_embed.proj.weight", 5,
                        (gsize[]){ h, 3, config->temporal_patch_size, patch, patch }, &eagle->patch);
@@ -58,9 +67,9 @@ valley_eagle_clear (ValleyEagle *eagle)
 /* A head's first half of rotary pairs turns with the patch's row, the second with its column.
  * Everything in f32, as the reference computes it. */
 static void
-upload_angles (Scratch *s, ValleyStream *stream, const gint32 *positions)
+upload_angles (ValleyStream *stream, const gint32 *positions, ValleyTensor *cos, ValleyTensor *sin)
 {
-  gsize rows = s->cos.rows, pairs = s->cos.cols, half = pairs / 2;
+  gsize rows = cos->rows, pairs = cos->cols, half = pairs / 2;
   g_autofree float *cosines = g_try_new (float, rows *pairs);
   g_autofree float *sines = g_try_new (float, rows *pairs);
 
@@ -70,73 +79,14 @@ upload_angles (Scratch *s, ValleyStream *stream, const gint32 *positions)
   }
   for (gsize i = 0; i < rows; i++)
     for (gsize j = 0; j < pairs; j++) {
-      float exponent = (float)(2 * (j % half)) / (float)pairs;
-      float angle = (float)positions[2 * i + j / half] * (1.0f / powf (ROPE_THETA, exponent));
+      float exponent = (float) (2 * (j % half)) / (float) pairs;
+      float angle = (float) positions[2 * i + j / half] * (1.0f / powf (ROPE_THETA, exponent));
 
       cosines[i * pairs + j] = cosf (angle);
       sines[i * pairs + j] = sinf (angle);
     }
-  stream->ops->upload (stream, &s->cos, cosines);
-  stream->ops->upload (stream, &s->sin, sines);
-}
-
-static void
-scratch_init (Scratch *s, ValleyStream *stream, const ValleyEagleConfig *c, gsize rows)
-{
-  gsize h = c->embed_dim, pairs = h / c->n_heads / 2;
-
-  valley_tensor_init (stream, &s->normed, VALLEY_F32, rows, h);
-  valley_tensor_init (stream, &s->qkv, VALLEY_F32, rows, 3 * h);
-  valley_tensor_init (stream, &s->mixed, VALLEY_F32, rows, h);
-  valley_tensor_init (stream, &s->delta, VALLEY_F32, rows, h);
-  valley_tensor_init (stream, &s->inner, VALLEY_F32, rows, c->mlp_dim);
-  valley_tensor_init (stream, &s->cos, VALLEY_F32, rows, pairs);
-  valley_tensor_init (stream, &s->sin, VALLEY_F32, rows, pairs);
-}
-
-static void
-scratch_clear (Scratch *s, ValleyBackend *backend)
-{
-  valley_tensor_clear (backend, &s->normed);
-  valley_tensor_clear (backend, &s->qkv);
-  valley_tensor_clear (backend, &s->mixed);
-  valley_tensor_clear (backend, &s->delta);
-  valley_tensor_clear (backend, &s->inner);
-  valley_tensor_clear (backend, &s->cos);
-  valley_tensor_clear (backend, &s->sin);
-}
-
-static void
-block_run (const ValleyEagleBlock *b, const ValleyEagleConfig *c, ValleyStream *stream,
-           const ValleyTensor *x, Scratch *s)
-{
-  const ValleyOps *ops = stream->ops;
-  gsize h = c->embed_dim, head = h / c->n_heads;
-  ValleyTensor q = valley_tensor_cols (&s->qkv, 0, h);
-  ValleyTensor k = valley_tensor_cols (&s->qkv, h, h);
-  ValleyTensor v = valley_tensor_cols (&s->qkv, 2 * h, h);
-  ValleyAttention attention = { .n_heads = c->n_heads,
-                                .n_kv_heads = c->n_heads,
-                                .head_dim = head,
-                                .scale = 1.0f / sqrtf ((float)head),
-                                .n_sequences = 1 };
-
-  ops->layer_norm (stream, &s->normed, x, &b->norm1, &b->norm1_bias, NORM_EPS);
-  ops->linear (stream, &s->qkv, &s->normed, &b->qkv, &b->qkv_bias, VALLEY_ACT_NONE,
-               VALLEY_ROWS_PROMPT);
-  ops->rope (stream, &q, &s->cos, &s->sin, head);
-  ops->rope (stream, &k, &s->cos, &s->sin, head);
-  ops->attention (stream, &s->mixed, &q, &k, &v, &attention);
-  ops->linear (stream, &s->delta, &s->mixed, &b->proj, &b->proj_bias, VALLEY_ACT_NONE,
-               VALLEY_ROWS_PROMPT);
-  ops->add (stream, x, &s->delta);
-
-  ops->layer_norm (stream, &s->normed, x, &b->norm2, &b->norm2_bias, NORM_EPS);
-  ops->linear (stream, &s->inner, &s->normed, &b->fc1, &b->fc1_bias, VALLEY_ACT_QUICK_GELU,
-               VALLEY_ROWS_PROMPT);
-  ops->linear (stream, &s->delta, &s->inner, &b->fc2, &b->fc2_bias, VALLEY_ACT_NONE,
-               VALLEY_ROWS_PROMPT);
-  ops->add (stream, x, &s->delta);
+  stream->ops->upload (stream, cos, cosines);
+  stream->ops->upload (stream, sin, sines);
 }
 
 /* Patches arrive in merge-block order, so that a block's rows lie side by side: one row of the
@@ -165,22 +115,32 @@ valley_eagle_encode (const ValleyEagle *eagle, ValleyStream *stream, const Valle
 {
   const ValleyEagleConfig *c = &eagle->config;
   const ValleyOps *ops = stream->ops;
-  ValleyTensor x;
-  Scratch scratch;
+  gsize pairs = c->embed_dim / c->n_heads / 2;
+  ValleyVisionShape shape = { .width = c->embed_dim,
+                              .n_heads = c->n_heads,
+                              .inner = c->mlp_dim,
+                              .norm_eps = NORM_EPS,
+                              .activation = VALLEY_ACT_QUICK_GELU };
+  ValleyTensor x, cos, sin;
+  ValleyVisionScratch scratch;
 
   valley_tensor_init (stream, &x, VALLEY_F32, patches->rows, c->embed_dim);
-  scratch_init (&scratch, stream, c, patches->rows);
-  upload_angles (&scratch, stream, positions);
+  valley_tensor_init (stream, &cos, VALLEY_F32, patches->rows, pairs);
+  valley_tensor_init (stream, &sin, VALLEY_F32, patches->rows, pairs);
+  upload_angles (stream, positions, &cos, &sin);
+  valley_vision_scratch_init (&scratch, stream, &shape, patches->rows);
   ops->linear (stream, &x, patches, &eagle->patch, NULL, VALLEY_ACT_NONE, VALLEY_ROWS_PROMPT);
   valley_dump_tensor (dump, stream, &x, "embeddings");
   for (gsize i = 0; i < c->depth && !valley_stream_stopped (stream); i++) {
-    block_run (&eagle->blocks[i], c, stream, &x, &scratch);
+    valley_vision_block_run (&eagle->blocks[i], &shape, stream, &x, &cos, &sin, &scratch);
     valley_dump_tensor (dump, stream, &x, "block.%" G_GSIZE_FORMAT, i);
   }
   ops->layer_norm (stream, &scratch.normed, &x, &eagle->merge_norm, &eagle->merge_norm_bias,
                    NORM_EPS);
   merge (eagle, stream, &scratch.normed, out);
   valley_dump_tensor (dump, stream, out, "output");
-  scratch_clear (&scratch, stream->backend);
+  valley_vision_scratch_clear (&scratch, stream->backend);
+  valley_tensor_clear (stream->backend, &cos);
+  valley_tensor_clear (stream->backend, &sin);
   valley_tensor_clear (stream->backend, &x);
 }

@@ -4,18 +4,12 @@
 
 #include "config.h"
 #include "dump.h"
-#include "weights.h"
-
-typedef struct {
-  ValleyTensor norm1, norm1_bias, norm2, norm2_bias;
-  ValleyTensor qkv, qkv_bias, proj, proj_bias;
-  ValleyTensor fc1, fc1_bias, fc2, fc2_bias;
-} ValleyEagleBlock;
+#include "visionblock.h"
 
 typedef struct {
   ValleyEagleConfig config;
   ValleyTensor patch;
-  ValleyEagleBlock *blocks;
+  ValleyVisionBlock *blocks;
   ValleyTensor merge_norm, merge_norm_bias, merge1, merge1_bias, merge2, merge2_bias;
 } ValleyEagle;
 

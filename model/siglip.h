@@ -4,18 +4,12 @@
 
 #include "config.h"
 #include "dump.h"
-#include "weights.h"
-
-typedef struct {
-  ValleyTensor norm1, norm1_bias, norm2, norm2_bias;
-  ValleyTensor q, q_bias, k, k_bias, v, v_bias, out, out_bias;
-  ValleyTensor fc1, fc1_bias, fc2, fc2_bias;
-} ValleySiglipBlock;
+#include "visionblock.h"
 
 typedef struct {
   ValleySiglipConfig config;
   ValleyTensor patch, patch_bias, position, post_norm, post_norm_bias;
-  ValleySiglipBlock *blocks;
+  ValleyVisionBlock *blocks;
 } ValleySiglip;
 
 /* Asks @weights for every tensor of the tower. */

@@ -1,0 +1,76 @@
+/* visionblock.c - the block that both vision towers are made of.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "visionblock.h"
+
+#include <math.h>
+
+void
+valley_vision_scratch_init (ValleyVisionScratch *s, ValleyStream *stream,
+                            const ValleyVisionShape *shape, gsize rows)
+{
+  valley_tensor_init (stream, &s->normed, VALLEY_F32, rows, shape->width);
+  valley_tensor_init (stream, &s->qkv, VALLEY_F32, rows, 3 * shape->width);
+  valley_tensor_init (stream, &s->mixed, VALLEY_F32, rows, shape->width);
+  valley_tensor_init (stream, &s->delta, VALLEY_F32, rows, shape->width);
+  valley_tensor_init (stream, &s->inner, VALLEY_F32, rows, shape->inner);
+}
+
+void
+valley_vision_scratch_clear (ValleyVisionScratch *s, ValleyBackend *backend)
+{
+  valley_tensor_clear (backend, &s->normed);
+  valley_tensor_clear (backend, &s->qkv);
+  valley_tensor_clear (backend, &s->mixed);
+  valley_tensor_clear (backend, &s->delta);
+  valley_tensor_clear (backend, &s->inner);
+}
+
+static void
+linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w,
+        const ValleyTensor *bias, ValleyActivation activation)
+{
+  stream->ops->linear (stream, y, x, w, bias, activation, VALLEY_ROWS_PROMPT);
+}
+
+static void
+attend (const ValleyVisionBlock *b, const ValleyVisionShape *shape, ValleyStream *stream,
+        const ValleyTensor *cos, const ValleyTensor *sin, ValleyVisionScratch *s)
+{
+  const ValleyOps *ops = stream->ops;
+  gsize width = shape->width, head = width / shape->n_heads;
+  ValleyTensor q = valley_tensor_cols (&s->qkv, 0, width);
+  ValleyTensor k = valley_tensor_cols (&s->qkv, width, width);
+  ValleyTensor v = valley_tensor_cols (&s->qkv, 2 * width, width);
+  ValleyAttention attention = { .n_heads = shape->n_heads,
+                                .n_kv_heads = shape->n_heads,
+                                .head_dim = head,
+                                .scale = 1.0f / sqrtf ((float) head),
+                                .n_sequences = 1 };
+
+  linear (stream, &q, &s->normed, &b->q, &b->q_bias, VALLEY_ACT_NONE);
+  linear (stream, &k, &s->normed, &b->k, &b->k_bias, VALLEY_ACT_NONE);
+  linear (stream, &v, &s->normed, &b->v, &b->v_bias, VALLEY_ACT_NONE);
+  if (cos != NULL) {
+    ops->rope (stream, &q, cos, sin, head);
+    ops->rope (stream, &k, cos, sin, head);
+  }
+  ops->attention (stream, &s->mixed, &q, &k, &v, &attention);
+  linear (stream, &s->delta, &s->mixed, &b->out, &b->out_bias, VALLEY_ACT_NONE);
+}
+
+void
+valley_vision_block_run (const ValleyVisionBlock *b, const ValleyVisionShape *shape,
+                         ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
+                         const ValleyTensor *sin, ValleyVisionScratch *s)
+{
+  const ValleyOps *ops = stream->ops;
+
+  ops->layer_norm (stream, &s->normed, x, &b->norm1, &b->norm1_bias, shape->norm_eps);
+  attend (b, shape, stream, cos, sin, s);
+  ops->add (stream, x, &s->delta);
+
+  ops->layer_norm (stream, &s->normed, x, &b->norm2, &b->norm2_bias, shape->norm_eps);
+  linear (stream, &s->inner, &s->normed, &b->fc1, &b->fc1_bias, shape->activation);
+  linear (stream, &s->delta, &s->inner, &b->fc2, &b->fc2_bias, VALLEY_ACT_NONE);
+  ops->add (stream, x, &s->delta);
+}
