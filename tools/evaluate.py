@@ -1,138 +1,126 @@
 #!/usr/bin/env python3
-"""Accuracy per kind of sentence on a folder of labelled clips (tools/train/clips.py).
+"""Prints what a model is right about on a folder of labelled clips (tools/train/clips.py).
 
-By default through the element, as users run it (gst-launch-1.0, JSON out);
-with --torch through the training code's own model, to tell the two apart.
+By default through the element, as users run it; --everything adds windows of 2
+and 8 frames and, in PyTorch, each branch of vision blinded.
 
-    tools/evaluate.py CLIPS [--model DIR] [--prompt TEXT ...] [--torch] [--floors FILE]
+    tools/evaluate.py CLIPS [--model DIR | --checkpoint FILE.pt --layout DIR] [--everything]
 """
 
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
 
-DESCRIBE = "Describe the video."
-SIGNAL = "What is the signal? Answer picture, bars, black or snow."
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "train"))
 
+import figures  # noqa: E402
+import language  # noqa: E402
+from ask_element import Element  # noqa: E402
 
-def through_element(path, prompts, args):
-    """The first window's answers from valleyinfer, one process per prompt."""
-    for prompt in prompts:
-        with tempfile.NamedTemporaryFile(suffix=".jsonl") as out:
-            command = ["gst-launch-1.0", "-q", "filesrc", f"location={path}", "!", "decodebin", "!",
-                       "valleyinfer", "name=v", f"prompt={prompt}",
-                       *([f"model-path={args.model}"] if args.model else []),
-                       "v.src", "!", "fakesink", "v.json_src", "!", "filesink", f"location={out.name}"]  # fmt: skip
-            done = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout)
-            lines = pathlib.Path(out.name).read_text().splitlines()
-            if done.returncode or not lines:
-                raise SystemExit(f"{path}: gst-launch-1.0 gave {done.returncode}, no result\n{done.stderr}")
-            yield json.loads(lines[0]).get("result", "")
+BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "assets/valley-tiny"
+RATES = {2: 1, 4: 2, 8: 4}  # frames of a window of 2 s: frames a second
 
 
-class Torch:
-    """The same answers from the training code's model."""
-
-    def __init__(self, args):
-        here = pathlib.Path(__file__).resolve().parent
-        sys.path.insert(0, str(here / "train"))
-        import torch
-
-        import checkpoint
-
-        torch.set_num_threads(1)
-        self.model, self.tok = checkpoint.read(args.model or here.parent / "assets/valley-tiny")
-
-    def __call__(self, path, prompts, label):
-        import answer
-        import codec
-
-        s = label["settings"]
-        times = codec.slot_times(s, label["duration"])
-        rows = answer.see(self.model, codec.decode(path, s, times)).detach()
-        return [answer.greedy(self.model, self.tok, rows, p) for p in prompts]
+def prompts(label, wanted):
+    if wanted == ["all"]:
+        return list(label["answers"])
+    return [q for q in wanted or (language.DESCRIBE, language.SIGNAL) if q in label["answers"]]
 
 
-def group(prompt, label):
-    """The row of the table an answer counts in."""
-    if prompt == SIGNAL:
-        return "signal word"
-    if prompt == DESCRIBE:
-        return label["kind"]
-    return "JSON" if "JSON" in prompt else "yes/no"
+def cut_unseen(label, rate):
+    """Whether the window's last frame is still before the cut: its label is then not what it shows."""
+    return label.get("cut") is not None and label["cut"] > 2 - 1 / rate
 
 
-NO_OBJECT = ("bars", "snow", "black", "plain")
-
-
-def table(rows):
-    score = defaultdict(list)
-    for row in rows:
-        score[row["group"]].append(row["right"])
-        if row["group"] in NO_OBJECT:
-            score["no-object sentence"].append(row["right"])
-    for name, hits in sorted(score.items()):
-        print(f"{name:20} {100 * sum(hits) / len(hits):6.1f} %  {sum(hits):4d} of {len(hits)}")
-    return {name: 100 * sum(hits) / len(hits) for name, hits in score.items()}
-
-
-def attributes(rows):
-    """Word by word, for sentences about one object."""
-    places = ((1, "size"), (2, "color"), (3, "shape"), (5, "motion"), (8, "background"))
-    right, count, confused = Counter(), 0, Counter()
-    for row in rows:
-        if row["group"] != "one object":
+def ask(engine, clips, args, rate=2):
+    rows = []
+    for path, label in clips:
+        if cut_unseen(label, rate):
             continue
-        want, got = row["expected"].rstrip(".").split(), row["answer"].rstrip(".").split()
-        count += 1
-        for at, name in places:
-            word = got[at] if at < len(got) else ""
-            right[name] += word == want[at]
-            if word != want[at]:
-                confused[f"{name}: {want[at]} said {word}"] += 1
-    for _, name in places:
-        if count:
-            print(f"  one object, {name:11} {100 * right[name] / count:6.1f} %")
-    for what, n in confused.most_common(8):
-        print(f"    {n:3d} x {what}")
+        asked = prompts(label, args.prompt)
+        for prompt, (answer, sure) in zip(asked, engine(path, label, asked)):
+            expected = label["answers"][prompt]
+            codec = label.get("settings", {}).get("codec", "libx264").replace("libx", "H.")
+            rows.append({"clip": path.name, "prompt": prompt, "group": figures.group(prompt, label), "codec": codec,
+                         "expected": expected, "answer": answer, "right": answer == expected,
+                         "confidence": sure})  # fmt: skip
+            if args.wrong and answer != expected:
+                print(f"{path.name}: {expected!r} expected, {answer!r} said")
+    return rows
+
+
+def windows(args, clips):
+    for frames in (2, 8):
+        print(f"\n{frames} frames in a window")
+        figures.table(ask(Element(args.model, RATES[frames], args.timeout), clips, args, RATES[frames]))
+
+
+def blinded(args, clips):
+    from ask_torch import Torch
+
+    for blind in (None, "siglip", "eagle"):
+        print(f"\nin PyTorch, {f'{blind} tokens set to zero' if blind else 'nothing blinded'}, {len(clips)} clips")
+        figures.table(ask(Torch(args.model or BUNDLED, blind=blind), clips, args))
+
+
+def engine_of(args):
+    if not args.torch:
+        return Element(args.model, RATES[args.frames], args.timeout)
+    from ask_torch import Torch
+
+    return Torch(args.model or BUNDLED, RATES[args.frames])
+
+
+def report(args):
+    folder = pathlib.Path(args.clips)
+    labels = json.loads((folder / "labels.json").read_text())
+    clips = [(folder / name, label) for name, label in labels.items()][: args.only]
+    rows = ask(engine_of(args), clips, args, RATES[args.frames])
+    score = figures.table(rows)
+    figures.attributes(rows)
+    if not args.torch:
+        figures.confidence(rows)
+    if args.rows:
+        pathlib.Path(args.rows).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if args.everything:
+        windows(args, clips)
+        blinded(args, clips[:: max(1, len(clips) // args.blinded)])
+    if args.floors:
+        floors = json.loads(pathlib.Path(args.floors).read_text())
+        low = [f"{k}: {score.get(k, 0):.1f} < {v}" for k, v in floors.items() if score.get(k, 0) < v]
+        if low:
+            raise SystemExit("below the floor: " + "; ".join(low))
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("clips")
     p.add_argument("--model", help="checkpoint folder; default the bundled one")
+    p.add_argument("--checkpoint", help="a .pt file of tools/train/captions.py instead of a folder")
+    p.add_argument("--layout", default=BUNDLED, help="with --checkpoint: the folder it was trained with")
     p.add_argument("--prompt", action="append", help="default: describe and signal; 'all' for every labelled prompt")
-    p.add_argument("--torch", action="store_true")
+    p.add_argument("--torch", action="store_true", help="in PyTorch instead of through the element")
+    p.add_argument("--frames", type=int, choices=RATES, default=4, help="frames in a window of 2 s")
+    p.add_argument("--everything", action="store_true", help="all prompts, windows of 2 and 8 frames, blinded branches")
+    p.add_argument("--blinded", type=int, default=200, help="clips for the blinded branches")
     p.add_argument("--wrong", action="store_true", help="print every wrong answer")
+    p.add_argument("--rows", help="write every answer to this JSONL file")
     p.add_argument("--only", type=int, help="the first so many clips")
     p.add_argument("--timeout", type=float, default=60)
     p.add_argument("--floors", help="JSON of row -> least per cent; exit 1 below any of them")
     args = p.parse_args()
-    folder = pathlib.Path(args.clips)
-    labels = json.loads((folder / "labels.json").read_text())
-    engine = Torch(args) if args.torch else None
-    rows = []
-    for name, label in list(labels.items())[: args.only]:
-        prompts = list(label["answers"]) if args.prompt == ["all"] else args.prompt or [DESCRIBE, SIGNAL]
-        prompts = [q for q in prompts if q in label["answers"]]
-        said = engine(folder / name, prompts, label) if engine else through_element(folder / name, prompts, args)
-        for prompt, answer in zip(prompts, said):
-            expected = label["answers"][prompt]
-            rows.append({"group": group(prompt, label), "answer": answer,
-                         "expected": expected, "right": answer == expected})  # fmt: skip
-            if args.wrong and answer != expected:
-                print(f"{name}: {expected!r} expected, {answer!r} said")
-    score = table(rows)
-    attributes(rows)
-    if args.floors:
-        floors = json.loads(pathlib.Path(args.floors).read_text())
-        low = [f"{k}: {score.get(k, 0):.1f} < {v}" for k, v in floors.items() if score.get(k, 0) < v]
-        if low:
-            raise SystemExit("below the floor: " + "; ".join(low))
+    if args.everything:
+        args.prompt = ["all"]
+    if not args.checkpoint:
+        return report(args)
+    import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        export.main(args.checkpoint, folder, args.layout)
+        args.model = folder
+        return report(args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Stage 2 and 3: the whole model learns to answer, on rendered clips and then on encoded ones too.
 
-Helper heads on each frame's <im_end> ask for the object's place, look and way;
-they exist only during training and make motion come several times sooner.
 Every rendered clip is new, so the printed accuracies are held-out ones.
 """
 
@@ -19,27 +17,12 @@ import checkpoint
 import data
 import language
 import preprocess
+import questions
 import scenes
-from language import COLORS, MOTIONS, SHAPES
+from helpers import Helpers, color_words, drift_loss, helper_loss, spot_loss, told_loss, truth
 from model import Valley
-from pretrain import owners
 from sequences import IGNORE, Packer
 
-COLOR_NAMES = list(COLORS)
-LOOK = (1 + len(SHAPES), len(COLOR_NAMES), 2)  # of one object in one frame, place first
-WAY = (len(MOTIONS), 2)  # of one object over the frames so far: word and displacement
-
-
-class Helpers(nn.Module):
-    """Two objects' look in the middle of the decoder, their way at its end."""
-
-    def __init__(self, config):
-        super().__init__()
-        hidden = config["hidden_size"]
-        self.look = nn.Linear(hidden, 2 * (2 + sum(LOOK)))
-        self.way = nn.Linear(hidden, 2 * sum(WAY))
-        # and where the object under a visual token is, asked of the token itself
-        self.spot = nn.ModuleList(nn.Linear(hidden, 2) for _ in ("siglip", "eagle"))
 
 
 def window(rng):
@@ -50,41 +33,6 @@ def window(rng):
     if chance < 0.65:
         return 1, 2.0
     return int(rng.integers(2, 9)), float(rng.integers(1, 6))
-
-
-def questions(rng, clips):
-    """Each clip's questions; all clips of a batch get the same, so that none pads the others' rows."""
-    extra = rng.random(3) < (0.3, 0.1, 0.12)
-    return [list(turns(rng, c, *extra)) for c in clips]
-
-
-def turns(rng, clip, signal, listing, asking):
-    yield language.DESCRIBE, language.describe(clip)
-    if signal:
-        yield language.SIGNAL, language.signal(clip)
-    if listing:
-        yield language.LIST, language.list_json(clip)
-    if asking:
-        color, shape = scenes.pick(rng, COLOR_NAMES), scenes.pick(rng, SHAPES)
-        if clip.objects and rng.random() < 0.7:
-            o = scenes.pick(rng, clip.objects)
-            color, shape = o.color, (o.shape if rng.random() < 0.6 else shape)
-        yield language.is_there(color, shape), language.yes_no(clip, color, shape)
-
-
-def truth(clip, times):
-    """[frames, 2, 11] per object: x, y, shape, color, size, motion, dx, dy, exists, width, height; in color order."""
-    out = np.zeros((len(times), 2, 11), np.float32)
-    left, top, w, h = clip.content()
-    for slot, o in enumerate(language.in_order(clip.objects)):
-        side = o.side * min(w, h)
-        for i, t in enumerate(times):
-            x, y = o.at(t)
-            out[i, slot] = ((left + x * w) / clip.width, (top + y * h) / clip.height,
-                            SHAPES.index(o.shape) + 1, COLOR_NAMES.index(o.color), o.size == "large",
-                            MOTIONS.index(o.motion), o.vx * t * w / clip.width, o.vy * t * h / clip.height, 1,
-                            side / clip.width, side / clip.height)  # fmt: skip
-    return out
 
 
 class Clips:
@@ -110,7 +58,7 @@ class Clips:
             "frames": count,
             "siglip": siglip,
             "eagle": eagle,
-            "turns": questions(rng, clips),
+            "turns": questions.draw(rng, clips),
             "truth": torch.from_numpy(np.stack([truth(c, times) for c in clips])),
             "kinds": [language.kind(c) for c in clips],
         }
@@ -127,8 +75,9 @@ def replay(model, stream, rng, times, pool=24):
         batch = next(stream)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             batch["rows"] = see(model, batch)
-        held = [*held[-pool + 1 :], batch]
-        for _ in range(times):
+        yield batch
+        held = [*held[-pool + 1 :], {**batch, "used": True}]
+        for _ in range(times - 1):
             yield scenes.pick(rng, held)
 
 
@@ -144,47 +93,6 @@ def forward(model, packer, batch):
     return rows, middle, end, packed
 
 
-def helper_loss(helpers, middle, end, packed, facts):
-    """`facts` as from truth(), [clips, frames, 2, 9]."""
-    at = packed.frame_end
-    look = helpers.look(middle[:, at]).float().unflatten(-1, (2, -1))
-    way = helpers.way(end[:, at]).float().unflatten(-1, (2, -1))
-    place, kind, color, size = look.split((2, *LOOK), -1)
-    word, shift = way.split(WAY, -1)
-    there = facts[..., 8] > 0
-    loss = F.cross_entropy(kind.flatten(0, 2), facts[..., 2].long().flatten())
-    if there.any():
-        f = facts[there]
-        loss = loss + F.smooth_l1_loss(place[there] * 0.25, f[:, :2] - 0.5, beta=0.02) * 8
-        loss = loss + F.cross_entropy(color[there], f[:, 3].long()) + 0.5 * F.cross_entropy(size[there], f[:, 4].long())
-        loss = loss + F.smooth_l1_loss(shift[there] * 0.25, f[:, 6:8], beta=0.02) * 8
-    later = there.clone()
-    later[:, 0] = False
-    if later.any():
-        loss = loss + F.cross_entropy(word[later], facts[later][:, 5].long())
-    return loss
-
-
-def spot_loss(helpers, rows, batch, config):
-    """How far the visual tokens' idea of their object's center is off, both branches."""
-    facts = batch["truth"].flatten(0, 1)
-    kind = torch.where(facts[..., 8] > 0, 0.0, -1.0)
-    objects = torch.cat((facts[..., :2], facts[..., 9:11], kind[..., None]), -1)
-    block = 2 * config["vit_patch_size"]
-    side = batch["siglip"].shape[1] // block
-    grids = (side, side), (batch["eagle"].shape[1] // block, batch["eagle"].shape[2] // block)
-    loss = torch.zeros(())
-    parts = rows.split([r * c for r, c in grids], 1)
-    for head, part, (r, c) in zip(helpers.spot, parts, grids):
-        owner, _ = owners(objects, r, c)
-        has = owner >= 0
-        if has.any():
-            mine = torch.gather(objects[..., :2], 1, owner.clamp(min=0)[..., None].expand(-1, -1, 2))
-            wrong = head(part)[has].float() * 0.25 - (mine[has] - 0.5)
-            loss = loss + 4 * F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
-    return loss
-
-
 def answer_loss(model, end, packed):
     """Cross entropy per answer, and which rows were right."""
     rows = packed.target != IGNORE
@@ -196,7 +104,11 @@ def answer_loss(model, end, packed):
     return F.cross_entropy(logits, target, reduction="sum") / answers, right, rows
 
 
-ATTRIBUTES = {1: "size", 2: "color", 3: "shape", 5: "motion", 8: "background"}
+# Where words stand among a sentence's tokens
+ATTRIBUTES = {
+    "one object": {1: "size", 2: "color", 3: "shape", 5: "motion", 8: "background"},
+    "two objects": {1: "2 color", 2: "2 shape", 4: "2 motion", 8: "2' color", 9: "2' shape", 11: "2' motion"},
+}  # fmt: skip
 
 
 def tally(score, batch, packed, right, rows):
@@ -207,17 +119,18 @@ def tally(score, batch, packed, right, rows):
             hits = right[i][mine]
             name = {language.DESCRIBE: kind, language.SIGNAL: "signal", language.LIST: "json"}.get(question, "yes/no")
             score[name].append(bool(hits.all()))
-            if name == "one object" and batch["frames"] == 4:
-                for at, attribute in ATTRIBUTES.items():
+            if batch["frames"] == 4:
+                for at, attribute in ATTRIBUTES.get(name, {}).items():
                     score["- " + attribute].append(bool(hits[at]))
 
 
-def groups(model, helpers, args):
+def groups(model, tower, *others):
+    """Parameters for an optimiser: the towers and their connectors learn at a part of the rate."""
     towers = [*model.model.vision_tower.parameters(), *model.model.mm_projector.parameters(),
               *model.model.qwen2vl_vision_tower.parameters()]  # fmt: skip
     ids = {id(p) for p in towers}
-    rest = [p for p in [*model.parameters(), *helpers.parameters()] if id(p) not in ids]
-    return [{"params": rest, "scale": 1.0}, {"params": towers, "scale": args.tower}]
+    rest = [p for m in (model, *others) for p in m.parameters() if id(p) not in ids]
+    return [{"params": rest, "scale": 1.0}, {"params": towers, "scale": tower}]
 
 
 def mixed(args, config):
@@ -227,7 +140,7 @@ def mixed(args, config):
         yield from rendered
     import codec_cache
 
-    encoded = codec_cache.Batches(args.codec, args.rows, questions)
+    encoded = codec_cache.Batches(args.codec, args.rows, questions.draw)
     rng = np.random.default_rng(args.stream)
     while True:
         yield encoded(rng) if rng.random() < args.codec_share else next(rendered)
@@ -238,19 +151,30 @@ def report(score, start, seen, loss, extra):
     print(f"{(time.time() - start) / 60:6.1f} min {seen:7d} clips  loss {loss:.3f}  helpers {extra:.2f}  {cells}", flush=True)
 
 
+def adopt(model, state):
+    """Loads weights; decoder layers that the checkpoint did not have yet begin as no change at all."""
+    missing, unknown = model.load_state_dict(state, strict=False)
+    if unknown or any(not k.startswith("model.layers.") for k in missing):
+        raise SystemExit(f"--init: unknown tensors {unknown}, missing tensors {missing}")
+    for name in missing:
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.zeros_(model.get_parameter(name))
+
+
 def train(args):
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
-    scenes.WEIGHTS["one"] += args.objects
+    scenes.reweigh(args.weights)
     config = checkpoint.configuration.load(args.layout)
     model, helpers = Valley(config), Helpers(config)
-    packer = Packer(checkpoint.Tokenizer.from_file(str(pathlib.Path(args.layout) / "tokenizer.json")))
-    parameters = groups(model, helpers, args)
+    tok = checkpoint.Tokenizer.from_file(str(pathlib.Path(args.layout) / "tokenizer.json"))
+    packer, words = Packer(tok), color_words(tok)
+    parameters = groups(model, args.tower, helpers)
     opt = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.02, betas=(0.9, 0.98))
     seen = 0
     if args.init:
         saved = torch.load(args.init)
-        model.load_state_dict(saved["model"])
+        adopt(model, saved["model"])
         if "helpers" in saved:
             helpers.load_state_dict(saved["helpers"], strict=not args.fresh)
             seen = saved["seen"]
@@ -275,6 +199,8 @@ def train(args):
             rows_seen, middle, end, packed = forward(model, packer, batch)
             loss, right, rows = answer_loss(model, end, packed)
             extra = helper_loss(helpers, middle, end, packed, batch["truth"])
+            extra = extra + told_loss(helpers, middle, end, packed, batch["truth"], words)
+            extra = extra + drift_loss(helpers, middle, packed, batch, config)
             if not args.freeze:
                 extra = extra + spot_loss(helpers, rows_seen, batch, config)
         opt.zero_grad()
@@ -283,7 +209,8 @@ def train(args):
         opt.step()
         seen += len(batch["turns"])
         losses.append((loss.item(), extra.item()))
-        tally(score, batch, packed, right, rows)
+        if "used" not in batch:
+            tally(score, batch, packed, right, rows)
         if len(losses) == 50:
             report(score, start, seen, *np.mean(losses, 0))
             score, losses = defaultdict(list), []
@@ -310,7 +237,7 @@ def main():
     p.add_argument("--decay", type=float, default=0.25, help="last part of the time, in which the rate falls to zero")
     p.add_argument("--help-weight", dest="help", type=float, default=0.3)
     p.add_argument("--freeze", type=int, default=0, help="leave the towers as they are and use each batch so many times")
-    p.add_argument("--objects", type=int, default=0, help="more weight for clips with one object")
+    p.add_argument("--weights", nargs="*", default=[], help="how often kinds of clips are drawn, such as two=60 (see scenes.py)")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--codec", help="folder of encoded clips, cached by codec_cache.py")
     p.add_argument("--codec-share", type=float, default=0.5)

@@ -12,13 +12,13 @@ import tokenizer
 from model import Valley
 
 
-def write_surroundings(folder):
-    """Everything but the weights; returns the config."""
+def write_surroundings(folder, config=None):
+    """Everything but the weights, with sizes of one's own or the usual ones; returns the config."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tok = tokenizer.save(folder)
     stop, end = tok.token_to_id(tokenizer.TURN_END), tok.token_to_id(tokenizer.END_OF_TEXT)
-    config = configuration.make(tok.get_vocab_size(), end, stop)
+    config = config or configuration.make(tok.get_vocab_size(), end, stop)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {"do_sample": False, "eos_token_id": [stop, end], "pad_token_id": end, "repetition_penalty": 1.0}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")

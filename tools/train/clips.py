@@ -14,28 +14,31 @@ import codec
 import configuration
 import language
 import preprocess
+import questions
 import scenes
 
 SMALL = {(160, 120): 4, (320, 240): 2, (320, 180): 3, (240, 180): 2, (120, 160): 1, (180, 320): 1}
 # Kinds by name, so that a suite can ask for the mix it needs: --kinds bars=10,one=15
-ISSUE = {"bars": 15, "snow": 15, "black": 12, "plain": 18, "one": 25, "two": 5, "cut": 5,
-         "checkerboard": 2, "gradient": 2, "circles": 1}  # fmt: skip
+MIX = {"bars": 10, "snow": 10, "black": 8, "plain": 12, "one": 25, "two": 15, "cut": 10,
+       "checkerboard": 4, "gradient": 3, "circles": 3}  # fmt: skip
 
 
-def answers(clip):
+def answers(clip, rng):
+    """Every prompt's answer; as many yes as no, and a third of the noes about pictures without objects."""
     out = {language.DESCRIBE: language.describe(clip), language.SIGNAL: language.signal(clip),
            language.LIST: language.list_json(clip)}  # fmt: skip
-    for o in clip.objects:
-        shape = language.SHAPES[(language.SHAPES.index(o.shape) + 1) % 3]
-        for asked in (o.shape, shape):
-            out[language.is_there(o.color, asked)] = language.yes_no(clip, o.color, asked)
+    asked = [pair for o in clip.objects for pair in ((o.color, o.shape), questions.near_miss(rng, clip, o))]
+    if not clip.objects and rng.random() < 0.3:
+        asked = [questions.asked(rng, clip)]
+    for color, shape in asked:
+        out[language.is_there(color, shape)] = language.yes_no(clip, color, shape)
     return out
 
 
 def write(rng, kind, path, args, config):
     """One file; draws again until what it shows survived its codec. Returns its label."""
     while True:
-        s = codec.settings(rng, SMALL if args.small else None, args.h265)
+        s = codec.settings(rng, SMALL if args.small else None, args.h265, held_out=not (args.small or args.familiar))
         if args.small:
             s["kbits"] = min(s["kbits"], 300)
         clip = codec.draw(rng, s, kind)
@@ -45,7 +48,8 @@ def write(rng, kind, path, args, config):
         times = codec.slot_times(s, clip.duration)
         squares = [preprocess.pictures(f, config)[0] for f in codec.decode(path, s, times)]
         if codec.snow_survives(clip, times, squares) and codec.both_sides_seen(clip, times):
-            return {"kind": language.kind(clip), "settings": s, "duration": clip.duration, "answers": answers(clip)}
+            return {"kind": language.kind(clip), "settings": s, "duration": clip.duration,
+                    "cut": clip.cut if clip.after is not None else None, "answers": answers(clip, rng)}  # fmt: skip
 
 
 def main():
@@ -55,12 +59,13 @@ def main():
     p.add_argument("--seed", type=int, default=2024)
     p.add_argument("--kinds", help="weights, such as bars=10,one=15")
     p.add_argument("--small", action="store_true", help="only frames up to 320x240, at 300 kbit/s")
+    p.add_argument("--familiar", action="store_true", help="the picture sizes, frame rates and presets of training")
     p.add_argument("--h265", type=float, default=0.0, help="this part of the clips as H.265")
     p.add_argument("--most-kib", type=int, help="draw again what is larger (not snow): for clips kept in git")
     args = p.parse_args()
     if args.seed < 1000:
         p.error("seeds below 1000 belong to training")
-    kinds = ISSUE
+    kinds = MIX
     if args.kinds:
         kinds = {k: float(v) for k, v in (part.split("=") for part in args.kinds.split(","))}
         if set(kinds) - set(scenes.WEIGHTS):

@@ -14,6 +14,15 @@ SIZES = {
     (1280, 720): 5, (1920, 1080): 2, (120, 160): 3, (180, 320): 5, (360, 640): 5, (720, 1280): 1,
 }  # fmt: skip
 RATES = (5, 10, 15, 24, 25, 30, 30, 50, 60)
+PRESETS = ("ultrafast", "veryfast", "veryfast", "medium")
+
+# What training never sees: held-out figures are about other sources, not only about other lots.
+HELD_OUT_SIZES = {
+    (160, 120): 8, (176, 144): 8, (352, 288): 12, (480, 270): 12, (640, 360): 12, (720, 576): 6, (854, 480): 10,
+    (960, 540): 5, (1280, 720): 5, (1920, 1080): 3, (144, 176): 4, (240, 320): 6, (270, 480): 4, (540, 960): 3,
+}  # fmt: skip
+HELD_OUT_RATES = (5, 8, 12, 20, 24, 25, 30, 48, 60)
+HELD_OUT_PRESETS = ("superfast", "faster", "fast")
 
 
 def kbits(width, height, rng):
@@ -24,24 +33,31 @@ def kbits(width, height, rng):
     return int(min(2000, max(300, middle * rng.uniform(0.7, 1.4))))
 
 
-def settings(rng, sizes=None, h265=0.0):
-    sizes = sizes or SIZES
+def settings(rng, sizes=None, h265=0.0, held_out=False):
+    sizes = sizes or (HELD_OUT_SIZES if held_out else SIZES)
+    rates, presets = (HELD_OUT_RATES, HELD_OUT_PRESETS) if held_out else (RATES, PRESETS)
     weights = np.array(list(sizes.values()), float)
     width, height = list(sizes)[rng.choice(len(sizes), p=weights / weights.sum())]
-    fps = RATES[int(rng.integers(len(RATES)))]
+    fps = rates[int(rng.integers(len(rates)))]
     if width * height > 500_000:
         fps = min(fps, 30)
     return {
         "width": width, "height": height, "fps": fps, "kbits": kbits(width, height, rng),
         "codec": "libx265" if rng.random() < h265 else "libx264",
         "matrix": "bt709" if rng.random() < (0.9 if height >= 720 else 0.2) else "smpte170m",
-        "preset": ("ultrafast", "veryfast", "veryfast", "medium")[int(rng.integers(4))],
+        "preset": presets[int(rng.integers(len(presets)))],
         "keyframes": int(rng.integers(12, 250)),
     }  # fmt: skip
 
 
 def encode(clip, s, path):
     """Renders `clip` and writes it as an MP4."""
+    count = max(1, round(clip.duration * s["fps"]))
+    write(render.frames(clip, (i / s["fps"] for i in range(count))), s, path)
+
+
+def write(frames, s, path):
+    """Frames (uint8 [height, width, 3]) as an MP4."""
     command = [
         "ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
         "-s", f"{s['width']}x{s['height']}", "-r", str(s["fps"]), "-i", "-",
@@ -52,9 +68,8 @@ def encode(clip, s, path):
         *(["-x265-params", "log-level=none:pools=none", "-tag:v", "hvc1"] if s["codec"] == "libx265" else []),
         "-movflags", "+faststart", str(path),
     ]  # fmt: skip
-    count = max(1, round(clip.duration * s["fps"]))
     pipe = subprocess.Popen(command, stdin=subprocess.PIPE)
-    for frame in render.frames(clip, (i / s["fps"] for i in range(count))):
+    for frame in frames:
         pipe.stdin.write(frame.tobytes())
     pipe.stdin.close()
     if pipe.wait():

@@ -15,6 +15,7 @@ import checkpoint
 import codec
 import language
 import preprocess
+import scenes
 
 SHARD = 32
 
@@ -48,7 +49,7 @@ class Batches:
                     self.groups.setdefault((len(item[1]), item[3].shape[1:]), []).append(item)
 
     def __call__(self, rng):
-        from captions import truth
+        from helpers import truth
 
         if self.calls % 100 == 0:
             self.refresh()
@@ -73,8 +74,10 @@ def main():
     p.add_argument("--layout", required=True)
     p.add_argument("--count", type=int, default=2000)
     p.add_argument("--seed", type=int, default=100)
+    p.add_argument("--weights", nargs="*", default=[], help="how often kinds are drawn, such as two=60 (see scenes.py)")
     p.add_argument("--kind", help="only this kind of clip (a key of scenes.WEIGHTS), for what a model confuses")
     args = p.parse_args()
+    scenes.reweigh(args.weights)
     config = checkpoint.configuration.load(args.layout)
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Writes a training checkpoint as a Hugging Face folder: python export.py CHECKPOINT.pt FOLDER."""
+"""Writes a training checkpoint as a Hugging Face folder: python export.py CHECKPOINT.pt FOLDER [LAYOUT].
+
+LAYOUT is the folder it was trained with; without it the sizes are those of configuration.py.
+"""
 
 import sys
 
@@ -8,8 +11,8 @@ import checkpoint
 from model import Valley
 
 
-def main(source, folder):
-    config = checkpoint.write_surroundings(folder)
+def main(source, folder, layout=None):
+    config = checkpoint.write_surroundings(folder, layout and checkpoint.configuration.load(layout))
     model = Valley(config)
     saved = torch.load(source)
     model.load_state_dict(saved["model"])

@@ -122,7 +122,7 @@ def dense_loss(out, spot, objects, rows, columns, order, shape_only, score, name
     loss = loss + F.smooth_l1_loss(place[has], offset, beta=0.1)
     if spot is not None:
         wrong = spot.float()[has] * 0.25 - (mine[has][:, :2] - 0.5)
-        loss = loss + 8 * F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
+        loss = loss + 16 * F.smooth_l1_loss(wrong, torch.zeros_like(wrong), beta=0.02)
         score[name + " spot"] = wrong.abs().mean().item()
     score[name + " color"] = (color[has].argmax(-1) == mine[has][:, 5].long()).float().mean().item()
     score[name + " place"] = (place[has] - offset).abs().mean().item() / 8
@@ -200,7 +200,9 @@ def main():
     p.add_argument("--all-frames", type=int, default=100_000)
     p.add_argument("--minutes", type=float, nargs=2, default=(6, 6), help="at most, of each phase")
     p.add_argument("--init", help="checkpoint file to start from")
+    p.add_argument("--weights", nargs="*", default=[], help="how often kinds of clips are drawn, such as two=60 (see scenes.py)")
     args = p.parse_args()
+    scenes.reweigh(args.weights)
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     model = Valley(checkpoint.configuration.load(args.layout))

@@ -82,6 +82,15 @@ WEIGHTS = {
 }  # fmt: skip
 
 
+def reweigh(words):
+    """Changes WEIGHTS by words such as two=60."""
+    for word in words:
+        kind, _, weight = word.partition("=")
+        if kind not in WEIGHTS:
+            raise SystemExit(f"{word}: expected KIND=WEIGHT with a kind of {', '.join(WEIGHTS)}")
+        WEIGHTS[kind] = float(weight)
+
+
 def shade(rng, color, spread=40):
     return tuple(int(min(255, max(0, v + rng.integers(-spread, spread + 1)))) for v in COLORS[color])
 

@@ -1,0 +1,5 @@
+"""python tools/train --init FOLDER --clips DIR --out FOLDER: see finetune.py."""
+
+import finetune
+
+finetune.main()
