@@ -24,7 +24,6 @@ from model import Valley
 from sequences import IGNORE, Packer
 
 
-
 def window(rng):
     """Frame times of one training window: mostly 4 at 2/s, as deployed."""
     chance = rng.random()

@@ -1,4 +1,4 @@
-"""A developer's test: teaches the bundled model a star in a corner, and sees that it keeps what it knew.
+"""A developer's test: teaches the bundled model a star, and sees that it keeps what it knew.
 
 python test_finetune.py [--minutes 2]; prints its seed; needs ffmpeg and a few minutes of one core, so no suite runs it.
 """
