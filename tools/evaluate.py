@@ -4,7 +4,7 @@
 By default through the element, as users run it; --everything adds windows of 2
 and 8 frames and, in PyTorch, each branch of vision blinded.
 
-    tools/evaluate.py CLIPS [--model DIR | --checkpoint FILE.pt --layout DIR] [--everything]
+    tools/evaluate.py CLIPS [--model DIR | --checkpoint FILE.pt] [--everything]
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main():
     p.add_argument("clips")
     p.add_argument("--model", help="checkpoint folder; default the bundled one")
     p.add_argument("--checkpoint", help="a .pt file of tools/train/captions.py instead of a folder")
-    p.add_argument("--layout", default=BUNDLED, help="with --checkpoint: the folder it was trained with")
+    p.add_argument("--layout", help="with --checkpoint: the folder it was trained with, if the file does not say")
     p.add_argument("--prompt", action="append", help="default: describe and signal; 'all' for every labelled prompt")
     p.add_argument("--torch", action="store_true", help="in PyTorch instead of through the element")
     p.add_argument("--frames", type=int, choices=RATES, default=4, help="frames in a window of 2 s")

@@ -160,65 +160,89 @@ def adopt(model, state):
             nn.init.zeros_(model.get_parameter(name))
 
 
+class Run:
+    """Model, helper heads and optimiser, from a checkpoint or anew."""
+
+    def __init__(self, args):
+        self.args, self.seen = args, 0
+        self.config = checkpoint.configuration.load(args.layout)
+        self.model, self.helpers = Valley(self.config), Helpers(self.config)
+        parts = groups(self.model, args.tower, self.helpers)
+        self.parameters = [p for g in parts for p in g["params"]]
+        self.opt = torch.optim.AdamW(parts, lr=args.lr, weight_decay=0.02, betas=(0.9, 0.98))
+        tok = checkpoint.Tokenizer.from_file(str(pathlib.Path(args.layout) / "tokenizer.json"))
+        self.packer, self.words = Packer(tok), color_words(tok)
+        if args.init:
+            self.load(torch.load(args.init))
+
+    def load(self, saved):
+        adopt(self.model, saved["model"])
+        if "helpers" in saved:
+            self.helpers.load_state_dict(saved["helpers"], strict=not self.args.fresh)
+            self.seen = saved["seen"]
+            if not self.args.fresh:
+                self.opt.load_state_dict(saved["opt"])
+
+    def save(self):
+        torch.save({"model": self.model.state_dict(), "helpers": self.helpers.state_dict(), "config": self.config,
+                    "opt": self.opt.state_dict(), "seen": self.seen}, self.args.out)  # fmt: skip
+
+    def batches(self):
+        self.args.stream = self.args.seed * 1_000_003 + self.seen
+        stream = mixed(self.args, self.config)
+        if not self.args.freeze:
+            return stream
+        body = self.model.model
+        for part in (body.vision_tower, body.mm_projector, body.qwen2vl_vision_tower):
+            part.requires_grad_(False)
+        return replay(self.model, stream, np.random.default_rng(self.args.stream), self.args.freeze)
+
+    def losses(self, batch):
+        """Loss of the answers, of the helpers, and which rows were right."""
+        with torch.autocast("cpu", torch.bfloat16):
+            rows_seen, middle, end, packed = forward(self.model, self.packer, batch)
+            loss, right, rows = answer_loss(self.model, end, packed)
+            extra = helper_loss(self.helpers, middle, end, packed, batch["truth"])
+            extra = extra + told_loss(self.helpers, middle, end, packed, batch["truth"], self.words)
+            extra = extra + drift_loss(self.helpers, middle, packed, batch, self.config)
+            if not self.args.freeze:
+                extra = extra + spot_loss(self.helpers, rows_seen, batch, self.config)
+        return loss, extra, (packed, right, rows)
+
+    def step(self, batch, rate):
+        for g in self.opt.param_groups:
+            g["lr"] = rate * g["scale"]
+        loss, extra, outcome = self.losses(batch)
+        self.opt.zero_grad()
+        (loss + self.args.help * extra).backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.opt.step()
+        self.seen += len(batch["turns"])
+        return loss.item(), extra.item(), outcome
+
+
 def train(args):
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     scenes.reweigh(args.weights)
-    config = checkpoint.configuration.load(args.layout)
-    model, helpers = Valley(config), Helpers(config)
-    tok = checkpoint.Tokenizer.from_file(str(pathlib.Path(args.layout) / "tokenizer.json"))
-    packer, words = Packer(tok), color_words(tok)
-    parameters = groups(model, args.tower, helpers)
-    opt = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.02, betas=(0.9, 0.98))
-    seen = 0
-    if args.init:
-        saved = torch.load(args.init)
-        adopt(model, saved["model"])
-        if "helpers" in saved:
-            helpers.load_state_dict(saved["helpers"], strict=not args.fresh)
-            seen = saved["seen"]
-            if not args.fresh:
-                opt.load_state_dict(saved["opt"])
-    args.stream = args.seed * 1_000_003 + seen
-    begun, start, saved_at = seen, time.time(), time.time()
+    run = Run(args)
+    begun, start, saved_at = run.seen, time.time(), time.time()
     score, losses = defaultdict(list), []
-    everything = [p for g in parameters for p in g["params"]]
-    stream = mixed(args, config)
-    if args.freeze:
-        model.model.vision_tower.requires_grad_(False)
-        model.model.mm_projector.requires_grad_(False)
-        model.model.qwen2vl_vision_tower.requires_grad_(False)
-        stream = replay(model, stream, np.random.default_rng(args.stream), args.freeze)
-    for i, batch in enumerate(stream):
+    for i, batch in enumerate(run.batches()):
         late = (time.time() - start) / (60 * args.minutes)
         rate = args.lr * min(1, (i + 1) / 100) * min(1, max(0.03, (1 - late) / args.decay))
-        for g in opt.param_groups:
-            g["lr"] = rate * g["scale"]
-        with torch.autocast("cpu", torch.bfloat16):
-            rows_seen, middle, end, packed = forward(model, packer, batch)
-            loss, right, rows = answer_loss(model, end, packed)
-            extra = helper_loss(helpers, middle, end, packed, batch["truth"])
-            extra = extra + told_loss(helpers, middle, end, packed, batch["truth"], words)
-            extra = extra + drift_loss(helpers, middle, packed, batch, config)
-            if not args.freeze:
-                extra = extra + spot_loss(helpers, rows_seen, batch, config)
-        opt.zero_grad()
-        (loss + args.help * extra).backward()
-        nn.utils.clip_grad_norm_(everything, 1.0)
-        opt.step()
-        seen += len(batch["turns"])
-        losses.append((loss.item(), extra.item()))
+        *loss, outcome = run.step(batch, rate)
+        losses.append(loss)
         if "used" not in batch:
-            tally(score, batch, packed, right, rows)
+            tally(score, batch, *outcome)
         if len(losses) == 50:
-            report(score, start, seen, *np.mean(losses, 0))
+            report(score, start, run.seen, *np.mean(losses, 0))
             score, losses = defaultdict(list), []
         if late >= 1 or time.time() - saved_at > 120:
-            torch.save({"model": model.state_dict(), "helpers": helpers.state_dict(),
-                        "opt": opt.state_dict(), "seen": seen}, args.out)  # fmt: skip
+            run.save()
             saved_at = time.time()
         if late >= 1:
-            print(f"{seen - begun} clips in {(time.time() - start) / 60:.1f} minutes, {seen} in all")
+            print(f"{run.seen - begun} clips in {(time.time() - start) / 60:.1f} minutes, {run.seen} in all")
             return
 
 
