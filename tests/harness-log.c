@@ -9,9 +9,9 @@
 struct _Log {
   GMutex lock;
   GCond cond;
-  GPtrArray *items;    /* LogItem */
-  GPtrArray *retired;  /* cleared ones: a test may still hold a pointer */
-  GPtrArray *pads;     /* LogPad */
+  GPtrArray *items;   /* LogItem */
+  GPtrArray *retired; /* cleared ones: a test may still hold a pointer */
+  GPtrArray *pads;    /* LogPad */
 };
 
 typedef struct {
@@ -110,9 +110,9 @@ log_pad (Log *log, GstPad *pad)
   p->pad = gst_object_ref (pad);
   gst_segment_init (&p->segment, GST_FORMAT_TIME);
   p->probe = gst_pad_add_probe (pad,
-      GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM
-          | GST_PAD_PROBE_TYPE_EVENT_FLUSH,
-      log_probe, p, NULL);
+                                GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_EVENT_DOWNSTREAM
+                                    | GST_PAD_PROBE_TYPE_EVENT_FLUSH,
+                                log_probe, p, NULL);
   g_ptr_array_add (log->pads, p);
 }
 
@@ -164,10 +164,10 @@ wait_item (Log *log, const Search *search, guint *index)
     g_mutex_unlock (&log->lock);
     log_print (log);
     g_error ("%s %u of %s (from item %u on) did not come within %u s",
-        search->any                          ? "item"
-        : search->type == GST_EVENT_UNKNOWN ? "buffer"
-                                             : gst_event_type_get_name (search->type),
-        search->n, search->pad, search->from, test_wait_s ());
+             search->any                         ? "item"
+             : search->type == GST_EVENT_UNKNOWN ? "buffer"
+                                                 : gst_event_type_get_name (search->type),
+             search->n, search->pad, search->from, test_wait_s ());
   }
   g_mutex_unlock (&log->lock);
   return item;
@@ -343,11 +343,11 @@ log_print (Log *log)
 
     if (item->buffer)
       g_printerr ("%3u %-8s buffer %" GST_TIME_FORMAT " + %" GST_TIME_FORMAT "\n", i, item->pad,
-          GST_TIME_ARGS (GST_BUFFER_PTS (item->buffer)),
-          GST_TIME_ARGS (GST_BUFFER_DURATION (item->buffer)));
+                  GST_TIME_ARGS (GST_BUFFER_PTS (item->buffer)),
+                  GST_TIME_ARGS (GST_BUFFER_DURATION (item->buffer)));
     else if (GST_EVENT_TYPE (item->event) == GST_EVENT_GAP)
       g_printerr ("%3u %-8s gap running %" GST_TIME_FORMAT " .. %" GST_TIME_FORMAT "\n", i,
-          item->pad, GST_TIME_ARGS (log_start (item)), GST_TIME_ARGS (log_end (item)));
+                  item->pad, GST_TIME_ARGS (log_start (item)), GST_TIME_ARGS (log_end (item)));
     else
       g_printerr ("%3u %-8s %s\n", i, item->pad, GST_EVENT_TYPE_NAME (item->event));
   }

@@ -6,10 +6,10 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-static GstStaticPadTemplate any_src =
-    GST_STATIC_PAD_TEMPLATE ("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS_ANY);
-static GstStaticPadTemplate any_sink =
-    GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS_ANY);
+static GstStaticPadTemplate any_src
+    = GST_STATIC_PAD_TEMPLATE ("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS_ANY);
+static GstStaticPadTemplate any_sink
+    = GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS_ANY);
 
 static char *tmp_dir;
 static Rig *current; /* for what is printed when a wait fails */
@@ -230,7 +230,7 @@ check_time (double seconds, GstClockTime expected, const char *what)
 
   if (got + 1000 < expected || got > expected + 1000)
     g_error ("%s is %" GST_TIME_FORMAT ", not %" GST_TIME_FORMAT, what, GST_TIME_ARGS (got),
-        GST_TIME_ARGS (expected));
+             GST_TIME_ARGS (expected));
 }
 
 void
@@ -265,8 +265,8 @@ rig_check_frames (Rig *rig, guint n, GstClockTime first, ...)
 GstMessage *
 bus_wait (GstBus *bus, GstMessageType types)
 {
-  GstMessage *message =
-      gst_bus_timed_pop_filtered (bus, test_wait_s () * GST_SECOND, types | GST_MESSAGE_ERROR);
+  GstMessage *message
+      = gst_bus_timed_pop_filtered (bus, test_wait_s () * GST_SECOND, types | GST_MESSAGE_ERROR);
 
   if (!message && current)
     log_print (current->log);
@@ -349,7 +349,7 @@ state_failed (GstElement *pipeline, GstState state)
   if (message)
     gst_message_parse_error (message, &error, &debug);
   g_error ("%s was not reached: %s (%s)", gst_element_state_get_name (state),
-      error ? error->message : "no error, it just took too long", debug ? debug : "");
+           error ? error->message : "no error, it just took too long", debug ? debug : "");
 }
 
 void
@@ -374,8 +374,7 @@ pipe_eos (GstElement *pipeline)
 void
 pipe_free (GstElement *pipeline)
 {
-  g_assert_cmpint (gst_element_set_state (pipeline, GST_STATE_NULL), ==,
-      GST_STATE_CHANGE_SUCCESS);
+  g_assert_cmpint (gst_element_set_state (pipeline, GST_STATE_NULL), ==, GST_STATE_CHANGE_SUCCESS);
   gst_object_unref (pipeline);
 }
 
@@ -457,7 +456,7 @@ test_init (int *argc, char ***argv)
   /* Sinks and muxers of other plugins leak caps and types of their own: only these kinds are
    * the element's doing. */
   g_setenv ("GST_TRACERS",
-      "leaks(filters=\"GstElement,GstPad,GstBuffer,GstEvent,GstMessage,GstQuery\")", FALSE);
+            "leaks(filters=\"GstElement,GstPad,GstBuffer,GstEvent,GstMessage,GstQuery\")", FALSE);
   g_test_init (argc, argv, NULL);
   gst_init (argc, argv);
   load_plugin ();

@@ -21,11 +21,11 @@
 typedef struct _Log Log;
 
 typedef struct {
-  const char *pad;       /* "src", "text_src" or "json_src": the pad's template */
-  GstBuffer *buffer;     /* one of these two, held by the log */
+  const char *pad;   /* "src", "text_src" or "json_src": the pad's template */
+  GstBuffer *buffer; /* one of these two, held by the log */
   GstEvent *event;
-  GstSegment segment;    /* the pad's segment when it was sent */
-  gint64 at_us;          /* monotonic time */
+  GstSegment segment; /* the pad's segment when it was sent */
+  gint64 at_us;       /* monotonic time */
 } LogItem;
 
 Log *log_new (void);
@@ -58,10 +58,10 @@ void log_check_order (Log *log, const char *pad);
 /* ---- rig: one element between harnesses -------------------------------------- */
 
 typedef enum {
-  RIG_TEXT = 1 << 0,     /* request text_src and link it */
-  RIG_JSON = 1 << 1,     /* request json_src and link it */
-  RIG_LIVE = 1 << 2,     /* upstream answers the LATENCY query with live */
-  RIG_NO_CAPS = 1 << 3   /* the test sends caps and segment itself */
+  RIG_TEXT = 1 << 0,   /* request text_src and link it */
+  RIG_JSON = 1 << 1,   /* request json_src and link it */
+  RIG_LIVE = 1 << 2,   /* upstream answers the LATENCY query with live */
+  RIG_NO_CAPS = 1 << 3 /* the test sends caps and segment itself */
 } RigFlags;
 
 typedef struct {

@@ -16,7 +16,8 @@ static char *
 ask (const char *clip, const char *prompt)
 {
   GstElement *pipeline = pipe_new ("filesrc location=\"%s\" ! decodebin ! valleyinfer name=v "
-                                   "! fakesink", clip);
+                                   "! fakesink",
+                                   clip);
   g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
   g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
   g_autoptr (GstMessage) message = NULL;
@@ -69,7 +70,7 @@ ask_clip (const char *dir, const char *name, JsonObject *label, Scores *scores)
   score (&scores->signal, name, json_object_get_string_member (answers, SIGNAL), signal_answer);
   score (shows_no_object (json_object_get_string_member (label, "kind")) ? &scores->no_object
                                                                          : &scores->with_object,
-      name, json_object_get_string_member (answers, DESCRIBE), description);
+         name, json_object_get_string_member (answers, DESCRIBE), description);
 }
 
 static void
@@ -99,7 +100,7 @@ test_clips (void)
     ask_clip (dir, name, json_node_get_object (label), &scores);
   g_assert_cmpuint (scores.signal.asked, ==, 60);
   g_test_message ("sentences about objects: %u of %u", scores.with_object.right,
-      scores.with_object.asked);
+                  scores.with_object.asked);
   check_floor ("signal", &scores.signal, 90);
   check_floor ("sentences without objects", &scores.no_object, 85);
 }

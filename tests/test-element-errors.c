@@ -22,7 +22,8 @@ check_fails (int code, const char *named, const char *format, ...)
   properties = g_strdup_vprintf (format, args);
   va_end (args);
   pipeline = pipe_new ("videotestsrc ! " RIG_CAPS " ! valleyinfer name=v %s ! fakesink "
-                       "v.text_src ! fakesink", properties);
+                       "v.text_src ! fakesink",
+                       properties);
   bus = gst_element_get_bus (pipeline);
   gst_element_set_state (pipeline, GST_STATE_PLAYING);
   message = bus_wait (bus, GST_MESSAGE_ERROR);
@@ -66,23 +67,23 @@ test_two_prompts (void)
 
   g_assert_true (g_file_set_contents (path, "From a file?", -1, NULL));
   check_fails (GST_RESOURCE_ERROR_SETTINGS, "prompt-path",
-      "model-path=fake: prompt=\"From a property?\" prompt-path=%s", path);
+               "model-path=fake: prompt=\"From a property?\" prompt-path=%s", path);
 }
 
 static void
 test_no_prompt_file (void)
 {
   check_fails (GST_RESOURCE_ERROR_NOT_FOUND, "/nowhere/prompt.txt",
-      "model-path=fake: prompt-path=/nowhere/prompt.txt");
+               "model-path=fake: prompt-path=/nowhere/prompt.txt");
 }
 
 static void
 test_bad_generation_config (void)
 {
   check_fails (GST_RESOURCE_ERROR_SETTINGS, "no_such_key",
-      "model-path=fake: generation-config=no_such_key=1");
+               "model-path=fake: generation-config=no_such_key=1");
   check_fails (GST_RESOURCE_ERROR_SETTINGS, "top_p",
-      "model-path=fake: generation-config=top_p=warm");
+               "model-path=fake: generation-config=top_p=warm");
 }
 
 /* After a failure the same element can be given a good folder. */

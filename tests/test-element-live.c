@@ -25,8 +25,8 @@ test_drops_oldest (void)
 {
   g_autofree char *gate = test_path ("drops-oldest");
   g_autofree char *model = g_strdup_printf ("gate=%s", gate);
-  g_autoptr (Rig) rig =
-      rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE, model, "queue-max-windows", 2, NULL);
+  g_autoptr (Rig) rig
+      = rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE, model, "queue-max-windows", 2, NULL);
   guint dropped = 0;
   gboolean seen[10] = { FALSE };
 
@@ -56,8 +56,8 @@ test_drops_oldest (void)
 static void
 test_drops_by_bytes (void)
 {
-  g_autoptr (Rig) rig =
-      rig_new (RIG_JSON | RIG_LIVE, "delay=600000", "queue-max-bytes", (guint64) 1, NULL);
+  g_autoptr (Rig) rig
+      = rig_new (RIG_JSON | RIG_LIVE, "delay=600000", "queue-max-bytes", (guint64) 1, NULL);
 
   rig_push_span (rig, 0, 20 * S, 50);
   gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_QOS));
@@ -97,13 +97,13 @@ check_latency (GstHarness *h, gboolean live, GstClockTime min, GstClockTime max)
 static Rig *
 latency_rig (Upstream *upstream, guint latency)
 {
-  Rig *rig = rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE | RIG_NO_CAPS, "", "live-edge-offset", 500,
-      NULL);
+  Rig *rig
+      = rig_new (RIG_JSON | RIG_TEXT | RIG_LIVE | RIG_NO_CAPS, "", "live-edge-offset", 500, NULL);
 
   if (latency > 0)
     g_object_set (rig->element, "latency", latency, NULL);
   gst_pad_add_probe (rig->video->srcpad, GST_PAD_PROBE_TYPE_QUERY_UPSTREAM, answer_latency,
-      upstream, NULL);
+                     upstream, NULL);
   gst_harness_set_src_caps_str (rig->video, RIG_CAPS);
   rig_push (rig, 0, 100 * MS, 50);
   return rig;
@@ -281,8 +281,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/live/latency-message", test_latency_message);
   g_test_add_func ("/element/live/clock-closes", test_clock_closes);
   g_test_add_func ("/element/live/clock-waits-for-latency", test_clock_waits_for_latency);
-  g_test_add_func ("/element/live/clock-waits-for-late-frames",
-      test_clock_waits_for_late_frames);
+  g_test_add_func ("/element/live/clock-waits-for-late-frames", test_clock_waits_for_late_frames);
   g_test_add_func ("/element/live/clock-closes-no-file", test_clock_closes_no_file);
   g_test_add_func ("/element/live/clock-stops-in-paused", test_clock_stops_in_paused);
   g_test_add_func ("/element/live/slow-source", test_slow_source);

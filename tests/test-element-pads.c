@@ -68,12 +68,12 @@ test_tags_follow_segment (void)
   g_autoptr (Rig) rig = rig_new (RIG_TEXT, "", NULL);
 
   gst_harness_push_event (rig->video,
-      gst_event_new_tag (gst_tag_list_new (GST_TAG_TITLE, "clip", NULL)));
+                          gst_event_new_tag (gst_tag_list_new (GST_TAG_TITLE, "clip", NULL)));
   rig_push_span (rig, 0, 2100 * MS, 50);
   log_buffer (rig->log, "text_src", 0);
   for (guint i = 0; i < log_n_events (rig->log, "text_src", GST_EVENT_TAG); i++)
     g_assert_cmpuint (log_index (rig->log, log_event (rig->log, "text_src", GST_EVENT_TAG, i)), >,
-        log_index (rig->log, log_event (rig->log, "text_src", GST_EVENT_SEGMENT, 0)));
+                      log_index (rig->log, log_event (rig->log, "text_src", GST_EVENT_SEGMENT, 0)));
 }
 
 static GstPadProbeReturn
@@ -86,8 +86,8 @@ hold (GstPad *pad, GstPadProbeInfo *info, gpointer data)
 static void
 check_blocked_pad (GstPad *blocked, Rig *rig, const char *other)
 {
-  gulong probe = gst_pad_add_probe (blocked,
-      GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER, hold, NULL, NULL);
+  gulong probe = gst_pad_add_probe (blocked, GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER,
+                                    hold, NULL, NULL);
 
   rig_push_span (rig, 0, 40 * S, 50);
   log_buffer (rig->log, other, 18);
@@ -115,11 +115,11 @@ test_blocked_pad (void)
 static void
 test_blocked_pad_bounded (void)
 {
-  g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_TEXT, "", "chunk-size", 1, "frame-rate", 10, 1,
-      NULL);
+  g_autoptr (Rig) rig
+      = rig_new (RIG_JSON | RIG_TEXT, "", "chunk-size", 1, "frame-rate", 10, 1, NULL);
 
   gst_pad_add_probe (rig->text_pad, GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER, hold,
-      NULL, NULL);
+                     NULL, NULL);
   gst_harness_set_drop_buffers (rig->video, TRUE);
   rig_push_span (rig, 0, 1200 * S, 50);
   gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_WARNING));
@@ -149,7 +149,7 @@ test_seek_once (void)
   rig_push (rig, 0, 100 * MS, 50);
   for (guint i = 0; i < 3; i++) {
     GstEvent *seek = gst_event_new_seek (1.0, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
-        GST_SEEK_TYPE_SET, i * S, GST_SEEK_TYPE_NONE, 0);
+                                         GST_SEEK_TYPE_SET, i * S, GST_SEEK_TYPE_NONE, 0);
 
     g_assert_true (gst_harness_push_upstream_event (rig->text, gst_event_ref (seek)));
     g_assert_true (gst_harness_push_upstream_event (rig->json, gst_event_ref (seek)));
@@ -163,8 +163,8 @@ static void
 test_seek_once_from_src (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_TEXT, "", NULL);
-  GstEvent *seek = gst_event_new_seek (1.0, GST_FORMAT_TIME, GST_SEEK_FLAG_NONE,
-      GST_SEEK_TYPE_SET, S, GST_SEEK_TYPE_NONE, 0);
+  GstEvent *seek = gst_event_new_seek (1.0, GST_FORMAT_TIME, GST_SEEK_FLAG_NONE, GST_SEEK_TYPE_SET,
+                                       S, GST_SEEK_TYPE_NONE, 0);
 
   rig_push (rig, 0, 100 * MS, 50);
   g_assert_true (gst_harness_push_upstream_event (rig->video, gst_event_ref (seek)));
@@ -180,7 +180,7 @@ test_upstream_events (void)
   rig_push (rig, 0, 100 * MS, 50);
   count_upstream (rig, GST_EVENT_RECONFIGURE);
   gst_harness_push_upstream_event (rig->text,
-      gst_event_new_qos (GST_QOS_TYPE_UNDERFLOW, 0.5, 10, 20));
+                                   gst_event_new_qos (GST_QOS_TYPE_UNDERFLOW, 0.5, 10, 20));
   g_assert_cmpuint (count_upstream (rig, GST_EVENT_QOS), ==, 0);
   gst_harness_push_upstream_event (rig->text, gst_event_new_reconfigure ());
   g_assert_cmpuint (count_upstream (rig, GST_EVENT_RECONFIGURE), ==, 0);
@@ -203,8 +203,8 @@ check_text_flow (GstFlowReturn flow, gboolean error)
 {
   g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_TEXT, "", NULL);
 
-  gst_pad_add_probe (rig->text_pad, GST_PAD_PROBE_TYPE_BUFFER, answer_flow,
-      GINT_TO_POINTER (flow), NULL);
+  gst_pad_add_probe (rig->text_pad, GST_PAD_PROBE_TYPE_BUFFER, answer_flow, GINT_TO_POINTER (flow),
+                     NULL);
   rig_push_span (rig, 0, 2100 * MS, 50);
   if (error)
     bus_check_error (rig->bus, GST_STREAM_ERROR, GST_STREAM_ERROR_FAILED);
@@ -226,8 +226,8 @@ test_text_flow (void)
 static void
 check_first_events (GstHarness *h)
 {
-  static const GstEventType order[] = { GST_EVENT_STREAM_START, GST_EVENT_CAPS,
-                                        GST_EVENT_SEGMENT, GST_EVENT_GAP };
+  static const GstEventType order[]
+      = { GST_EVENT_STREAM_START, GST_EVENT_CAPS, GST_EVENT_SEGMENT, GST_EVENT_GAP };
 
   for (guint i = 0; i < G_N_ELEMENTS (order); i++) {
     GstEvent *event = gst_harness_pull_event (h);
@@ -267,8 +267,8 @@ test_tags_for_late_pad (void)
 
   gst_tag_list_set_scope (whole, GST_TAG_SCOPE_GLOBAL);
   gst_harness_push_event (rig->video, gst_event_new_tag (whole));
-  gst_harness_push_event (rig->video,
-      gst_event_new_tag (gst_tag_list_new (GST_TAG_VIDEO_CODEC, "H.264", NULL)));
+  gst_harness_push_event (
+      rig->video, gst_event_new_tag (gst_tag_list_new (GST_TAG_VIDEO_CODEC, "H.264", NULL)));
   rig_push_span (rig, 0, 1 * S, 50);
   rig->text = gst_harness_new_empty ();
   rig->text_pad = gst_element_request_pad_simple (rig->element, "text_src");
@@ -306,7 +306,7 @@ test_requested_in_paused (void)
   gst_element_sync_state_with_parent (sink);
   pipe_state (pipeline, GST_STATE_PAUSED);
   g_assert_cmpint (gst_element_get_state (sink, NULL, NULL, test_wait_s () * GST_SECOND), ==,
-      GST_STATE_CHANGE_SUCCESS);
+                   GST_STATE_CHANGE_SUCCESS);
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_free (pipeline);
 }
@@ -363,8 +363,8 @@ test_released_while_running (void)
 
   for (guint i = 0; i < 60; i++) {
     GstHarness *h = i % 2 ? gst_harness_new_empty () : NULL;
-    g_autoptr (GstPad) pad =
-        gst_element_request_pad_simple (rig->element, i % 3 ? "text_src" : "json_src");
+    g_autoptr (GstPad) pad
+        = gst_element_request_pad_simple (rig->element, i % 3 ? "text_src" : "json_src");
 
     g_assert_nonnull (pad);
     if (h)
@@ -401,8 +401,9 @@ caption_of (const char *engine_text)
 static void
 test_caption_text (void)
 {
-  static const char *const texts[] = { "a\n\nb", "a\r\n\r\nb", "\n\na\n", "a --> b", "a---->b",
-                                       "a\n \t\nb", "caf\xc3\xa9\n", "a\n\n\n\n\nb\n\n" };
+  static const char *const texts[]
+      = { "a\n\nb",  "a\r\n\r\nb", "\n\na\n",       "a --> b",
+          "a---->b", "a\n \t\nb",  "caf\xc3\xa9\n", "a\n\n\n\n\nb\n\n" };
 
   for (guint i = 0; i < G_N_ELEMENTS (texts); i++) {
     g_autofree char *caption = caption_of (texts[i]);

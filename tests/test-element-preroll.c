@@ -23,9 +23,9 @@ typedef enum {
 
 typedef struct {
   const char *name;
-  const char *needs;      /* an element that may be missing */
-  const char *branches;   /* after valleyinfer; %s is the file that the text goes to */
-  const char *expects;    /* must be in the file at the end, NULL: no file */
+  const char *needs;    /* an element that may be missing */
+  const char *branches; /* after valleyinfer; %s is the file that the text goes to */
+  const char *expects;  /* must be in the file at the end, NULL: no file */
   Manner manner;
 } Case;
 
@@ -40,27 +40,32 @@ static const Case cases[] = {
   { "json-filesink", NULL, "! fakesink v.json_src ! filesink location=%s", "\"result\"", FREE },
   { "both", NULL, "! fakesink v.text_src ! fakesink v.json_src ! filesink location=%s",
     "\"result\"", FREE },
-  { "webvttenc", "webvttenc", "! fakesink v.text_src ! webvttenc ! filesink location=%s",
-    "WEBVTT", FREE },
+  { "webvttenc", "webvttenc", "! fakesink v.text_src ! webvttenc ! filesink location=%s", "WEBVTT",
+    FREE },
   { "srtenc", "srtenc", "! fakesink v.text_src ! srtenc ! filesink location=%s", " --> ", FREE },
   { "tee", "webvttenc",
     "! fakesink v.text_src ! tee name=t t. ! queue ! fakesink "
-    "t. ! queue ! webvttenc ! filesink location=%s", "WEBVTT", FREE },
+    "t. ! queue ! webvttenc ! filesink location=%s",
+    "WEBVTT", FREE },
   { "textoverlay", "textoverlay",
     "! " QUEUE "! o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink", NULL,
     OVERLAY },
   { "textoverlay-sync", "textoverlay",
     "! " QUEUE "! o.video_sink v.text_src ! o.text_sink textoverlay name=o "
-    "! fakesink sync=true", NULL, OVERLAY },
+    "! fakesink sync=true",
+    NULL, OVERLAY },
   { "qtmux", "x264enc",
     "! " X264 "! " UNLIMITED "! m.video_0 v.text_src ! m.subtitle_0 "
-    "qtmux name=m ! filesink location=%s", "moov", MUXER },
+    "qtmux name=m ! filesink location=%s",
+    "moov", MUXER },
   { "mp4mux", "x264enc",
     "! " X264 "! " UNLIMITED "! m.video_0 v.text_src ! m.subtitle_0 "
-    "mp4mux name=m ! filesink location=%s", "moov", MUXER },
+    "mp4mux name=m ! filesink location=%s",
+    "moov", MUXER },
   { "matroskamux", "x264enc",
     "! " X264 "! " QUEUE "! m.video_0 v.text_src ! m.subtitle_0 "
-    "matroskamux name=m ! filesink location=%s", "f4 ", MUXER },
+    "matroskamux name=m ! filesink location=%s",
+    "f4 ", MUXER },
 };
 
 static GstElement *
@@ -80,8 +85,8 @@ case_pipeline (const Case *c, const char *engine, const char *path)
 static void
 seek (GstElement *pipeline, GstSeekFlags flags, GstClockTime to)
 {
-  g_assert_true (gst_element_seek_simple (pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH | flags,
-      to));
+  g_assert_true (
+      gst_element_seek_simple (pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH | flags, to));
   pipe_state (pipeline, GST_STATE_PAUSED);
 }
 
@@ -155,12 +160,12 @@ test_seek_playing (void)
   for (guint i = 0; i < 12; i++) {
     GstClockTime to = (i * 7 % 12) * 4 * S;
 
-    g_assert_true (gst_element_seek_simple (pipeline, GST_FORMAT_TIME,
-        GST_SEEK_FLAG_FLUSH | (i % 2 ? GST_SEEK_FLAG_ACCURATE : 0), to));
+    g_assert_true (gst_element_seek_simple (
+        pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH | (i % 2 ? GST_SEEK_FLAG_ACCURATE : 0), to));
     pipe_state (pipeline, GST_STATE_PLAYING);
   }
   g_assert_true (gst_element_seek (pipeline, 1.0, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
-      GST_SEEK_TYPE_SET, 58 * S, GST_SEEK_TYPE_SET, 60 * S));
+                                   GST_SEEK_TYPE_SET, 58 * S, GST_SEEK_TYPE_SET, 60 * S));
   pipe_eos (pipeline);
   pipe_free (pipeline);
 }

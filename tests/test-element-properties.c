@@ -56,11 +56,27 @@ test_every_property (void)
   g_autoptr (GstElement) element = gst_element_factory_make ("valleyinfer", NULL);
   g_autofree GParamSpec **specs = NULL;
   guint n;
-  static const char *const wanted[] = { "model-path", "device", "precision", "prompt",
-      "prompt-path", "system-prompt", "frame-rate", "chunk-duration", "chunk-overlap",
-      "chunk-size", "max-new-tokens", "generation-config", "text-timing", "lateness", "latency",
-      "live-edge-offset", "max-observed-delay", "queue-max-bytes", "queue-max-windows",
-      "stream-id", "metrics" };
+  static const char *const wanted[] = { "model-path",
+                                        "device",
+                                        "precision",
+                                        "prompt",
+                                        "prompt-path",
+                                        "system-prompt",
+                                        "frame-rate",
+                                        "chunk-duration",
+                                        "chunk-overlap",
+                                        "chunk-size",
+                                        "max-new-tokens",
+                                        "generation-config",
+                                        "text-timing",
+                                        "lateness",
+                                        "latency",
+                                        "live-edge-offset",
+                                        "max-observed-delay",
+                                        "queue-max-bytes",
+                                        "queue-max-windows",
+                                        "stream-id",
+                                        "metrics" };
 
   gst_object_ref_sink (element);
   specs = g_object_class_list_properties (G_OBJECT_GET_CLASS (element), &n);
@@ -99,13 +115,14 @@ test_prompt_in_playing (void)
   line0 = rig_json (rig, 0);
   line1 = rig_json (rig, 2);
   g_assert_cmpint (json_object_get_int_member (line0, "prompt_id"), !=,
-      json_object_get_int_member (line1, "prompt_id"));
+                   json_object_get_int_member (line1, "prompt_id"));
 }
 
 static void
 test_placeholders (void)
 {
-  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "echo", "stream-id", "cam-1", "prompt",
+  g_autoptr (Rig) rig = rig_new (
+      RIG_TEXT, "echo", "stream-id", "cam-1", "prompt",
       "{num_frames} frames of {stream_id} from {start} to {end} at {timestamps}, {other} {", NULL);
   g_autofree char *text = NULL;
 
@@ -180,8 +197,8 @@ test_duration_in_playing (void)
 static void
 test_json_fields (void)
 {
-  g_autoptr (Rig) rig = rig_new (RIG_JSON, "text=A%20%22red%22%20%5C%20circle.", "stream-id",
-      "cam \"1\"", NULL);
+  g_autoptr (Rig) rig
+      = rig_new (RIG_JSON, "text=A%20%22red%22%20%5C%20circle.", "stream-id", "cam \"1\"", NULL);
 
   rig_push_span (rig, 0, 4100 * MS, 50);
   for (guint i = 0; i < 2; i++) {
@@ -199,9 +216,10 @@ test_json_fields (void)
     g_assert_true (json_object_has_member (line, "prompt_id"));
     g_assert_false (json_object_has_member (line, "error"));
     g_assert_false (json_object_has_member (line, "ntp_time"));
-    for (const char **name = (const char *[]) { "num_input_tokens", "vision_tokens",
-             "reused_tokens", "output_tokens", "queue_time_ms", "encode_ms", "prefill_ms",
-             "decode_ms", "latency_ms", NULL }; *name; name++)
+    for (const char **name = (const char *[]){ "num_input_tokens", "vision_tokens", "reused_tokens",
+                                               "output_tokens", "queue_time_ms", "encode_ms",
+                                               "prefill_ms", "decode_ms", "latency_ms", NULL };
+         *name; name++)
       if (!json_object_has_member (metrics, *name))
         g_error ("no metric %s", *name);
   }

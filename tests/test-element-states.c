@@ -69,7 +69,7 @@ check_stop (const char *model, gboolean loading)
   gint64 before = g_get_monotonic_time ();
 
   g_assert_cmpint (gst_element_set_state (rig->element, GST_STATE_READY), ==,
-      GST_STATE_CHANGE_SUCCESS);
+                   GST_STATE_CHANGE_SUCCESS);
   g_assert_cmpint (g_get_monotonic_time () - before, <, PROMPTLY_US);
 }
 

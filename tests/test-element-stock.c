@@ -46,7 +46,8 @@ test_decodebin3 (void)
   g_autofree char *json = test_path ("decodebin3.json");
 
   play (pipe_new ("filesrc location=%s ! decodebin3 ! " INFER "! fakesink "
-                  "v.json_src ! filesink location=%s", path, json));
+                  "v.json_src ! filesink location=%s",
+                  path, json));
   g_assert_cmpuint (count_lines (json), ==, 3);
 }
 
@@ -66,7 +67,8 @@ test_splitmuxsink (void)
 
   play (pipe_new (SOURCE "! " INFER "! " X264 "! " QUEUE "! s.video v.text_src ! queue "
                          "! s.subtitle_0 splitmuxsink name=s muxer-factory=matroskamux "
-                         "max-size-time=2000000000 location=%s", parts));
+                         "max-size-time=2000000000 location=%s",
+                  parts));
   g_assert_true (g_file_test (first, G_FILE_TEST_EXISTS));
 }
 
@@ -93,7 +95,8 @@ test_videorate (void)
 
   play (pipe_new (SOURCE "! videorate ! video/x-raw,framerate=7/3 ! " INFER
                          "! videorate ! video/x-raw,framerate=30/1 ! fakesink "
-                         "v.json_src ! filesink location=%s", json));
+                         "v.json_src ! filesink location=%s",
+                  json));
   /* videorate may repeat the last frame at 6 s, where a fourth window begins. */
   g_assert_cmpuint (count_lines (json), >=, 3);
   g_assert_cmpuint (count_lines (json), <=, 4);
@@ -110,7 +113,8 @@ test_tee (void)
                          "t. ! queue ! valleyinfer name=a model-path=fake:delay=5 ! fakesink "
                          "a.json_src ! filesink location=%s "
                          "t. ! queue ! valleyinfer name=b model-path=fake:delay=5 "
-                         "chunk-duration=1000 ! fakesink b.json_src ! filesink location=%s", a, b));
+                         "chunk-duration=1000 ! fakesink b.json_src ! filesink location=%s",
+                  a, b));
   g_assert_cmpuint (count_lines (a), ==, 3);
   g_assert_cmpuint (count_lines (b), ==, 6);
 }
@@ -140,7 +144,8 @@ test_cue_times (void)
 
   play (pipe_new (SOURCE "! " INFER "! fakesink v.text_src ! tee name=t "
                          "t. ! queue ! webvttenc ! filesink location=%s "
-                         "t. ! queue ! srtenc ! filesink location=%s", vtt, srt));
+                         "t. ! queue ! srtenc ! filesink location=%s",
+                  vtt, srt));
   vtt_text = test_read (vtt);
   srt_text = test_read (srt);
   g_assert_nonnull (strstr (vtt_text, "00:00:00.000 --> 00:00:02.000"));
@@ -172,7 +177,8 @@ check_live_overlay (const char *properties, const char *branches)
 {
   GstElement *pipeline = pipe_new (
       "videotestsrc is-live=true num-buffers=30 ! video/x-raw,width=64,height=48,framerate=10/1 "
-      "! valleyinfer name=v chunk-duration=1000 %s ! %s", properties, branches);
+      "! valleyinfer name=v chunk-duration=1000 %s ! %s",
+      properties, branches);
   g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
   g_autoptr (GstMessage) message = NULL;
 
@@ -187,8 +193,8 @@ check_live_overlay (const char *properties, const char *branches)
 static void
 test_undelayed_overlay (void)
 {
-  const char *overlay =
-      "o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
+  const char *overlay
+      = "o.video_sink v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
 
   if (test_lacks ("textoverlay"))
     return;
@@ -201,9 +207,9 @@ test_undelayed_overlay (void)
 static void
 test_delayed_overlay (void)
 {
-  const char *overlay =
-      "queue max-size-time=4000000000 max-size-bytes=0 max-size-buffers=0 ! o.video_sink "
-      "v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
+  const char *overlay
+      = "queue max-size-time=4000000000 max-size-bytes=0 max-size-buffers=0 ! o.video_sink "
+        "v.text_src ! o.text_sink textoverlay name=o ! fakesink sync=true";
 
   if (test_lacks ("textoverlay"))
     return;

@@ -25,9 +25,8 @@ test_preroll_gap (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_TEXT, "", NULL);
   g_autoptr (GstPad) src = gst_element_get_static_pad (rig->element, "src");
-  gulong probe =
-      gst_pad_add_probe (src, GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER, hold, NULL,
-          NULL);
+  gulong probe = gst_pad_add_probe (src, GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER, hold,
+                                    NULL, NULL);
   GThread *source = g_thread_new ("source", push_one, rig);
   const LogItem *text = log_event (rig->log, "text_src", GST_EVENT_GAP, 0);
   const LogItem *json = log_event (rig->log, "json_src", GST_EVENT_GAP, 0);
@@ -173,7 +172,7 @@ gated_rig (const char *gate, const char *property, guint value)
   g_autofree char *model = g_strdup_printf ("gate=%s", gate);
 
   return rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, model, property, value, "queue-max-windows", 100,
-      NULL);
+                  NULL);
 }
 
 static void
@@ -217,8 +216,8 @@ test_too_late (void)
   open_gate (gate);
   message = bus_wait_element (rig->bus, "valleyinfer/excessive-delay");
   /* Nothing of [0, 2) is left at 8 s; it would have begun in time with 8 s of lateness. */
-  g_assert_true (gst_structure_get_uint (gst_message_get_structure (message),
-      "needed_lateness_ms", &needed));
+  g_assert_true (
+      gst_structure_get_uint (gst_message_get_structure (message), "needed_lateness_ms", &needed));
   g_assert_cmpuint (needed, >=, 8000);
   g_assert_cmpuint (needed, <=, 8200);
   rig_check_window (rig, 0, 0, 2 * S);
@@ -275,8 +274,7 @@ test_grown_window_warns (void)
 static void
 test_live_window_timing (void)
 {
-  g_autoptr (Rig) rig =
-      rig_new (RIG_TEXT | RIG_LIVE, "", "latency", 1000, NULL);
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_LIVE, "", "latency", 1000, NULL);
 
   rig_push_span (rig, 0, 2100 * MS, 50);
   g_assert_cmpuint (log_start (log_buffer (rig->log, "text_src", 0)), ==, 0);
@@ -299,7 +297,7 @@ static void
 test_gaps_while_loading (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_LIVE, "load=600000", "queue-max-windows", 1,
-      "text-timing", 1, NULL);
+                                 "text-timing", 1, NULL);
 
   rig_push_span (rig, 0, 20 * S, 50);
   log_gap_at (rig->log, "text_src", 14 * S);
@@ -312,7 +310,7 @@ static void
 test_gaps_before_first_window (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_LIVE, "load=600000", "queue-max-windows", 100,
-      "text-timing", 1, NULL);
+                                 "text-timing", 1, NULL);
 
   rig_push_span (rig, 0, 20 * S, 50);
   log_gap_at (rig->log, "text_src", 14 * S);

@@ -291,18 +291,19 @@ test_ntp_time (void)
 
     /* rtspsrc writes NTP, other sources Unix time; both must come out as the same date. */
     if (i < 20)
-      gst_buffer_add_reference_timestamp_meta (frame, ntp,
-          unix_ns + G_GUINT64_CONSTANT (2208988800) * S + i * 100 * MS, GST_CLOCK_TIME_NONE);
+      gst_buffer_add_reference_timestamp_meta (
+          frame, ntp, unix_ns + G_GUINT64_CONSTANT (2208988800) * S + i * 100 * MS,
+          GST_CLOCK_TIME_NONE);
     else
-      gst_buffer_add_reference_timestamp_meta (frame, unix_time,
-          unix_ns + i * 100 * MS, GST_CLOCK_TIME_NONE);
+      gst_buffer_add_reference_timestamp_meta (frame, unix_time, unix_ns + i * 100 * MS,
+                                               GST_CLOCK_TIME_NONE);
     g_assert_cmpint (gst_harness_push (rig->video, frame), ==, GST_FLOW_OK);
   }
   for (guint i = 0; i < 2; i++) {
     g_autoptr (JsonObject) line = rig_json (rig, i);
 
     g_assert_cmpstr (json_object_get_string_member_with_default (line, "ntp_time", "none"), ==,
-        i == 0 ? "2026-01-02T03:04:05.678Z" : "2026-01-02T03:04:07.678Z");
+                     i == 0 ? "2026-01-02T03:04:05.678Z" : "2026-01-02T03:04:07.678Z");
   }
 }
 
@@ -315,7 +316,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/time/eos-without-frames", test_eos_without_frames);
   g_test_add_func ("/element/time/eos-forgotten-on-flush", test_eos_forgotten_on_flush);
   g_test_add_func ("/element/time/eos-forgotten-on-stream-start",
-      test_eos_forgotten_on_stream_start);
+                   test_eos_forgotten_on_stream_start);
   g_test_add_func ("/element/time/stream-time", test_stream_time);
   g_test_add_func ("/element/time/outside-segment", test_outside_segment);
   g_test_add_func ("/element/time/clamped-window-closes", test_clamped_window_closes);

@@ -61,8 +61,8 @@ test_formats (void)
     for (guint i = 0; i < gst_value_list_get_size (formats); i++) {
       const char *format = g_value_get_string (gst_value_list_get_value (formats, i));
       g_autoptr (Rig) rig = rig_new (RIG_JSON | RIG_NO_CAPS, "", NULL);
-      g_autofree char *text = g_strdup_printf (
-          "video/x-raw,format=%s,width=33,height=17,framerate=10/1", format);
+      g_autofree char *text
+          = g_strdup_printf ("video/x-raw,format=%s,width=33,height=17,framerate=10/1", format);
       g_autoptr (GstCaps) in = gst_caps_from_string (text);
       g_autoptr (JsonObject) line = NULL;
       GstVideoInfo info;
@@ -98,8 +98,8 @@ test_caps_pass (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_NO_CAPS, "", NULL);
   g_autoptr (GstCaps) caps = NULL;
-  g_autoptr (GstCaps) wanted =
-      gst_caps_from_string ("video/x-raw,format=NV12,width=320,height=200,framerate=0/1");
+  g_autoptr (GstCaps) wanted
+      = gst_caps_from_string ("video/x-raw,format=NV12,width=320,height=200,framerate=0/1");
 
   gst_harness_set_sink_caps (rig->video, gst_caps_copy (wanted));
   caps = ask_sink_caps (rig);
@@ -164,7 +164,7 @@ static void
 test_live_never_waits (void)
 {
   g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_JSON | RIG_LIVE, "encode=200,delay=2000",
-      "queue-max-windows", 2, NULL);
+                                 "queue-max-windows", 2, NULL);
   gint64 longest = 0, second = 0;
 
   for (guint i = 0; i < 300; i++) {
@@ -180,7 +180,7 @@ test_live_never_waits (void)
     }
   }
   g_test_message ("longest push %" G_GINT64_FORMAT " us, next %" G_GINT64_FORMAT " us", longest,
-      second);
+                  second);
   /* One push may have met a busy machine; a wait on the model would slow more than one. */
   g_assert_cmpint (second, <, 50 * 1000);
   g_assert_cmpuint (log_n_buffers (rig->log, "src"), ==, 300);
@@ -190,8 +190,8 @@ test_live_never_waits (void)
 static void
 test_file_waits (void)
 {
-  g_autoptr (Rig) rig =
-      rig_new (RIG_JSON, "delay=50", "chunk-duration", 1000, "queue-max-windows", 1, NULL);
+  g_autoptr (Rig) rig
+      = rig_new (RIG_JSON, "delay=50", "chunk-duration", 1000, "queue-max-windows", 1, NULL);
 
   rig_push_span (rig, 0, 20 * S, 100);
   /* Of 20 windows at most the one in hand and the queued one (and the open one) may be due. */
@@ -264,7 +264,8 @@ test_src_unlinked (void)
   g_auto (GStrv) lines = NULL;
   GstElement *pipeline = pipe_new ("videotestsrc num-buffers=50 ! " RIG_CAPS
                                    " ! valleyinfer name=v model-path=fake: "
-                                   "v.json_src ! filesink location=%s", path);
+                                   "v.json_src ! filesink location=%s",
+                                   path);
 
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_eos (pipeline);
@@ -290,8 +291,8 @@ test_turned (void)
   g_autoptr (Rig) rig = rig_new (RIG_TEXT, "show=sizes", NULL);
 
   rig_push_span (rig, 0, 1 * S, 50);
-  gst_harness_push_event (rig->video, gst_event_new_tag (
-      gst_tag_list_new (GST_TAG_IMAGE_ORIENTATION, "rotate-90", NULL)));
+  gst_harness_push_event (rig->video, gst_event_new_tag (gst_tag_list_new (
+                                          GST_TAG_IMAGE_ORIENTATION, "rotate-90", NULL)));
   rig_push_span (rig, 1 * S, 3 * S, 50);
   gst_harness_push_event (rig->video, gst_event_new_stream_start ("another"));
   gst_harness_set_src_caps_str (rig->video, RIG_CAPS);
@@ -314,9 +315,10 @@ answer_flow (GstPad *pad, GstPadProbeInfo *info, gpointer data)
 static void
 test_src_flow (void)
 {
-  static const GstFlowReturn flows[] = { GST_FLOW_OK, GST_FLOW_EOS, GST_FLOW_FLUSHING,
-                                         GST_FLOW_ERROR, GST_FLOW_NOT_NEGOTIATED,
-                                         GST_FLOW_NOT_LINKED };
+  static const GstFlowReturn flows[] = {
+    GST_FLOW_OK,        GST_FLOW_EOS, GST_FLOW_FLUSHING, GST_FLOW_ERROR, GST_FLOW_NOT_NEGOTIATED,
+    GST_FLOW_NOT_LINKED
+  };
 
   for (guint i = 0; i < G_N_ELEMENTS (flows); i++) {
     g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
@@ -324,10 +326,10 @@ test_src_flow (void)
     GstFlowReturn flow;
 
     gst_pad_add_probe (src, GST_PAD_PROBE_TYPE_BUFFER, answer_flow, GINT_TO_POINTER (flows[i]),
-        NULL);
+                       NULL);
     flow = gst_harness_push (rig->video, frame_new (64, 48, 0, 100 * MS, 50));
     g_assert_cmpstr (gst_flow_get_name (flow), ==,
-        flows[i] == GST_FLOW_NOT_LINKED ? "ok" : gst_flow_get_name (flows[i]));
+                     flows[i] == GST_FLOW_NOT_LINKED ? "ok" : gst_flow_get_name (flows[i]));
   }
 }
 

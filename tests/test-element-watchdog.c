@@ -29,15 +29,17 @@ static const struct {
     GST_STATE_PAUSED, 0, 0 },
   { "a file of one frame every five seconds",
     "videotestsrc ! video/x-raw,width=64,height=48,framerate=1/5 " INFER
-    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0, 0 },
+    "! fakesink sync=true v.text_src ! fakesink",
+    GST_STATE_PLAYING, 0, 0 },
   { "a camera of one frame every five seconds",
     "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=1/5 " INFER
-    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0, 0 },
+    "! fakesink sync=true v.text_src ! fakesink",
+    GST_STATE_PLAYING, 0, 0 },
   { "a healthy camera",
     "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=10/1 " INFER
-    "! fakesink sync=true v.text_src ! fakesink", GST_STATE_PLAYING, 0, 0 },
-  { "no text pad linked, sink blocked",
-    SOURCE INFER "! fakesink sync=true ts-offset=60000000000",
+    "! fakesink sync=true v.text_src ! fakesink",
+    GST_STATE_PLAYING, 0, 0 },
+  { "no text pad linked, sink blocked", SOURCE INFER "! fakesink sync=true ts-offset=60000000000",
     GST_STATE_PLAYING, 0, 0 },
   { "text linked, sink blocked while a camera runs",
     "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=10/1 " INFER

@@ -24,8 +24,8 @@ test_grid (void)
 static void
 test_uneven_frames (void)
 {
-  static const guint pts_ms[] = { 0, 333, 666, 999, 1000, 1333, 1999, 2000, 2900, 3100, 3700,
-                                  4000 };
+  static const guint pts_ms[]
+      = { 0, 333, 666, 999, 1000, 1333, 1999, 2000, 2900, 3100, 3700, 4000 };
   g_autoptr (Rig) rig = rig_new (RIG_JSON, "", NULL);
 
   for (guint i = 0; i < G_N_ELEMENTS (pts_ms); i++)
@@ -37,8 +37,7 @@ test_uneven_frames (void)
 static void
 test_frame_rate_property (void)
 {
-  g_autoptr (Rig) rig =
-      rig_new (RIG_JSON, "", "frame-rate", 5, 2, "chunk-duration", 1000, NULL);
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", "frame-rate", 5, 2, "chunk-duration", 1000, NULL);
 
   rig_push_span (rig, 0, 1100 * MS, 50);
   rig_check_frames (rig, 0, 0 * MS, 400 * MS, 800 * MS, END);
@@ -161,8 +160,8 @@ static void
 push_sized (Rig *rig, guint width, guint height, GstClockTime from, GstClockTime to)
 {
   for (GstClockTime pts = from; pts < to; pts += 100 * MS)
-    g_assert_cmpint (gst_harness_push (rig->video,
-        frame_new (width, height, pts, 100 * MS, 50)), ==, GST_FLOW_OK);
+    g_assert_cmpint (gst_harness_push (rig->video, frame_new (width, height, pts, 100 * MS, 50)),
+                     ==, GST_FLOW_OK);
 }
 
 static void
@@ -227,7 +226,8 @@ test_leaky_queue (void)
       "videotestsrc is-live=true num-buffers=100 ! video/x-raw,width=64,height=48,framerate=25/1 "
       "! queue leaky=downstream max-size-buffers=1 ! identity sleep-time=60000 "
       "! valleyinfer name=v model-path=fake: chunk-duration=1000 ! fakesink "
-      "v.json_src ! filesink buffer-mode=unbuffered location=%s", path);
+      "v.json_src ! filesink buffer-mode=unbuffered location=%s",
+      path);
 
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_eos (pipeline);

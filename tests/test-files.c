@@ -14,8 +14,8 @@ static const Case cases[] = {
     "width=320,height=240,framerate=25/1" },
   { "h264-mkv-vfr", "x264enc speed-preset=veryfast bitrate=600", "h264parse ! matroskamux",
     "width=322,height=182,framerate=30000/1001" },
-  { "h265-mp4", "x265enc speed-preset=ultrafast bitrate=600 log-level=none",
-    "h265parse ! mp4mux", "width=320,height=240,framerate=10/1" },
+  { "h265-mp4", "x265enc speed-preset=ultrafast bitrate=600 log-level=none", "h265parse ! mp4mux",
+    "width=320,height=240,framerate=10/1" },
   { "h264-ts", "x264enc speed-preset=veryfast bitrate=600", "h264parse ! mpegtsmux",
     "width=320,height=240,framerate=25/1" },
 };
@@ -56,7 +56,8 @@ check_lines (const char *path, const char *caption)
     g_test_message ("%s", lines[i]);
     g_assert_false (json_object_has_member (line, "error"));
     g_assert_cmpfloat (json_object_get_double_member (line, "end_time")
-        - json_object_get_double_member (line, "start_time"), >, 1.8);
+                           - json_object_get_double_member (line, "start_time"),
+                       >, 1.8);
     g_assert_cmpint (json_object_get_int_member (line, "frame_count"), ==, 4);
     g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, caption);
   }
@@ -71,14 +72,16 @@ test_file (gconstpointer data)
     g_autofree char *name = g_strdup_printf ("%s-%s", c->name, patterns[i].pattern);
     g_autofree char *path = test_path (name);
     g_autofree char *json = g_strconcat (path, ".json", NULL);
-    guint frames = g_str_has_suffix (c->caps, "=10/1") ? 41 : g_str_has_suffix (c->caps, "=25/1")
-        ? 101 : 121;
+    guint frames = g_str_has_suffix (c->caps, "=10/1")   ? 41
+                   : g_str_has_suffix (c->caps, "=25/1") ? 101
+                                                         : 121;
 
     play (pipe_new ("videotestsrc pattern=%s num-buffers=%u ! video/x-raw,%s ! %s ! %s "
                     "! filesink location=%s",
                     patterns[i].pattern, frames, c->caps, c->encoder, c->muxer, path));
     play (pipe_new ("filesrc location=%s ! decodebin3 ! valleyinfer name=v ! fakesink "
-                    "v.json_src ! filesink location=%s", path, json));
+                    "v.json_src ! filesink location=%s",
+                    path, json));
     check_lines (json, patterns[i].caption);
   }
 }

@@ -20,9 +20,9 @@ server_start (const char *what, const char *description)
   g_autoptr (GError) error = NULL;
   g_autoptr (GDataInputStream) out = NULL;
 
-  server.process = g_subprocess_new (
-      G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE, &error,
-      g_getenv ("VALLEY_TEST_RTSP_SERVER"), "--until-stdin-closes", what, description, NULL);
+  server.process = g_subprocess_new (G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE,
+                                     &error, g_getenv ("VALLEY_TEST_RTSP_SERVER"),
+                                     "--until-stdin-closes", what, description, NULL);
   g_assert_no_error (error);
   out = g_data_input_stream_new (g_subprocess_get_stdout_pipe (server.process));
   g_filter_input_stream_set_close_base_stream (G_FILTER_INPUT_STREAM (out), FALSE);
@@ -41,8 +41,8 @@ server_stop (Server *server)
   g_clear_pointer (&server->url, g_free);
 }
 
-#define RECEIVE                                                                                  \
-  "rtspsrc location=%s latency=200 add-reference-timestamp-meta=true ! rtph264depay ! h264parse " \
+#define RECEIVE                                                                                    \
+  "rtspsrc location=%s latency=200 add-reference-timestamp-meta=true ! rtph264depay ! h264parse "  \
   "! avdec_h264 ! valleyinfer name=v "
 
 /* The demo's programme begins with bars. */
@@ -51,7 +51,8 @@ test_captions (void)
 {
   Server server = server_start ("--programme", NULL);
   GstElement *pipeline = pipe_new (RECEIVE "! fakesink sync=true v.text_src ! appsink name=text "
-                                           "v.json_src ! fakesink", server.url);
+                                           "v.json_src ! fakesink",
+                                   server.url);
   g_autoptr (GstElement) text = gst_bin_get_by_name (GST_BIN (pipeline), "text");
   g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
   guint bars = 0, dated = 0;
@@ -89,13 +90,15 @@ test_captions (void)
 static void
 test_server_dies (void)
 {
-  Server server = server_start ("--launch",
+  Server server = server_start (
+      "--launch",
       "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1 "
       "! x264enc tune=zerolatency key-int-max=25 ! h264parse ! rtph264pay name=pay0 pt=96 )");
   GstElement *pipeline = pipe_new (
       "rtspsrc location=%s latency=200 protocols=tcp tcp-timeout=3000000 ! rtph264depay "
       "! h264parse ! avdec_h264 ! valleyinfer name=v ! fakesink sync=true "
-      "v.text_src ! fakesink sync=true", server.url);
+      "v.text_src ! fakesink sync=true",
+      server.url);
   g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
 
   pipe_state (pipeline, GST_STATE_PLAYING);
