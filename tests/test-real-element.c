@@ -36,10 +36,10 @@ static const Lie lies[] = {
     { "config.json", "perceiver" } },
   { "missing-layer",
     "config.json",
-    "\"num_hidden_layers\": 4,\n  \"num_key",
-    "\"num_hidden_layers\": 5,\n  \"num_key",
+    ",\n  \"num_key_value_heads\"", /* behind the number of layers, however many */
+    "0,\n  \"num_key_value_heads\"",
     0,
-    { "model.layers.4" } },
+    { "model.layers.", "missing" } },
   { "no-weights", "model.safetensors", NULL, NULL, -1, { "model.safetensors" } },
   { "half-the-weights", "model.safetensors", NULL, NULL, 4000000, { "model.safetensors" } },
   { "no-header", "model.safetensors", NULL, NULL, 5, { "model.safetensors" } },

@@ -43,7 +43,7 @@ def make(vocabulary, end_id, stop_id):
         "mm_vision_siglip_select_layer": -1,
         "mm_vision_tower": "valley-tiny/siglip",
         "num_attention_heads": 6,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 6,
         "num_key_value_heads": 2,
         "num_patches_per_side": 4,
         "only_crop_single_image": True,
