@@ -9,7 +9,7 @@
  * Exactness: the bits of a row never depend on how many rows are computed with it, nor on
  * the number of threads.  Window reuse rests on that.
  *
- * Stages (siglip.c, qwen2.c ...) use only what is here, never each other.
+ * Stages (siglip.c, decoder.c ...) use only what is here, never each other.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

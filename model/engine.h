@@ -4,9 +4,9 @@
 #pragma once
 
 #include "connector.h"
+#include "decoder.h"
 #include "image.h"
 #include "prompt.h"
-#include "qwen2.h"
 #include "qwen2vit.h"
 #include "siglip.h"
 
@@ -15,7 +15,7 @@ typedef struct {
   ValleySiglip siglip;
   ValleyConnector connector;
   ValleyEagle eagle;
-  ValleyQwen2 llm;
+  ValleyDecoder llm;
 } ValleyStages;
 
 /* Asks @weights for everything the model needs: loading and inspecting both start here. */

@@ -342,7 +342,7 @@ embed_prompt (ValleySession *session, const ValleyTensor *x)
 static gboolean
 prefill (ValleySession *session, GError **error)
 {
-  const ValleyQwen2 *llm = &session->model->stages.llm;
+  const ValleyDecoder *llm = &session->model->stages.llm;
   gsize n = session->result.n_input_tokens;
   ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
   ValleyTensor x, last;
@@ -353,10 +353,10 @@ prefill (ValleySession *session, GError **error)
   valley_dump_tensor (&dump, session->stream, &x, "embeddings");
   valley_kv_cache_reserve (&session->cache, session->stream,
                            n + MIN (session->max_new_tokens, RESERVED_NEW_TOKENS));
-  valley_qwen2_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_PROMPT,
+  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_PROMPT,
                         session->prefill_rows, &dump);
   last = valley_tensor_rows (&x, n - 1, 1);
-  ok = valley_qwen2_logits (llm, session->stream, &last, session->logits, error);
+  ok = valley_decoder_logits (llm, session->stream, &last, session->logits, error);
   valley_tensor_clear (session->model->backend, &x);
   return ok;
 }
@@ -425,15 +425,15 @@ keep_logits (ValleySession *session, GError **error)
 static gboolean
 decode_last (ValleySession *session, GError **error)
 {
-  const ValleyQwen2 *llm = &session->model->stages.llm;
+  const ValleyDecoder *llm = &session->model->stages.llm;
   const gint32 *id = &g_array_index (session->output_ids, gint32, session->output_ids->len - 1);
   ValleyTensor x;
   gboolean ok;
 
   valley_tensor_init (session->stream, &x, VALLEY_F32, 1, llm->config.hidden_size);
   session->stream->ops->embed (session->stream, &x, &llm->embeddings, id);
-  valley_qwen2_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_GENERATED, 1, NULL);
-  ok = valley_qwen2_logits (llm, session->stream, &x, session->logits, error);
+  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_GENERATED, 1, NULL);
+  ok = valley_decoder_logits (llm, session->stream, &x, session->logits, error);
   valley_tensor_clear (session->model->backend, &x);
   return ok;
 }

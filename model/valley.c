@@ -21,7 +21,7 @@ valley_stages_init (ValleyStages *stages, const ValleyConfig *config, ValleyWeig
   }
   if (config->has_eagle)
     valley_eagle_init (&stages->eagle, &config->eagle, weights);
-  valley_qwen2_init (&stages->llm, &config->llm, weights);
+  valley_decoder_init (&stages->llm, &config->llm, weights);
 }
 
 void
@@ -29,7 +29,7 @@ valley_stages_clear (ValleyStages *stages)
 {
   valley_siglip_clear (&stages->siglip);
   valley_eagle_clear (&stages->eagle);
-  valley_qwen2_clear (&stages->llm);
+  valley_decoder_clear (&stages->llm);
 }
 
 /* ---- opening ---- */

@@ -47,7 +47,7 @@ done
 expect_none "only gemm_dnnl.c includes oneDNN" "(oneapi/)?(dnnl/)?dnnl.*\.h.*" "${others[@]}"
 
 # The stages are joined by valley.c; what passes between them (tensors, the KV cache) are arguments.
-stages="siglip qwen2vit connector compressor qwen2 sampler"
+stages="siglip qwen2vit connector compressor decoder sampler"
 sources_without ()
 {
   local stage file

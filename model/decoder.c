@@ -1,7 +1,7 @@
-/* qwen2.c - the Qwen2 decoder: pre-norm layers of grouped-query attention with rotary
+/* decoder.c - the Qwen2 decoder: pre-norm layers of grouped-query attention with rotary
  * positions and a gated feed-forward, over a KV cache.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "qwen2.h"
+#include "decoder.h"
 
 #include <math.h>
 
@@ -11,7 +11,7 @@ typedef struct {
 } Scratch;
 
 static void
-layer_init (ValleyQwen2Layer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
+layer_init (ValleyDecoderLayer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
 {
   gsize h = c->hidden_size, inner = c->intermediate_size;
   gsize queries = c->n_heads * c->head_dim, keys = c->n_kv_heads * c->head_dim;
@@ -28,12 +28,12 @@ layer_init (ValleyQwen2Layer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
 }
 
 void
-valley_qwen2_init (ValleyQwen2 *llm, const ValleyLlmConfig *config, ValleyWeights *weights)
+valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config, ValleyWeights *weights)
 {
   gsize pairs = config->head_dim / 2;
 
   llm->config = *config;
-  llm->layers = g_new0 (ValleyQwen2Layer, config->n_layers);
+  llm->layers = g_new0 (ValleyDecoderLayer, config->n_layers);
   llm->frequencies = g_new (float, pairs);
   for (gsize i = 0; i < pairs; i++)
     llm->frequencies[i]
@@ -55,7 +55,7 @@ valley_qwen2_init (ValleyQwen2 *llm, const ValleyLlmConfig *config, ValleyWeight
 }
 
 void
-valley_qwen2_clear (ValleyQwen2 *llm)
+valley_decoder_clear (ValleyDecoder *llm)
 {
   g_clear_pointer (&llm->layers, g_free);
   g_clear_pointer (&llm->frequencies, g_free);
@@ -103,7 +103,7 @@ scratch_rows (const Scratch *s, gsize rows)
 /* Angles in f32, as the reference computes them: at large positions their rounding is part of
  * the model. */
 static void
-upload_angles (const ValleyQwen2 *llm, ValleyStream *stream, gsize first, ValleyTensor *cos,
+upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, ValleyTensor *cos,
                ValleyTensor *sin)
 {
   gsize rows = cos->rows, pairs = cos->cols;
@@ -127,7 +127,7 @@ upload_angles (const ValleyQwen2 *llm, ValleyStream *stream, gsize first, Valley
 
 /* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
 static void
-write_keys (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream *stream,
+write_keys (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
             ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *cos,
             const ValleyTensor *sin, ValleyRole role, Scratch *s)
 {
@@ -141,7 +141,7 @@ write_keys (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream *s
 
 /* The rest of a layer, for normed rows whose own and earlier keys are in the cache. */
 static void
-finish_layer (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream *stream,
+finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
               const ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *x,
               const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role, Scratch *s)
 {
@@ -173,11 +173,11 @@ finish_layer (const ValleyQwen2Layer *l, const ValleyLlmConfig *c, ValleyStream 
 /* One layer over all rows, chunk by chunk.  With @last_only the rows before the last one are
  * needed for their keys alone. */
 static void
-run_layer (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache, gsize layer,
+run_layer (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache, gsize layer,
            const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role,
            gsize rows_at_once, gboolean last_only, const Scratch *scratch)
 {
-  const ValleyQwen2Layer *l = &llm->layers[layer];
+  const ValleyDecoderLayer *l = &llm->layers[layer];
 
   for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream);) {
     gsize rows = MIN (rows_at_once, x->rows - done);
@@ -203,7 +203,7 @@ run_layer (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache, g
 }
 
 void
-valley_qwen2_forward (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache,
+valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
                       const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
                       const ValleyDump *dump)
 {
@@ -230,7 +230,7 @@ valley_qwen2_forward (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCach
 }
 
 gboolean
-valley_qwen2_logits (const ValleyQwen2 *llm, ValleyStream *stream, const ValleyTensor *row,
+valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *row,
                      float *logits, GError **error)
 {
   ValleyTensor normed, scores;

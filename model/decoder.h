@@ -1,4 +1,4 @@
-/* qwen2.h - the Qwen2 decoder over a KV cache.
+/* decoder.h - the Qwen2 decoder over a KV cache.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -11,25 +11,25 @@ typedef struct {
   ValleyTensor input_norm, post_norm;
   ValleyTensor q, q_bias, k, k_bias, v, v_bias, o;
   ValleyTensor gate, up, down;
-} ValleyQwen2Layer;
+} ValleyDecoderLayer;
 
 typedef struct {
   ValleyLlmConfig config;
   ValleyTensor embeddings, norm, head;
-  ValleyQwen2Layer *layers;
+  ValleyDecoderLayer *layers;
   float *frequencies; /* head_dim / 2 rotary frequencies */
-} ValleyQwen2;
+} ValleyDecoder;
 
-void valley_qwen2_init (ValleyQwen2 *llm, const ValleyLlmConfig *config, ValleyWeights *weights);
-void valley_qwen2_clear (ValleyQwen2 *llm);
+void valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config, ValleyWeights *weights);
+void valley_decoder_clear (ValleyDecoder *llm);
 
 /* Runs the embeddings @x, in place, at positions cache->length ... through every layer and
  * appends them to the cache, at most @rows_at_once rows at a time (which changes no bits).
  * Only the last row of @x is the last layer's output afterwards, unless @dump is on: then
  * all are. */
-void valley_qwen2_forward (const ValleyQwen2 *llm, ValleyStream *stream, ValleyKvCache *cache,
+void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
                            const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
                            const ValleyDump *dump);
 /* Final norm and output head of one row -> @logits [1, vocab_size] on the host; waits. */
-gboolean valley_qwen2_logits (const ValleyQwen2 *llm, ValleyStream *stream, const ValleyTensor *row,
+gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *row,
                               float *logits, GError **error);
