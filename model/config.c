@@ -8,54 +8,12 @@
 #include <string.h>
 
 #include "config_connector.h"
+#include "config_llm.h"
 #include "json.h"
 
 #define MAX_CONFIG_BYTES ((gsize)16 << 20)
 #define MAX_PIXELS ((gsize)1 << 28)
 #define MAX_GRID ((gsize)16)
-
-static void
-read_llm (ValleyReader *r, ValleyLlmConfig *llm)
-{
-  const char *activation = valley_reader_string (r, "hidden_act");
-  JsonNode *scaling = valley_reader_member (r, "rope_scaling");
-
-  llm->hidden_size = valley_reader_size (r, "hidden_size", VALLEY_REQUIRED, 1, VALLEY_MAX_WIDTH);
-  llm->intermediate_size
-      = valley_reader_size (r, "intermediate_size", VALLEY_REQUIRED, 1, VALLEY_MAX_WIDTH);
-  llm->n_layers = valley_reader_size (r, "num_hidden_layers", VALLEY_REQUIRED, 1, VALLEY_MAX_COUNT);
-  llm->n_heads
-      = valley_reader_size (r, "num_attention_heads", VALLEY_REQUIRED, 1, VALLEY_MAX_COUNT);
-  llm->n_kv_heads
-      = valley_reader_size (r, "num_key_value_heads", llm->n_heads, 1, VALLEY_MAX_COUNT);
-  llm->vocab_size = valley_reader_size (r, "vocab_size", VALLEY_REQUIRED, 1, VALLEY_MAX_VOCABULARY);
-  llm->max_position_embeddings
-      = valley_reader_size (r, "max_position_embeddings", 32768, 1, (gsize)1 << 24);
-  llm->rms_norm_eps = (float)valley_reader_double (r, "rms_norm_eps", 1e-6, 0, 1);
-  llm->rope_theta = valley_reader_double (r, "rope_theta", 10000, 1, 1e12);
-  llm->tie_word_embeddings = valley_reader_boolean (r, "tie_word_embeddings", FALSE);
-  llm->head_dim
-      = valley_reader_size (r, "head_dim", llm->hidden_size / llm->n_heads, 1, VALLEY_MAX_WIDTH);
-
-  if (valley_reader_member (r, "head_dim") == NULL && llm->hidden_size % llm->n_heads != 0)
-    valley_reader_complain (r, "num_attention_heads", "a divisor of hidden_size %" G_GSIZE_FORMAT,
-                            llm->hidden_size);
-  else if (llm->head_dim == 0 || llm->head_dim % 2 != 0)
-    valley_reader_complain (
-        r, "num_attention_heads",
-        "a number that leaves each head an even size (rotary pairs), not %" G_GSIZE_FORMAT,
-        llm->head_dim);
-  if (llm->n_heads % llm->n_kv_heads != 0)
-    valley_reader_complain (r, "num_key_value_heads",
-                            "a divisor of num_attention_heads %" G_GSIZE_FORMAT, llm->n_heads);
-  if (activation != NULL && strcmp (activation, "silu") != 0)
-    valley_reader_complain (r, "hidden_act", "\"silu\"");
-  if (scaling != NULL)
-    valley_reader_complain (r, "rope_scaling", "null (scaled rotary embeddings are not supported)");
-  if (valley_reader_boolean (r, "use_sliding_window", FALSE))
-    valley_reader_complain (r, "use_sliding_window",
-                            "false (sliding-window attention is not supported)");
-}
 
 static void
 read_siglip (ValleyReader *r, ValleySiglipConfig *siglip)
@@ -85,13 +43,17 @@ read_eagle (ValleyReader *r, const ValleyLlmConfig *llm, ValleyEagleConfig *eagl
 
   eagle->depth = valley_reader_size (r, "depth", 32, 1, VALLEY_MAX_COUNT);
   eagle->embed_dim = valley_reader_size (r, "embed_dim", 1280, 1, VALLEY_MAX_WIDTH);
-  eagle->hidden_size = valley_reader_size (r, "hidden_size", 3584, 1, VALLEY_MAX_WIDTH);
+  /* The released tower writes Valley2's 3584; a merger of one's own fits the language model. */
+  eagle->hidden_size = valley_reader_size (
+      r, "hidden_size", eagle->merger_dim > 0 ? llm->hidden_size : 3584, 1, VALLEY_MAX_WIDTH);
   eagle->n_heads = valley_reader_size (r, "num_heads", 16, 1, VALLEY_MAX_COUNT);
   ratio = valley_reader_double (r, "mlp_ratio", 4, 1.0 / 64, 64);
   eagle->mlp_dim = (gsize)((double)eagle->embed_dim * ratio);
   eagle->patch_size = valley_reader_size (r, "patch_size", 14, 1, 1024);
   eagle->temporal_patch_size = valley_reader_size (r, "temporal_patch_size", 2, 1, 16);
   eagle->spatial_merge_size = valley_reader_size (r, "spatial_merge_size", 2, 1, 16);
+  if (eagle->merger_dim == 0)
+    eagle->merger_dim = eagle->embed_dim * eagle->spatial_merge_size * eagle->spatial_merge_size;
   unit = eagle->patch_size * eagle->spatial_merge_size;
   eagle->max_pixels = valley_reader_size (r, "max_pixels", 12845056, unit * unit, MAX_PIXELS);
   eagle->min_pixels
@@ -189,6 +151,22 @@ read_stop_ids (ValleyReader *r, ValleyConfig *config)
   config->n_stop_ids = n;
 }
 
+/* Valley2.5's files still name the SigLIP tower; only_navit takes it away, connector and all. */
+static void
+read_tower_names (ValleyReader *r, ValleyConfig *config)
+{
+  gboolean only_navit = valley_reader_boolean (r, "only_navit", FALSE);
+
+  config->has_siglip = valley_reader_string (r, "mm_vision_tower") != NULL && !only_navit;
+  config->has_eagle = valley_reader_string (r, "eagle_vision_tower") != NULL;
+  if (only_navit && !config->has_eagle)
+    valley_reader_complain (r, "only_navit",
+                            "false, since eagle_vision_tower names no tower that would be left");
+  if (!config->has_siglip && !config->has_eagle)
+    valley_reader_complain (r, "mm_vision_tower",
+                            "the name of a tower, unless eagle_vision_tower has one");
+}
+
 static void
 read_everything (ValleyReader *r, ValleyConfig *config)
 {
@@ -197,13 +175,11 @@ read_everything (ValleyReader *r, ValleyConfig *config)
   ValleyReader inner;
 
   if (g_strcmp0 (type, "valley") != 0)
-    valley_reader_complain (r, "model_type", "\"valley\" (a Valley2 checkpoint)");
-  read_llm (r, &config->llm);
-  config->has_siglip = valley_reader_string (r, "mm_vision_tower") != NULL;
-  config->has_eagle = valley_reader_string (r, "eagle_vision_tower") != NULL;
-  if (!config->has_siglip && !config->has_eagle)
-    valley_reader_complain (r, "mm_vision_tower",
-                            "the name of a tower, unless eagle_vision_tower has one");
+    valley_reader_complain (
+        r, "model_type",
+        "\"valley\" (a Valley2 or Valley2.5 checkpoint; Valley3 and Qwen-VL are not supported)");
+  valley_config_read_llm (r, &config->llm);
+  read_tower_names (r, config);
   if (config->has_siglip) {
     inner = valley_reader_object (r, "vision_config", "vision_config.", empty);
     read_siglip (&inner, &config->siglip);
@@ -212,6 +188,8 @@ read_everything (ValleyReader *r, ValleyConfig *config)
       valley_config_read_connector (r, config);
   }
   if (config->has_eagle && !r->failed) {
+    config->eagle.merger_dim
+        = valley_reader_size (r, "navit_merger_hidden_dim", 0, 1, VALLEY_MAX_WIDTH);
     inner = valley_reader_object (r, "eagle_config", "eagle_config.", empty);
     read_eagle (&inner, &config->llm, &config->eagle);
     r->failed = inner.failed;

@@ -20,13 +20,22 @@ typedef struct {
 typedef struct {
   gsize depth, embed_dim, hidden_size /* output */, n_heads, mlp_dim, patch_size,
       temporal_patch_size, spatial_merge_size;
+  gsize merger_dim;             /* hidden width of the merger's MLP */
   gsize min_pixels, max_pixels; /* smart_resize's bounds for a still image */
   gsize frame_max_pixels;       /* and for a frame of a window */
 } ValleyEagleConfig;
 
+typedef enum {
+  VALLEY_LLM_QWEN2, /* Valley2 */
+  VALLEY_LLM_QWEN3  /* Valley2.5 */
+} ValleyLlmType;
+
 typedef struct {
+  ValleyLlmType type;
   gsize hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim, vocab_size,
       max_position_embeddings;
+  gboolean qkv_bias, o_bias; /* which projections of the attention have one */
+  gboolean qk_norm;          /* queries and keys are normalised, each head on its own */
   float rms_norm_eps;
   double rope_theta;
   gboolean tie_word_embeddings;

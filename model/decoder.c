@@ -1,5 +1,6 @@
-/* decoder.c - the Qwen2 decoder: pre-norm layers of grouped-query attention with rotary
- * positions and a gated feed-forward, over a KV cache.
+/* decoder.c - the Qwen2 and Qwen3 decoders: pre-norm layers of grouped-query attention with
+ * rotary positions and a gated feed-forward, over a KV cache.  They differ in the attention's
+ * biases and in Qwen3's norms of each query and key head.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "decoder.h"
 
@@ -11,17 +12,40 @@ typedef struct {
 } Scratch;
 
 static void
+projection_init (ValleyWeights *w, const char *name, gsize rows, gsize cols, gboolean has_bias,
+                 ValleyTensor *weight, ValleyTensor *bias)
+{
+  g_autofree char *weight_name = g_strconcat (name, ".weight", NULL);
+
+  if (has_bias)
+    valley_weights_linear (w, name, rows, cols, weight, bias);
+  else
+    valley_weights_matrix (w, weight_name, rows, cols, weight);
+}
+
+static void
+attention_init (ValleyDecoderLayer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
+{
+  gsize h = c->hidden_size, queries = c->n_heads * c->head_dim, keys = c->n_kv_heads * c->head_dim;
+
+  projection_init (w, "self_attn.q_proj", queries, h, c->qkv_bias, &layer->q, &layer->q_bias);
+  projection_init (w, "self_attn.k_proj", keys, h, c->qkv_bias, &layer->k, &layer->k_bias);
+  projection_init (w, "self_attn.v_proj", keys, h, c->qkv_bias, &layer->v, &layer->v_bias);
+  projection_init (w, "self_attn.o_proj", h, queries, c->o_bias, &layer->o, &layer->o_bias);
+  if (!c->qk_norm)
+    return;
+  valley_weights_vector (w, "self_attn.q_norm.weight", c->head_dim, &layer->q_norm);
+  valley_weights_vector (w, "self_attn.k_norm.weight", c->head_dim, &layer->k_norm);
+}
+
+static void
 layer_init (ValleyDecoderLayer *layer, const ValleyLlmConfig *c, ValleyWeights *w)
 {
   gsize h = c->hidden_size, inner = c->intermediate_size;
-  gsize queries = c->n_heads * c->head_dim, keys = c->n_kv_heads * c->head_dim;
 
   valley_weights_vector (w, "input_layernorm.weight", h, &layer->input_norm);
   valley_weights_vector (w, "post_attention_layernorm.weight", h, &layer->post_norm);
-  valley_weights_linear (w, "self_attn.q_proj", queries, h, &layer->q, &layer->q_bias);
-  valley_weights_linear (w, "self_attn.k_proj", keys, h, &layer->k, &layer->k_bias);
-  valley_weights_linear (w, "self_attn.v_proj", keys, h, &layer->v, &layer->v_bias);
-  valley_weights_matrix (w, "self_attn.o_proj.weight", h, queries, &layer->o);
+  attention_init (layer, c, w);
   valley_weights_matrix (w, "mlp.gate_proj.weight", inner, h, &layer->gate);
   valley_weights_matrix (w, "mlp.up_proj.weight", inner, h, &layer->up);
   valley_weights_matrix (w, "mlp.down_proj.weight", h, inner, &layer->down);
@@ -100,7 +124,9 @@ scratch_rows (const Scratch *s, gsize rows)
   };
 }
 
-/* Angles in f32, as the reference computes them: at large positions their rounding is part of
+/* The one place that knows a row's rotary position: the number of rows before it, pictures' rows
+ * like words.  (Which keys a row sees is the cache's order, and another matter.)
+ * Angles in f32, as the reference computes them: at large positions their rounding is part of
  * the model. */
 static void
 upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, ValleyTensor *cos,
@@ -125,17 +151,33 @@ upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, Vall
   stream->ops->upload (stream, sin, sines);
 }
 
+/* Rows of queries or keys: projected, each head normalised where the model does so, turned. */
+static void
+project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
+               const ValleyTensor *weight, const ValleyTensor *bias, const ValleyTensor *norm,
+               const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role,
+               const ValleyTensor *out)
+{
+  const ValleyOps *ops = stream->ops;
+
+  ops->linear (stream, out, x, weight, bias, VALLEY_ACT_NONE, role);
+  if (c->qk_norm) {
+    ValleyTensor heads
+        = valley_tensor_reshape (out, out->rows * (out->cols / c->head_dim), c->head_dim);
+
+    ops->rms_norm (stream, &heads, &heads, norm, c->rms_norm_eps);
+  }
+  ops->rope (stream, out, cos, sin, c->head_dim);
+}
+
 /* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
 static void
 write_keys (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
             ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *cos,
             const ValleyTensor *sin, ValleyRole role, Scratch *s)
 {
-  const ValleyOps *ops = stream->ops;
-
-  ops->linear (stream, &s->k, &s->normed, &l->k, &l->k_bias, VALLEY_ACT_NONE, role);
-  ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
-  ops->rope (stream, &s->k, cos, sin, c->head_dim);
+  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, cos, sin, role, &s->k);
+  stream->ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
   valley_kv_cache_write (cache, stream, layer, first, &s->k, &s->v);
 }
 
@@ -156,10 +198,9 @@ finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStrea
                                 .causal = TRUE,
                                 .first_position = first };
 
-  ops->linear (stream, &s->q, &s->normed, &l->q, &l->q_bias, VALLEY_ACT_NONE, role);
-  ops->rope (stream, &s->q, cos, sin, c->head_dim);
+  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, cos, sin, role, &s->q);
   ops->attention (stream, &s->mixed, &s->q, &k, &v, &attention);
-  ops->linear (stream, &s->delta, &s->mixed, &l->o, NULL, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, role);
   ops->add (stream, x, &s->delta);
 
   ops->rms_norm (stream, &s->normed, x, &l->post_norm, c->rms_norm_eps);

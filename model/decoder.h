@@ -1,4 +1,4 @@
-/* decoder.h - the Qwen2 decoder over a KV cache.
+/* decoder.h - the language model, Qwen2 or Qwen3, over a KV cache.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -9,7 +9,8 @@
 
 typedef struct {
   ValleyTensor input_norm, post_norm;
-  ValleyTensor q, q_bias, k, k_bias, v, v_bias, o;
+  ValleyTensor q, q_bias, k, k_bias, v, v_bias, o, o_bias; /* biases may be empty */
+  ValleyTensor q_norm, k_norm;                             /* Qwen3's, of one head */
   ValleyTensor gate, up, down;
 } ValleyDecoderLayer;
 

@@ -110,6 +110,12 @@ connector_name (const ValleyConnectorConfig *connector)
   }
 }
 
+static const char *
+llm_name (const ValleyLlmConfig *llm)
+{
+  return llm->type == VALLEY_LLM_QWEN3 ? "Qwen3" : "Qwen2";
+}
+
 /* One token's keys and values in all layers. */
 static gsize
 kv_bytes_per_token (const ValleyLlmConfig *llm, ValleyDType dtype)
@@ -149,11 +155,14 @@ add_architecture (JsonBuilder *b, const ValleyConfig *c)
     if (c->has_eagle) {
       add_size (b, "eagle_layers", c->eagle.depth);
       add_size (b, "eagle_width", c->eagle.embed_dim);
+      add_size (b, "eagle_merger_width", c->eagle.merger_dim);
     }
+    add_string (b, "llm", llm_name (&c->llm));
     add_size (b, "llm_layers", c->llm.n_layers);
     add_size (b, "llm_width", c->llm.hidden_size);
     add_size (b, "heads", c->llm.n_heads);
     add_size (b, "kv_heads", c->llm.n_kv_heads);
+    add_size (b, "head_dim", c->llm.head_dim);
     add_size (b, "vocabulary", c->llm.vocab_size);
     add_size (b, "context", c->llm.max_position_embeddings);
   }
@@ -291,17 +300,18 @@ print_architecture (GString *out, const ValleyConfig *c)
         c->siglip.n_layers, c->siglip.hidden_size, c->siglip.image_size, c->siglip.image_size,
         connector_name (&c->connector), c->connector.out_side * c->connector.out_side);
   if (c->has_eagle)
-    g_string_append_printf (out,
-                            "Eagle tower       %" G_GSIZE_FORMAT " blocks, width %" G_GSIZE_FORMAT
-                            ", at most %" G_GSIZE_FORMAT " pixels a frame\n",
-                            c->eagle.depth, c->eagle.embed_dim, c->eagle.frame_max_pixels);
-  g_string_append_printf (out,
-                          "Language model    %" G_GSIZE_FORMAT " layers, width %" G_GSIZE_FORMAT
-                          ", %" G_GSIZE_FORMAT " heads (%" G_GSIZE_FORMAT
-                          " for keys), vocabulary %" G_GSIZE_FORMAT ", context %" G_GSIZE_FORMAT
-                          "\n",
-                          c->llm.n_layers, c->llm.hidden_size, c->llm.n_heads, c->llm.n_kv_heads,
-                          c->llm.vocab_size, c->llm.max_position_embeddings);
+    g_string_append_printf (
+        out,
+        "Eagle tower       %" G_GSIZE_FORMAT " blocks, width %" G_GSIZE_FORMAT
+        ", merger %" G_GSIZE_FORMAT ", at most %" G_GSIZE_FORMAT " pixels a frame\n",
+        c->eagle.depth, c->eagle.embed_dim, c->eagle.merger_dim, c->eagle.frame_max_pixels);
+  g_string_append_printf (
+      out,
+      "Language model    %s, %" G_GSIZE_FORMAT " layers, width %" G_GSIZE_FORMAT
+      ", %" G_GSIZE_FORMAT " heads of %" G_GSIZE_FORMAT " (%" G_GSIZE_FORMAT
+      " for keys), vocabulary %" G_GSIZE_FORMAT ", context %" G_GSIZE_FORMAT "\n",
+      llm_name (&c->llm), c->llm.n_layers, c->llm.hidden_size, c->llm.n_heads, c->llm.head_dim,
+      c->llm.n_kv_heads, c->llm.vocab_size, c->llm.max_position_embeddings);
 }
 
 static void

@@ -48,10 +48,10 @@ valley_eagle_init (ValleyEagle *eagle, const ValleyEagleConfig *config, ValleyWe
   valley_weights_conv (weights, "patch_embed.proj.weight", 5,
                        (gsize[]){ h, 3, config->temporal_patch_size, patch, patch }, &eagle->patch);
   valley_weights_norm (weights, "merger.ln_q", h, &eagle->merge_norm, &eagle->merge_norm_bias);
-  valley_weights_linear (weights, "merger.mlp.0", merged, merged, &eagle->merge1,
+  valley_weights_linear (weights, "merger.mlp.0", config->merger_dim, merged, &eagle->merge1,
                          &eagle->merge1_bias);
-  valley_weights_linear (weights, "merger.mlp.2", config->hidden_size, merged, &eagle->merge2,
-                         &eagle->merge2_bias);
+  valley_weights_linear (weights, "merger.mlp.2", config->hidden_size, config->merger_dim,
+                         &eagle->merge2, &eagle->merge2_bias);
   for (gsize i = 0; i < config->depth; i++) {
     valley_weights_set_prefix (weights, PREFIX "blocks.%" G_GSIZE_FORMAT ".", i);
     block_init (&eagle->blocks[i], config, weights);
@@ -100,7 +100,7 @@ merge (const ValleyEagle *eagle, ValleyStream *stream, const ValleyTensor *norme
   ValleyTensor wide = valley_tensor_reshape (normed, normed->rows / block, normed->cols * block);
   ValleyTensor inner;
 
-  valley_tensor_init (stream, &inner, VALLEY_F32, wide.rows, wide.cols);
+  valley_tensor_init (stream, &inner, VALLEY_F32, wide.rows, eagle->config.merger_dim);
   valley_tensor_init (stream, out, VALLEY_F32, wide.rows, eagle->config.hidden_size);
   ops->linear (stream, &inner, &wide, &eagle->merge1, &eagle->merge1_bias, VALLEY_ACT_GELU_ERF,
                VALLEY_ROWS_PROMPT);
