@@ -43,8 +43,8 @@ valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, 
   }
   w = MIN (width, (double)MAX_ASPECT * height);
   h = MIN (height, (double)MAX_ASPECT * width);
-  wide = nearbyint (w / factor) * factor; /* halves to even, as Python rounds */
-  high = nearbyint (h / factor) * factor;
+  wide = MAX (nearbyint (w / factor), 1) * factor; /* halves to even, as Python rounds */
+  high = MAX (nearbyint (h / factor), 1) * factor;
   if (wide * high > (double)max_pixels) {
     double beta = sqrt (h * w / (double)max_pixels);
 

@@ -5,8 +5,8 @@
 
 #include "config.h"
 
-/* Qwen2-VL's smart_resize: multiples of patch_size * spatial_merge_size, area within
- * [min_pixels, max_pixels].  The reference refuses an aspect over 200; here such a picture
+/* The released loader's smart_resize: multiples of patch_size * spatial_merge_size, area within
+ * [min_pixels, max_pixels], one block where a side rounds to none.  The reference refuses an aspect over 200; here such a picture
  * is treated as if its longer side were 200 times its shorter one; and where its answer for a
  * thin picture would have no pixels or more than @max_pixels, the longer side gives way.
  * FALSE fills @error (a side of 0, or over 65535). */
