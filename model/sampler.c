@@ -1,23 +1,38 @@
 /* sampler.c - from logits to the next token: greedy, or drawn with a seeded generator.
+ *
+ * Drawing walks the candidates from the likeliest on and stops as soon as the drawn one is
+ * reached, so they are put in order only as far as that: of a vocabulary of 150,000 words few
+ * are ever looked at.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
+
+/* Parts that are waiting to be ordered, each before the next; expected: twice log2 of the
+ * vocabulary. */
+#define MAX_PARTS 64
+#define SMALL_PART 32 /* not worth cutting further */
 
 typedef struct {
-  double score; /* a logit, then a probability */
+  double score; /* distance from the best, at most 0, over the temperature */
   gint32 id;
 } Candidate;
+
+/* Candidates in order up to `n_sorted`; from there on every part ranks before those after it. */
+typedef struct {
+  Candidate *candidates;
+  gsize n, n_sorted;
+  gsize ends[MAX_PARTS]; /* of the parts, the nearest last */
+  guint n_parts;
+} Ranking;
 
 struct _ValleySampler {
   ValleySamplerOptions options;
   gsize n;
   guint64 state; /* of the generator */
   guint8 *seen;  /* a flag for each token */
-  double *scores;
-  Candidate *sorted;
+  Candidate *candidates;
 };
 
 /* SplitMix64: a counter through a mixing function; tiny, and good enough for drawing words. */
@@ -56,9 +71,8 @@ valley_sampler_new (const ValleySamplerOptions *options, gsize n_vocabulary, GEr
   sampler->n = n_vocabulary;
   sampler->state = options->seed;
   sampler->seen = g_try_new0 (guint8, n_vocabulary);
-  sampler->scores = g_try_new (double, n_vocabulary);
-  sampler->sorted = g_try_new (Candidate, n_vocabulary);
-  if (sampler->seen != NULL && sampler->scores != NULL && sampler->sorted != NULL)
+  sampler->candidates = g_try_new (Candidate, n_vocabulary);
+  if (sampler->seen != NULL && sampler->candidates != NULL)
     return sampler;
   valley_sampler_free (sampler);
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
@@ -72,8 +86,7 @@ valley_sampler_free (ValleySampler *sampler)
   if (sampler == NULL)
     return;
   g_free (sampler->seen);
-  g_free (sampler->scores);
-  g_free (sampler->sorted);
+  g_free (sampler->candidates);
   g_free (sampler);
 }
 
@@ -84,18 +97,34 @@ valley_sampler_see (ValleySampler *sampler, gint32 id)
     sampler->seen[id] = TRUE;
 }
 
-/* The first of the largest; FALSE when a NaN is among them or nothing is finite. */
-static gboolean
-find_maximum (const double *scores, gsize n, gsize *best)
+static double
+score_of (const ValleySampler *sampler, const float *logits, gsize i)
 {
+  double score = logits[i], penalty = sampler->options.repetition_penalty;
+
+  if (!sampler->seen[i])
+    return score;
+  return score < 0 ? score * penalty : score / penalty;
+}
+
+/* The first of the largest scores; FALSE when a NaN is among them or nothing is finite. */
+static gboolean
+find_best (const ValleySampler *sampler, const float *logits, gsize *best)
+{
+  double best_score = -INFINITY;
+
   *best = 0;
-  for (gsize i = 0; i < n; i++) {
-    if (isnan (scores[i]) || scores[i] == INFINITY)
+  for (gsize i = 0; i < sampler->n; i++) {
+    double score = score_of (sampler, logits, i);
+
+    if (isnan (score) || score == INFINITY)
       return FALSE;
-    if (scores[i] > scores[*best])
+    if (score > best_score) {
+      best_score = score;
       *best = i;
+    }
   }
-  return isfinite (scores[*best]);
+  return isfinite (best_score);
 }
 
 static double
@@ -110,97 +139,161 @@ log_sum_exp (const float *logits, gsize n)
   return max + log (sum);
 }
 
+/* ---- the ranking ---- */
+
 /* Likeliest first; equal scores by id, so that a seed always gives the same answer. */
+static inline gboolean
+ranks_before (Candidate a, Candidate b)
+{
+  return a.score > b.score || (a.score == b.score && a.id < b.id);
+}
+
 static int
 compare (const void *a, const void *b)
 {
   const Candidate *x = a, *y = b;
 
-  if (x->score != y->score)
-    return x->score > y->score ? -1 : 1;
-  return x->id < y->id ? -1 : x->id > y->id;
+  return ranks_before (*x, *y) ? -1 : ranks_before (*y, *x);
 }
 
-/* Sorts what may be drawn; top-k keeps everything that equals its last score. */
-static gsize
-keep_top_k (ValleySampler *sampler)
+static Candidate
+middle_of (Candidate a, Candidate b, Candidate c)
 {
-  gsize k = sampler->options.top_k, n = 0;
+  if (ranks_before (b, a)) {
+    Candidate swap = a;
 
-  for (gsize i = 0; i < sampler->n; i++)
-    if (isfinite (sampler->scores[i]))
-      sampler->sorted[n++] = (Candidate){ sampler->scores[i], (gint32)i };
-  qsort (sampler->sorted, n, sizeof *sampler->sorted, compare);
-  if (k == 0 || k >= n)
-    return n;
-  while (k < n && sampler->sorted[k].score == sampler->sorted[k - 1].score)
-    k++;
+    a = b;
+    b = swap;
+  }
+  return ranks_before (c, a) ? a : ranks_before (c, b) ? c : b;
+}
+
+/* Splits c[0 ... n - 1] in two, the first before the second; returns the first one's length.
+ * No two candidates rank alike, so the middle of three leaves neither empty. */
+static gsize
+split (Candidate *c, gsize n)
+{
+  Candidate pivot = middle_of (c[0], c[n / 2], c[n - 1]);
+  gsize i = 0, j = n - 1;
+
+  for (;;) {
+    Candidate swap;
+
+    while (ranks_before (c[i], pivot))
+      i++;
+    while (ranks_before (pivot, c[j]))
+      j--;
+    if (i >= j)
+      return i;
+    swap = c[i];
+    c[i++] = c[j];
+    c[j--] = swap;
+  }
+}
+
+/* The candidate at @place of the order: a quicksort that leaves for later what lies behind. */
+static Candidate
+ranked (Ranking *ranking, gsize place)
+{
+  while (ranking->n_sorted <= place) {
+    Candidate *part = ranking->candidates + ranking->n_sorted;
+    gsize end = ranking->ends[ranking->n_parts - 1], n = end - ranking->n_sorted;
+
+    if (n > SMALL_PART && ranking->n_parts < MAX_PARTS) {
+      ranking->ends[ranking->n_parts++] = ranking->n_sorted + split (part, n);
+    } else {
+      qsort (part, n, sizeof *part, compare);
+      ranking->n_sorted = end;
+      ranking->n_parts--;
+    }
+  }
+  return ranking->candidates[place];
+}
+
+/* Distances from the best score are divided by the temperature, not the scores: under a tiny
+ * one those would become infinite and the likeliest token the first to go. */
+static Ranking
+rank (ValleySampler *sampler, const float *logits, gsize best)
+{
+  Ranking ranking = { .candidates = sampler->candidates, .n_parts = 1 };
+  double max = score_of (sampler, logits, best);
+
+  for (gsize i = 0; i < sampler->n; i++) {
+    double score = (score_of (sampler, logits, i) - max) / sampler->options.temperature;
+
+    if (isfinite (score))
+      ranking.candidates[ranking.n++] = (Candidate){ score, (gint32)i };
+  }
+  ranking.ends[0] = ranking.n;
+  return ranking;
+}
+
+/* ---- drawing ---- */
+
+/* How many of the likeliest top-k leaves: everything that equals the last one's score stays. */
+static gsize
+keep_top_k (Ranking *ranking, gsize k)
+{
+  if (k == 0 || k >= ranking->n)
+    return ranking->n;
+  for (double last = ranked (ranking, k - 1).score; k < ranking->n; k++)
+    if (ranked (ranking, k).score != last)
+      break;
   return k;
 }
 
-/* Softmax over the first @n candidates, then drops from the unlikely end while what is dropped
- * sums to at most 1 - p; the likeliest always stays. */
+/* How many of the likeliest @n top-p leaves: from the unlikely end everything goes that sums to
+ * at most 1 - p of the whole @weight, but never the likeliest.  @weight becomes what is left. */
 static gsize
-keep_top_p (ValleySampler *sampler, gsize n)
+keep_top_p (Ranking *ranking, gsize n, double p, double *weight)
 {
-  Candidate *c = sampler->sorted;
-  double max = c[0].score, sum = 0, dropped = 0;
+  double kept = 0;
+  gsize i = 0;
 
-  for (gsize i = 0; i < n; i++)
-    sum += c[i].score = exp (c[i].score - max);
-  for (gsize i = 0; i < n; i++)
-    c[i].score /= sum;
-  if (sampler->options.top_p >= 1)
+  if (p >= 1)
     return n;
-  while (n > 1 && dropped + c[n - 1].score <= 1 - sampler->options.top_p)
-    dropped += c[--n].score;
-  return n;
+  do
+    kept += exp (ranked (ranking, i++).score);
+  while (i < n && *weight - kept > (1 - p) * *weight);
+  *weight = kept;
+  return i;
 }
 
-/* @best: the largest score's place.  Distances from it are divided, not the scores: under a
- * tiny temperature those would become infinite and the likeliest token the first to go. */
 static gsize
-draw (ValleySampler *sampler, gsize best)
+draw (ValleySampler *sampler, const float *logits, gsize best)
 {
-  double total = 0, target, max = sampler->scores[best];
-  gsize n;
+  Ranking ranking = rank (sampler, logits, best);
+  gsize n = keep_top_k (&ranking, sampler->options.top_k);
+  double weight = 0, target;
 
-  for (gsize i = 0; i < sampler->n; i++)
-    sampler->scores[i] = (sampler->scores[i] - max) / sampler->options.temperature;
-  n = keep_top_p (sampler, keep_top_k (sampler));
   for (gsize i = 0; i < n; i++)
-    total += sampler->sorted[i].score;
-  target = draw_unit (sampler) * total;
+    weight += exp (ranking.candidates[i].score);
+  n = keep_top_p (&ranking, n, sampler->options.top_p, &weight);
+  target = draw_unit (sampler) * weight;
   for (gsize i = 0; i < n; i++) {
-    target -= sampler->sorted[i].score;
+    Candidate candidate = ranked (&ranking, i);
+
+    target -= exp (candidate.score);
     if (target < 0)
-      return (gsize)sampler->sorted[i].id;
+      return (gsize)candidate.id;
   }
-  return (gsize)sampler->sorted[n - 1].id; /* rounding ate the rest */
+  return (gsize)ranked (&ranking, n - 1).id; /* rounding ate the rest */
 }
 
 gboolean
 valley_sampler_pick (ValleySampler *sampler, const float *logits, gint32 *id,
                      double *log_probability, GError **error)
 {
-  double penalty = sampler->options.repetition_penalty;
   gsize best;
 
-  for (gsize i = 0; i < sampler->n; i++) {
-    double score = logits[i];
-
-    if (sampler->seen[i] && penalty != 1)
-      score = score < 0 ? score * penalty : score / penalty;
-    sampler->scores[i] = score;
-  }
-  if (!find_maximum (sampler->scores, sampler->n, &best)) {
+  if (!find_best (sampler, logits, &best)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
                  "the model computed logits that are no numbers; expected finite ones (are the "
                  "weights damaged?)");
     return FALSE;
   }
   if (sampler->options.temperature > 0)
-    best = draw (sampler, best);
+    best = draw (sampler, logits, best);
   *id = (gint32)best;
   *log_probability = (double)logits[best] - log_sum_exp (logits, sampler->n);
   valley_sampler_see (sampler, *id);

@@ -2,6 +2,7 @@
  * examples, the drawn frequencies against the probabilities, and determinism.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sampler.h"
@@ -241,6 +242,110 @@ test_determinism (void)
   valley_sampler_free (c);
 }
 
+/* ---- against a sort of everything ---- */
+
+typedef struct {
+  double score;
+  gint32 id;
+} Word;
+
+static int
+compare_words (const void *a, const void *b)
+{
+  const Word *x = a, *y = b;
+
+  return x->score != y->score ? (x->score > y->score ? -1 : 1) : x->id - y->id;
+}
+
+/* The generator's next number, from the same constants. */
+static double
+next_unit (guint64 *state)
+{
+  guint64 z = (*state += G_GUINT64_CONSTANT (0x9e3779b97f4a7c15));
+
+  z = (z ^ (z >> 30)) * G_GUINT64_CONSTANT (0xbf58476d1ce4e5b9);
+  z = (z ^ (z >> 27)) * G_GUINT64_CONSTANT (0x94d049bb133111eb);
+  return (double)((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
+}
+
+/* Hugging Face's order of filters on the whole vocabulary in order. */
+static gint32
+pick_by_sorting (const ValleySamplerOptions *options, const float *logits, gsize n, double unit)
+{
+  g_autofree Word *words = g_new (Word, n);
+  double max = -INFINITY, sum = 0, dropped = 0, target;
+  gsize kept = 0;
+
+  for (gsize i = 0; i < n; i++)
+    max = fmax (max, logits[i]);
+  for (gsize i = 0; i < n; i++)
+    if (isfinite (logits[i]))
+      words[kept++] = (Word){ (logits[i] - max) / options->temperature, (gint32)i };
+  qsort (words, kept, sizeof *words, compare_words);
+  if (options->top_k > 0 && options->top_k < kept) {
+    gsize k = options->top_k;
+
+    while (k < kept && words[k].score == words[k - 1].score)
+      k++;
+    kept = k;
+  }
+  for (gsize i = 0; i < kept; i++)
+    sum += words[i].score = exp (words[i].score);
+  while (options->top_p < 1 && kept > 1
+         && dropped + words[kept - 1].score <= (1 - options->top_p) * sum)
+    dropped += words[--kept].score;
+  target = unit * (sum - dropped);
+  for (gsize i = 0; i < kept; i++)
+    if ((target -= words[i].score) < 0)
+      return words[i].id;
+  return words[kept - 1].id;
+}
+
+/* Random, rising, falling, all alike, of few different values, with words that are ruled out:
+ * orders that a careless quicksort makes quadratic or endless. */
+static void
+fill_logits (float *logits, gsize n, guint kind)
+{
+  for (gsize i = 0; i < n; i++) {
+    double x = g_test_rand_double_range (-12, 12);
+
+    logits[i] = (float)(kind == 0   ? x
+                        : kind == 1 ? (double)i * 1e-3
+                        : kind == 2 ? (double)(n - i) * 1e-3
+                        : kind == 3 ? 1
+                        : kind == 4 ? floor (x / 4)
+                        : x > 0     ? x
+                                    : -INFINITY);
+  }
+  logits[n / 3] = 12;
+}
+
+static void
+test_against_sorting (void)
+{
+  static const gsize sizes[] = { 1, 2, 31, 33, 1000, 20000 }, ks[] = { 0, 0, 1, 5, 40, 700 };
+  static const double ps[] = { 1, 1, 0.95, 0.5, 1e-4, 0.9999 };
+
+  for (guint round = 0; round < 400; round++) {
+    gsize n = sizes[round % G_N_ELEMENTS (sizes)];
+    guint64 state = (guint64)g_test_rand_int ();
+    ValleySamplerOptions options
+        = { .temperature = g_test_rand_double_range (0.1, 3),
+            .top_k = ks[g_test_rand_int_range (0, G_N_ELEMENTS (ks))],
+            .top_p = ps[g_test_rand_int_range (0, G_N_ELEMENTS (ps))],
+            .repetition_penalty = 1,
+            .seed = state };
+    g_autofree float *logits = g_new (float, n);
+    ValleySampler *sampler = make (options, n);
+
+    fill_logits (logits, n, round % 7 % 6);
+    for (guint i = 0; i < 5; i++)
+      g_assert_cmpint (pick (sampler, logits), ==,
+                       pick_by_sorting (&options, logits, n, next_unit (&state)));
+    valley_sampler_free (sampler);
+  }
+}
+
 static void
 test_options (void)
 {
@@ -273,6 +378,7 @@ main (int argc, char **argv)
   g_test_add_func ("/sampler/top-k", test_top_k);
   g_test_add_func ("/sampler/top-p", test_top_p);
   g_test_add_func ("/sampler/determinism", test_determinism);
+  g_test_add_func ("/sampler/against-sorting", test_against_sorting);
   g_test_add_func ("/sampler/options", test_options);
   return g_test_run ();
 }
