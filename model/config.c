@@ -125,8 +125,8 @@ read_picture_keys (ValleyReader *r, ValleyConfig *config)
   read_grid (r, config);
 }
 
-/* A number or a list of them; a file that says nothing leaves the list as it is. */
-static void
+/* A number or a list of them; FALSE when the file says nothing, which leaves the list as it is. */
+static gboolean
 read_stop_ids (ValleyReader *r, ValleyConfig *config)
 {
   JsonNode *node = valley_reader_member (r, "eos_token_id");
@@ -135,7 +135,7 @@ read_stop_ids (ValleyReader *r, ValleyConfig *config)
   gint32 *ids;
 
   if (n == 0)
-    return;
+    return FALSE;
   ids = g_new (gint32, n);
   for (gsize i = 0; i < n; i++) {
     JsonNode *one = is_list ? json_array_get_element (json_node_get_array (node), i) : node;
@@ -149,6 +149,19 @@ read_stop_ids (ValleyReader *r, ValleyConfig *config)
   g_free (config->stop_ids);
   config->stop_ids = ids;
   config->n_stop_ids = n;
+  return TRUE;
+}
+
+void
+valley_config_add_stop_id (ValleyConfig *config, gint32 id)
+{
+  if (config->stop_ids_are_final || id < 0)
+    return;
+  for (gsize i = 0; i < config->n_stop_ids; i++)
+    if (config->stop_ids[i] == id)
+      return;
+  config->stop_ids = g_renew (gint32, config->stop_ids, config->n_stop_ids + 1);
+  config->stop_ids[config->n_stop_ids++] = id;
 }
 
 /* Valley2.5's files still name the SigLIP tower; only_navit takes it away, connector and all. */
@@ -214,7 +227,7 @@ read_generation (ValleyConfig *config, GError **error)
   if (root == NULL)
     return FALSE;
   r.object = root;
-  read_stop_ids (&r, config);
+  config->stop_ids_are_final = read_stop_ids (&r, config);
   config->repetition_penalty = valley_reader_double (&r, "repetition_penalty", 1, 1e-3, 1e3);
   return !r.failed;
 }

@@ -63,9 +63,12 @@ typedef struct {
   gsize grid_max_rows, grid_max_cols; /* grid_pinpoints (1x1),...,(RxC) */
   gint32 *stop_ids;     /* generation_config.json's eos_token_id, else config.json's */
   gsize n_stop_ids;
+  gboolean stop_ids_are_final; /* generation_config.json names them */
   double repetition_penalty; /* generation_config.json, else 1 */
 } ValleyConfig;
 
 /* Reads @dir/config.json and @dir/generation_config.json (optional).  NULL on error. */
 ValleyConfig *valley_config_read (const char *dir, GError **error);
+/* One more stop token, unless generation_config.json has decided or @id is negative. */
+void valley_config_add_stop_id (ValleyConfig *config, gint32 id);
 void valley_config_free (ValleyConfig *config);

@@ -174,7 +174,7 @@ set_cancelled (GError **error)
 static gboolean
 load (ValleyModel *model, GCancellable *cancellable, GError **error)
 {
-  const ValleyConfig *config = model->config;
+  ValleyConfig *config = model->config;
 
   model->backend = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
   if (model->backend == NULL)
@@ -184,6 +184,8 @@ load (ValleyModel *model, GCancellable *cancellable, GError **error)
   model->tokenizer = valley_tokenizer_open (config->dir, config->llm.vocab_size, error);
   if (model->tokenizer == NULL)
     return FALSE;
+  /* The release's config.json names only <|im_end|>, but its model may also end a document. */
+  valley_config_add_stop_id (config, valley_tokenizer_lookup (model->tokenizer, "<|endoftext|>"));
   model->prompt = valley_prompt_new (model->tokenizer, config->use_special_start_end_token, error);
   if (model->prompt == NULL)
     return FALSE;

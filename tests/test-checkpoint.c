@@ -1,6 +1,7 @@
 /* test-checkpoint.c - whole checkpoint folders: what is missing, misshapen or damaged is one
  * clear error, what is complete is reported so, and the released layout is the one we ask for.
  * SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* memmem */
 #include <json-glib/json-glib.h>
 #include <math.h>
 #include <string.h>
@@ -341,6 +342,77 @@ test_release_layout (void)
   scratch_remove (dir);
 }
 
+/* ---- stop tokens ---- */
+
+/* Two rows of the head change places in a copy of model.safetensors: one token's score becomes
+ * the other's. */
+static void
+swap_scores (const char *dir, const ValleySafetensor *head, gsize a, gsize b)
+{
+  g_autofree char *path = g_build_filename (dir, "model.safetensors", NULL);
+  gsize row_bytes = head->bytes / head->shape[0], length;
+  const guint8 *row_a = head->data + a * row_bytes, *row_b = head->data + b * row_bytes;
+  g_autofree char *bytes = NULL;
+  guint8 *at_a, *at_b;
+
+  g_assert_true (g_file_get_contents (path, &bytes, &length, NULL));
+  at_a = memmem (bytes, length, row_a, row_bytes);
+  at_b = memmem (bytes, length, row_b, row_bytes);
+  g_assert_true (at_a != NULL && at_b != NULL);
+  memcpy (at_a, row_b, row_bytes);
+  memcpy (at_b, row_a, row_bytes);
+  scratch_write (dir, "model.safetensors", bytes, length);
+}
+
+static void
+assert_stops (const char *dir, const char *generation, const char *reason, guint n_tokens)
+{
+  Answer answer;
+  Fixture f;
+
+  scratch_write (dir, "generation_config.json", generation, strlen (generation));
+  fixture_open (&f, dir, VALLEY_PRECISION_F32);
+  fixture_push_frames (&f, 0, 1);
+  fixture_ask (&f, 8, &answer);
+  g_assert_cmpstr (valley_session_result (f.session)->finish_reason, ==, reason);
+  g_assert_cmpuint (answer.n_ids, ==, n_tokens);
+  answer_clear (&answer);
+  fixture_close (&f);
+}
+
+/* The release's config.json names one stop token; <|endoftext|> is another unless
+ * generation_config.json says otherwise. */
+static void
+test_end_of_text (void)
+{
+  g_autofree char *golden = golden_dir ("ovis-softmax");
+  char *dir = scratch_new ();
+  gint32 end, chosen;
+  guint place = 1;
+  Answer answer;
+  Fixture f;
+
+  fixture_open (&f, golden, VALLEY_PRECISION_F32);
+  fixture_push_frames (&f, 0, 1);
+  fixture_ask (&f, 8, &answer);
+  g_assert_cmpuint (answer.n_ids, ==, 8);
+  while (place < 7 && answer.ids[place] == answer.ids[place - 1])
+    place++;
+  for (guint i = 0; i < place; i++)
+    g_assert_cmpint (answer.ids[i], !=, answer.ids[place]);
+  chosen = answer.ids[place];
+  end = valley_tokenizer_lookup (f.model->tokenizer, "<|endoftext|>");
+  scratch_copy (dir, golden);
+  swap_scores (dir, valley_safetensors_find (f.model->files, "lm_head.weight"), (gsize) chosen,
+               (gsize) end);
+  answer_clear (&answer);
+  fixture_close (&f);
+
+  assert_stops (dir, "{}", "stop", place + 1);
+  assert_stops (dir, "{\"eos_token_id\":[0]}", "length", 8);
+  scratch_remove (dir);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -356,5 +428,6 @@ main (int argc, char **argv)
   g_test_add_func ("/checkpoint/release-layout", test_release_layout);
   g_test_add_func ("/checkpoint/inspect", test_inspect);
   g_test_add_func ("/checkpoint/inspect-garbage", test_inspect_garbage);
+  g_test_add_func ("/checkpoint/end-of-text", test_end_of_text);
   return g_test_run ();
 }

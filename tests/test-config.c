@@ -55,6 +55,11 @@ test_release (void)
   g_assert_cmpuint (c->n_stop_ids, ==, 1);
   g_assert_cmpint (c->stop_ids[0], ==, 151645);
   g_assert_cmpfloat (c->repetition_penalty, ==, 1);
+  for (guint i = 0; i < 2; i++)
+    valley_config_add_stop_id (c, 151643);
+  valley_config_add_stop_id (c, -1); /* a tokenizer without the token */
+  g_assert_cmpuint (c->n_stop_ids, ==, 2);
+  g_assert_cmpint (c->stop_ids[1], ==, 151643);
   valley_config_free (c);
 
   write_text (dir, "generation_config.json",
@@ -64,6 +69,8 @@ test_release (void)
   g_assert_cmpuint (c->n_stop_ids, ==, 2);
   g_assert_cmpint (c->stop_ids[1], ==, 151643);
   g_assert_cmpfloat (c->repetition_penalty, ==, 1.05);
+  valley_config_add_stop_id (c, 7);
+  g_assert_cmpuint (c->n_stop_ids, ==, 2);
   valley_config_free (c);
   scratch_remove (dir);
 }

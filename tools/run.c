@@ -7,9 +7,21 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* Frames given as files carry no time: one a second. */
 #define FRAME_NS G_GUINT64_CONSTANT (1000000000)
+
+/* What a result does not tell. */
+typedef struct {
+  double load_ms, first_token_ms;
+} Times;
+
+static double
+milliseconds_since (gint64 start_us)
+{
+  return (double)(g_get_monotonic_time () - start_us) / 1000.0;
+}
 
 static ValleyModel *
 open_model (const Options *options, GError **error)
@@ -72,16 +84,21 @@ push_pictures (ValleyModel *model, ValleySession *session, const Options *option
 
 /* ---- answer --------------------------------------------------------------- */
 
+/* @first_token_ms becomes what the first step took. */
 static gboolean
-print_answer (ValleySession *session, GError **error)
+print_answer (ValleySession *session, double *first_token_ms, GError **error)
 {
+  gint64 start = g_get_monotonic_time ();
   gsize printed = 0;
   ValleyStep step;
 
+  *first_token_ms = -1;
   do {
     const char *text;
 
     step = valley_session_next (session, error);
+    if (*first_token_ms < 0)
+      *first_token_ms = milliseconds_since (start);
     text = valley_session_result (session)->text;
     if (strlen (text) > printed) {
       fputs (text + printed, stdout);
@@ -99,17 +116,28 @@ print_answer (ValleySession *session, GError **error)
 }
 
 static void
-print_metrics (const ValleyResult *result)
+print_metrics (const ValleyResult *result, const Times *times)
 {
+  struct rusage usage;
+
   fprintf (stderr, "finish reason     %s\n", result->finish_reason);
   fprintf (stderr, "confidence        %.3f\n", result->confidence);
   fprintf (stderr, "frames            %u\n", result->n_frames);
   fprintf (stderr, "input tokens      %u, of them %u of pictures, %u reused\n",
            result->n_input_tokens, result->n_vision_tokens, result->n_reused_tokens);
   fprintf (stderr, "output tokens     %u\n", result->n_output_tokens);
+  fprintf (stderr, "load              %.1f ms\n", times->load_ms);
   fprintf (stderr, "encode            %.1f ms\n", result->encode_ms);
   fprintf (stderr, "prefill           %.1f ms\n", result->prefill_ms);
-  fprintf (stderr, "decode            %.1f ms\n", result->decode_ms);
+  fprintf (stderr, "first token       %.1f ms after the question\n",
+           result->prefill_ms + times->first_token_ms);
+  fprintf (stderr, "decode            %.1f ms", result->decode_ms);
+  if (result->n_output_tokens > 1)
+    fprintf (stderr, ", %.1f ms a further token",
+             (result->decode_ms - times->first_token_ms) / (result->n_output_tokens - 1));
+  if (getrusage (RUSAGE_SELF, &usage) == 0)
+    fprintf (stderr, "\nmemory            %.1f MB at its peak, mapped weights included\n",
+             (double)usage.ru_maxrss * 1024 / 1e6);
 }
 
 static gboolean
@@ -125,7 +153,7 @@ write_logits (ValleySession *session, const char *path, GError **error)
 }
 
 static gboolean
-answer (ValleySession *session, const Options *options, GError **error)
+answer (ValleySession *session, const Options *options, Times *times, GError **error)
 {
   const ValleyRequest request = { .prompt = options->prompt,
                                   .system_prompt = options->system_prompt,
@@ -135,10 +163,11 @@ answer (ValleySession *session, const Options *options, GError **error)
                                   .top_p = options->top_p,
                                   .seed = options->seed };
 
-  if (!valley_session_begin (session, &request, error) || !print_answer (session, error))
+  if (!valley_session_begin (session, &request, error)
+      || !print_answer (session, &times->first_token_ms, error))
     return FALSE;
   if (options->metrics)
-    print_metrics (valley_session_result (session));
+    print_metrics (valley_session_result (session), times);
   return options->logits_path == NULL || write_logits (session, options->logits_path, error);
 }
 
@@ -156,17 +185,21 @@ run_command (const Options *options, GError **error)
 {
   const ValleySessionOptions session_options
       = { .dump_dir = options->dump_dir, .keep_logits = options->logits_path != NULL };
+  gint64 start = g_get_monotonic_time ();
   ValleyModel *model;
   ValleySession *session = NULL;
+  Times times = { 0 };
   gboolean done = FALSE;
 
   if (!make_dump_dir (options->dump_dir, error))
     return FALSE;
   model = open_model (options, error);
+  times.load_ms = milliseconds_since (start);
   if (model != NULL)
     session = valley_session_new (model, &session_options, error);
   if (session != NULL)
-    done = push_pictures (model, session, options, error) && answer (session, options, error);
+    done = push_pictures (model, session, options, error)
+           && answer (session, options, &times, error);
   valley_session_free (session);
   valley_model_unref (model);
   return done;
