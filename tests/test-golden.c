@@ -21,7 +21,8 @@
 #define FRAME_NS (500 * G_GUINT64_CONSTANT (1000000))
 
 static const char *const names[]
-    = { "ovis-softmax", "ovis-argmax", "conv-adapter", "pixel-shuffle", "image-tiled" };
+    = { "ovis-softmax", "ovis-argmax", "conv-adapter", "pixel-shuffle", "image-tiled", "qwen3-navit",
+        "qwen3-bias" };
 
 typedef struct {
   const char *label;
@@ -159,12 +160,18 @@ frame_picture (Run *run, guint index)
 {
   g_autofree char *siglip_name = g_strdup_printf ("frame.%u.siglip.pixels", index);
   g_autofree char *eagle_name = g_strdup_printf ("frame.%u.eagle.pixels", index);
-  const RefTensor *siglip = pixels (run, siglip_name), *eagle = pixels (run, eagle_name);
-  ValleyInputSizes sizes = { siglip->shape[1], siglip->shape[0], eagle->shape[1], eagle->shape[0] };
+  const RefTensor *siglip = NULL, *eagle = pixels (run, eagle_name);
+  ValleyInputSizes sizes = { 0, 0, eagle->shape[1], eagle->shape[0] };
   GError *error = NULL;
 
-  ValleyPicture *picture = valley_picture_new (run->model, index * FRAME_NS, &sizes, siglip->data,
-                                               eagle->data, &error);
+  if (g_hash_table_contains (run->ref->tensors, siglip_name)) { /* a model may lack this tower */
+    siglip = pixels (run, siglip_name);
+    sizes.siglip_width = siglip->shape[1];
+    sizes.siglip_height = siglip->shape[0];
+  }
+  ValleyPicture *picture = valley_picture_new (run->model, index * FRAME_NS, &sizes,
+                                               siglip != NULL ? siglip->data : NULL, eagle->data,
+                                               &error);
   g_assert_no_error (error);
   return picture;
 }

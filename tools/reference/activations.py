@@ -72,15 +72,16 @@ def picture(rng, width: int, height: int) -> np.ndarray:
 
 def _frames(parts, recorder, spec, rng, pixels):
     slots = []
-    square = spec.siglip["image_size"]
     for i, (width, height) in enumerate(spec.frames):
-        name = f"frame.{i}"
-        pixels[f"{name}.siglip.pixels"] = picture(rng, square, square)
+        name, rows = f"frame.{i}", []
+        if spec.siglip:
+            square = spec.siglip["image_size"]
+            pixels[f"{name}.siglip.pixels"] = picture(rng, square, square)
         pixels[f"{name}.eagle.pixels"] = picture(rng, width, height)
-        slots.append(torch.cat([
-            run_siglip(parts, recorder, name, pixels[f"{name}.siglip.pixels"]),
-            run_eagle(parts, recorder, name, pixels[f"{name}.eagle.pixels"], spec.eagle),
-        ]))
+        if spec.siglip:
+            rows.append(run_siglip(parts, recorder, name, pixels[f"{name}.siglip.pixels"]))
+        rows.append(run_eagle(parts, recorder, name, pixels[f"{name}.eagle.pixels"], spec.eagle))
+        slots.append(torch.cat(rows))
     return slots
 
 

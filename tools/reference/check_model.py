@@ -30,7 +30,7 @@ from specs import Spec
 
 TOLERANCE = 1e-4
 LLM_KEYS = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-            "num_hidden_layers", "rope_theta", "rms_norm_eps")
+            "num_hidden_layers", "rope_theta", "rms_norm_eps", "head_dim", "attention_bias")
 CONNECTOR_KEYS = ("mm_projector_type", "mlp_hidden_dim", "tokenize_function", "pixelshuffle_downsample_ratio")
 # The release's towers; its config.json does not give their sizes.
 SIGLIP = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
@@ -45,15 +45,19 @@ def load(folder: str):
         config = json.load(f)
     eagle = {**EAGLE, **config.get("eagle_config", {})}
     eagle.pop("hidden_size", None)  # the language model's
-    spec = Spec("checkpoint", 0, {**SIGLIP, **config.get("vision_config", {})}, eagle,
-                {k: config[k] for k in LLM_KEYS}, {k: config[k] for k in CONNECTOR_KEYS if k in config}, [])
+    siglip = {} if config.get("only_navit") else {**SIGLIP, **config.get("vision_config", {})}
+    decoder = "Qwen3" if config.get("architectures") == ["ValleyQwen3ForCausalLM"] else "Qwen2"
+    spec = Spec("checkpoint", 0, siglip, eagle, {k: config[k] for k in LLM_KEYS if k in config},
+                {k: config[k] for k in CONNECTOR_KEYS if k in config}, [], decoder=decoder,
+                tied=config.get("tie_word_embeddings", False), merger=config.get("navit_merger_hidden_dim") or 0)
     parts = checkpoint.modules(spec, config["vocab_size"])
     weights = {}
     for file in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
         weights.update({k: v.float() for k, v in load_file(file).items()})
     for part, module in parts.items():
         prefix = checkpoint.PREFIX[part]
-        module.load_state_dict({name: weights[prefix + name] for name in module.state_dict()})
+        names = [name for name in module.state_dict() if not (spec.tied and name == "lm_head.weight")]
+        module.load_state_dict({name: weights[prefix + name] for name in names}, strict=not spec.tied)
         module.eval()
     return parts, spec, config
 
@@ -65,12 +69,13 @@ def encode(parts, recorder, spec, config, paths):
         image = Image.open(path).convert("RGB")
         height, width = smart_resize(image.height, image.width, factor=factor, min_pixels=spec.eagle["min_pixels"],
                                      max_pixels=config.get("frame_max_pixels", 153664))
-        square = (spec.siglip["image_size"],) * 2
-        slots.append(torch.cat([
-            activations.run_siglip(parts, recorder, f"frame.{i}", np.asarray(image.resize(square, Image.BICUBIC))),
-            activations.run_eagle(parts, recorder, f"frame.{i}",
-                                  np.asarray(image.resize((width, height), Image.BICUBIC)), spec.eagle),
-        ]))
+        rows = []
+        if spec.siglip:
+            square = np.asarray(image.resize((spec.siglip["image_size"],) * 2, Image.BICUBIC))
+            rows.append(activations.run_siglip(parts, recorder, f"frame.{i}", square))
+        whole = np.asarray(image.resize((width, height), Image.BICUBIC))
+        rows.append(activations.run_eagle(parts, recorder, f"frame.{i}", whole, spec.eagle))
+        slots.append(torch.cat(rows))
     return slots
 
 

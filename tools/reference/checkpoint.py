@@ -6,7 +6,8 @@ import os
 
 import torch
 from safetensors.torch import save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
@@ -20,21 +21,38 @@ PREFIX = {
 }
 
 
+EAGER = dict(attn_implementation="eager")
+
+
+def _language(spec, vocabulary: int) -> nn.Module:
+    config, model = {"Qwen2": (Qwen2Config, Qwen2ForCausalLM), "Qwen3": (Qwen3Config, Qwen3ForCausalLM)}[spec.decoder]
+    return model(config(**spec.llm, vocab_size=vocabulary, max_position_embeddings=1024,
+                        tie_word_embeddings=spec.tied, use_cache=False, sliding_window=None, **EAGER))
+
+
+def _eagle(spec) -> nn.Module:
+    """Qwen2-VL's tower; Valley2.5's merger is the same with another width between its two layers."""
+    hidden = spec.llm["hidden_size"]
+    model = Qwen2VisionTransformerPretrainedModel(Qwen2VLVisionConfig(
+        **{k: v for k, v in spec.eagle.items() if "pixels" not in k}, hidden_size=hidden, **EAGER))
+    if spec.merger:
+        merged = model.merger.mlp[0].in_features
+        model.merger.mlp = nn.Sequential(nn.Linear(merged, spec.merger), nn.GELU(), nn.Linear(spec.merger, hidden))
+    return model
+
+
 def modules(spec, vocabulary: int) -> dict:
-    """The four parts, weights not yet set. Attention is the plain one ("eager")."""
-    eager = dict(attn_implementation="eager")
+    """The parts, weights not yet set. Attention is the plain one ("eager")."""
+    parts = {"eagle": _eagle(spec), "llm": _language(spec, vocabulary)}
+    if not spec.siglip:
+        return parts
     # The pooling head is in the release's file and unused; one golden carries it too.
-    vision = SiglipVisionConfig(**spec.siglip, vision_use_head=bool(spec.image), **eager)
-    eagle = Qwen2VLVisionConfig(**{k: v for k, v in spec.eagle.items() if "pixels" not in k},
-                                hidden_size=spec.llm["hidden_size"], **eager)
-    text = Qwen2Config(**spec.llm, vocab_size=vocabulary, max_position_embeddings=1024,
-                       tie_word_embeddings=False, use_cache=False, sliding_window=None, **eager)
+    vision = SiglipVisionConfig(**spec.siglip, vision_use_head=bool(spec.image), **EAGER)
     side = spec.siglip["image_size"] // spec.siglip["patch_size"]
     return {
         "siglip": SiglipVisionModel(vision),
         "connector": Connector(spec.connector, side, spec.siglip["hidden_size"], spec.llm["hidden_size"]),
-        "eagle": Qwen2VisionTransformerPretrainedModel(eagle),
-        "llm": Qwen2ForCausalLM(text),
+        **parts,
     }
 
 
@@ -45,7 +63,7 @@ def _values(name: str, tensor: torch.Tensor, rng) -> torch.Tensor:
     if name.endswith("bias"):
         return 0.2 * noise
     if tensor.dim() == 1:
-        return 1 + 0.2 * noise
+        return (1.6 if "q_norm" in name or "k_norm" in name else 1.0) + 0.2 * noise
     if "embed_tokens" in name or "position_embedding" in name or name == "connector.embedding.weight":
         return 0.7 * noise
     gain = 1.6 if any(k in name for k in ("q_proj", "k_proj", "qkv", "lm_head", "connector.mlp.0")) else 1.0
@@ -71,19 +89,31 @@ def set_weights(parts: dict, spec, tokenizer, seed: int) -> None:
                 head[i] *= 0.25
 
 
-def config(spec, tokenizer, vocabulary: int) -> dict:
-    """The release's keys, and the two objects that give the towers' sizes."""
+def _connector_keys(spec) -> dict:
+    return {"mm_hidden_size": spec.siglip["hidden_size"], **spec.connector}
+
+
+def _tile_keys(spec) -> dict:
     side = spec.siglip["image_size"] // spec.siglip["patch_size"]
     shuffle = spec.connector.get("pixelshuffle_downsample_ratio")
     return {
+        "vit_crop_size": spec.siglip["image_size"],
+        "vit_patch_size": spec.siglip["patch_size"],
+        "num_patches_per_side": side // shuffle if shuffle else (side + 1) // 2,
+    }
+
+
+def config(spec, tokenizer, vocabulary: int) -> dict:
+    """The release's keys, and the two objects that give the towers' sizes."""
+    return {
         "model_type": "valley",
-        "architectures": ["ValleyQwen2ForCausalLM"],
+        "architectures": [f"Valley{spec.decoder}ForCausalLM"],
         **spec.llm,
         "vocab_size": vocabulary,
         "max_position_embeddings": 1024,
         "hidden_act": "silu",
         "attention_dropout": 0.0,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": spec.tied,
         "rope_scaling": None,
         "use_sliding_window": False,
         "torch_dtype": str(spec.dtype).split(".")[1],
@@ -91,20 +121,18 @@ def config(spec, tokenizer, vocabulary: int) -> dict:
         "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
         "mm_vision_tower": "google/siglip-so400m-patch14-384",
         "eagle_vision_tower": "Qwen/Qwen2-VL-7B-Instruct",
-        "mm_hidden_size": spec.siglip["hidden_size"],
-        **spec.connector,
+        **(_connector_keys(spec) if spec.siglip else {"only_navit": True}),
+        **({"navit_merger_hidden_dim": spec.merger} if spec.merger else {}),
         "anyres": True,
         "only_crop_single_image": True,
         "grid_pinpoints": "(1x1),...,(3x3)",
-        "vit_crop_size": spec.siglip["image_size"],
-        "vit_patch_size": spec.siglip["patch_size"],
-        "num_patches_per_side": side // shuffle if shuffle else (side + 1) // 2,
+        **(_tile_keys(spec) if spec.siglip else {}),
         "max_vision_token": 100000,
         "frame_max_pixels": spec.eagle["max_pixels"],
         "max_pixels": spec.eagle["max_pixels"],
         "use_special_start_end_token": True,
         **spec.extra,
-        "vision_config": spec.siglip,
+        **({"vision_config": spec.siglip} if spec.siglip else {}),
         "eagle_config": {**spec.eagle, "hidden_size": spec.llm["hidden_size"]},
     }
 
@@ -120,6 +148,7 @@ def save(folder: str, parts: dict, spec, configuration: dict, stop_ids) -> None:
         PREFIX[part] + name: tensor.to(spec.dtype).contiguous()
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
+        if not (spec.tied and name == "lm_head.weight")
     }
     _write_json(folder, "config.json", configuration)
     _write_json(folder, "generation_config.json", {"eos_token_id": stop_ids, "do_sample": False})

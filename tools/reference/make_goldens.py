@@ -23,7 +23,6 @@ import tokenizer_cases
 from specs import SPECS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STEPS = 12
 MARGIN = 1e-2  # between the best two logits, relative to the largest: rounding cannot swap them
 LEAD = 0.15    # of the visual word that st_argmax chooses, in layer-normed scores
 
@@ -37,7 +36,7 @@ def good(spec, parts, stages, tokens, stop_ids) -> bool:
     """An answer that a wrong engine is unlikely to give: clear choices, several words."""
     early = tokens[:-1] if spec.stop_at else tokens
     wanted = len(set(tokens)) >= min(6, len(tokens) - 2)
-    clear = margin(stages["logits"]) > MARGIN and parts["connector"].closest > LEAD
+    clear = margin(stages["logits"]) > MARGIN and ("connector" not in parts or parts["connector"].closest > LEAD)
     return clear and wanted and not set(early) & set(stop_ids)
 
 
@@ -47,8 +46,9 @@ def make(spec, tokenizer, folder: str) -> None:
     parts = checkpoint.modules(spec, vocabulary)
     for seed in range(spec.seed * 1000, spec.seed * 1000 + 400):
         checkpoint.set_weights(parts, spec, tokenizer, seed)
-        parts["connector"].closest = math.inf
-        stages, pixels, ids, tokens = activations.run(parts, spec, tokenizer, STEPS)
+        if "connector" in parts:
+            parts["connector"].closest = math.inf
+        stages, pixels, ids, tokens = activations.run(parts, spec, tokenizer, spec.steps)
         stop_ids = [tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")]
         if spec.stop_at:
             stop_ids.append(tokens[-1])
@@ -65,7 +65,7 @@ def make(spec, tokenizer, folder: str) -> None:
     golden = {
         "system": spec.system, "prompt": spec.prompt,
         **({"image": True} if spec.image else {"frames": len(spec.frames)}),
-        "max_new_tokens": STEPS, "finish_reason": "stop" if spec.stop_at else "length",
+        "max_new_tokens": spec.steps, "finish_reason": "stop" if spec.stop_at else "length",
         "input_ids": ids, "tokens": tokens, "text": text,
         "stages": list(stages),  # in the order in which they are computed
     }

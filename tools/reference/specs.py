@@ -18,7 +18,7 @@ BARS = "What is the signal? Answer picture, bars, black or snow."
 class Spec:
     name: str
     seed: int
-    siglip: dict
+    siglip: dict                    # empty: only_navit, as Valley2.5, and no connector either
     eagle: dict
     llm: dict
     connector: dict
@@ -31,6 +31,10 @@ class Spec:
     image: tuple = ()               # a lone picture (width, height) instead of frames
     extra: dict = field(default_factory=dict)
     stop_at: int = 0                # make the token of this step the checkpoint's stop token
+    decoder: str = "Qwen2"          # or "Qwen3"
+    tied: bool = False              # the embedding table is the output head
+    merger: int = 0                 # navit_merger_hidden_dim; 0: Qwen2-VL's own width
+    steps: int = 12                 # of the answer
     quiet: tuple = ()               # weights so small that the norm after them shows its epsilon
 
 
@@ -46,9 +50,9 @@ def eagle(embed, heads, ratio, depth, patch):
                 temporal_patch_size=2, spatial_merge_size=2, min_pixels=4 * area, max_pixels=24 * area)
 
 
-def llm(hidden, heads, kv_heads, inner, layers, theta=1e6, eps=1e-6):
+def llm(hidden, heads, kv_heads, inner, layers, theta=1e6, eps=1e-6, **more):
     return dict(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads,
-                intermediate_size=inner, num_hidden_layers=layers, rope_theta=theta, rms_norm_eps=eps)
+                intermediate_size=inner, num_hidden_layers=layers, rope_theta=theta, rms_norm_eps=eps, **more)
 
 
 SPECS = [
@@ -79,4 +83,14 @@ SPECS = [
          dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=40, tokenize_function="softmax"),
          frames=[], dtype=torch.bfloat16, image=(50, 118), prompt="Describe the picture.",
          extra=dict(max_vision_token=37)),
+    Spec("qwen3-navit", 6,
+         {}, eagle(16, 2, 2, 1, patch=4), llm(24, 3, 1, 32, 2, eps=1e-3, head_dim=10), {},
+         frames=[(24, 16), (16, 24)], dtype=torch.bfloat16, decoder="Qwen3", tied=True, merger=70, steps=8,
+         prompt=BARS, quiet=("llm.model.embed_tokens", "llm.model.layers.0.self_attn.q_proj",
+                             "llm.model.layers.1.self_attn.k_proj")),
+    Spec("qwen3-bias", 7,
+         siglip(16, 2, 20, 1, side=4, patch=3, spare=1), eagle(16, 2, 2, 1, patch=4),
+         llm(16, 4, 2, 28, 1, 5e6, head_dim=12, attention_bias=True),
+         dict(mm_projector_type="mlp_pixel_shuffle", mlp_hidden_dim=20, pixelshuffle_downsample_ratio=2),
+         frames=[(24, 16)], dtype=torch.float16, decoder="Qwen3", merger=28, steps=8),
 ]
