@@ -115,8 +115,9 @@ static void
 read_picture_keys (ValleyReader *r, ValleyConfig *config)
 {
   config->anyres = valley_reader_boolean (r, "anyres", FALSE);
+  /* The released processors put the markers in unless they are told not to. */
   config->use_special_start_end_token
-      = valley_reader_boolean (r, "use_special_start_end_token", FALSE);
+      = valley_reader_boolean (r, "use_special_start_end_token", TRUE);
   config->max_vision_token = valley_reader_size (r, "max_vision_token", 100000, 1, MAX_PIXELS);
   config->crop_size = valley_reader_size (r, "vit_crop_size", config->siglip.image_size, 1, 4096);
   if (config->has_siglip && config->crop_size != config->siglip.image_size)

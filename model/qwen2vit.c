@@ -8,6 +8,9 @@
 #define PREFIX "model.qwen2vl_vision_tower."
 #define NORM_EPS 1e-6f
 #define ROPE_THETA 10000.0f
+/* Valley2.5's merger is 65,536 wide, and a large still picture has 16,384 tokens: together they
+ * would be 4 GiB. */
+#define MERGE_ROWS ((gsize) 256)
 
 /* The file has the three matrices as one. */
 static void
@@ -43,6 +46,7 @@ valley_eagle_init (ValleyEagle *eagle, const ValleyEagleConfig *config, ValleyWe
   gsize merged = h * config->spatial_merge_size * config->spatial_merge_size;
 
   eagle->config = *config;
+  eagle->merge_rows = MERGE_ROWS;
   eagle->blocks = g_new0 (ValleyVisionBlock, config->depth);
   valley_weights_set_prefix (weights, PREFIX);
   valley_weights_conv (weights, "patch_embed.proj.weight", 5,
@@ -98,15 +102,23 @@ merge (const ValleyEagle *eagle, ValleyStream *stream, const ValleyTensor *norme
   const ValleyOps *ops = stream->ops;
   gsize block = eagle->config.spatial_merge_size * eagle->config.spatial_merge_size;
   ValleyTensor wide = valley_tensor_reshape (normed, normed->rows / block, normed->cols * block);
-  ValleyTensor inner;
+  gsize at_once = MIN (eagle->merge_rows, wide.rows);
+  ValleyTensor scratch;
 
-  valley_tensor_init (stream, &inner, VALLEY_F32, wide.rows, eagle->config.merger_dim);
+  valley_tensor_init (stream, &scratch, VALLEY_F32, at_once, eagle->config.merger_dim);
   valley_tensor_init (stream, out, VALLEY_F32, wide.rows, eagle->config.hidden_size);
-  ops->linear (stream, &inner, &wide, &eagle->merge1, &eagle->merge1_bias, VALLEY_ACT_GELU_ERF,
-               VALLEY_ROWS_PROMPT);
-  ops->linear (stream, out, &inner, &eagle->merge2, &eagle->merge2_bias, VALLEY_ACT_NONE,
-               VALLEY_ROWS_PROMPT);
-  valley_tensor_clear (stream->backend, &inner);
+  for (gsize done = 0; done < wide.rows && !valley_stream_stopped (stream); done += at_once) {
+    gsize rows = MIN (at_once, wide.rows - done);
+    ValleyTensor x = valley_tensor_rows (&wide, done, rows);
+    ValleyTensor y = valley_tensor_rows (out, done, rows);
+    ValleyTensor inner = valley_tensor_rows (&scratch, 0, rows);
+
+    ops->linear (stream, &inner, &x, &eagle->merge1, &eagle->merge1_bias, VALLEY_ACT_GELU_ERF,
+                 VALLEY_ROWS_PROMPT);
+    ops->linear (stream, &y, &inner, &eagle->merge2, &eagle->merge2_bias, VALLEY_ACT_NONE,
+                 VALLEY_ROWS_PROMPT);
+  }
+  valley_tensor_clear (stream->backend, &scratch);
 }
 
 void

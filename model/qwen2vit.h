@@ -10,6 +10,7 @@ typedef struct {
   ValleyEagleConfig config;
   ValleyTensor patch;
   ValleyVisionBlock *blocks;
+  gsize merge_rows; /* tokens that go through the merger at a time; changes no bits */
   ValleyTensor merge_norm, merge_norm_bias, merge1, merge1_bias, merge2, merge2_bias;
 } ValleyEagle;
 

@@ -20,9 +20,8 @@
 #define BF16_TOLERANCE 5e-2
 #define FRAME_NS (500 * G_GUINT64_CONSTANT (1000000))
 
-static const char *const names[]
-    = { "ovis-softmax", "ovis-argmax", "conv-adapter", "pixel-shuffle", "image-tiled", "qwen3-navit",
-        "qwen3-bias" };
+static const char *const names[] = { "ovis-softmax", "ovis-argmax", "conv-adapter", "pixel-shuffle",
+                                     "image-tiled",  "qwen3-navit", "qwen3-bias" };
 
 typedef struct {
   const char *label;
@@ -169,9 +168,9 @@ frame_picture (Run *run, guint index)
     sizes.siglip_width = siglip->shape[1];
     sizes.siglip_height = siglip->shape[0];
   }
-  ValleyPicture *picture = valley_picture_new (run->model, index * FRAME_NS, &sizes,
-                                               siglip != NULL ? siglip->data : NULL, eagle->data,
-                                               &error);
+  ValleyPicture *picture
+      = valley_picture_new (run->model, index * FRAME_NS, &sizes,
+                            siglip != NULL ? siglip->data : NULL, eagle->data, &error);
   g_assert_no_error (error);
   return picture;
 }
