@@ -26,6 +26,25 @@ gst_valley_text_timing_get_type (void)
 }
 
 GType
+gst_valley_markers_get_type (void)
+{
+  static const GEnumValue values[] = {
+    { VALLEY_MARKERS_KEEP, "part of the text, as the model wrote them", "keep" },
+    { VALLEY_MARKERS_STRIP, "only the answer proper is kept", "strip" },
+    { VALLEY_MARKERS_SPLIT,
+      "the text is the answer proper; reasoning, summary, caption and conclusion become fields "
+      "of the JSON and the message",
+      "split" },
+    { 0, NULL, NULL },
+  };
+  static gsize type = 0;
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstValleyMarkers", values));
+  return type;
+}
+
+GType
 gst_valley_precision_get_type (void)
 {
   static const GEnumValue values[] = {

@@ -13,6 +13,10 @@ typedef enum {
 #define GST_TYPE_VALLEY_TEXT_TIMING (gst_valley_text_timing_get_type ())
 GType gst_valley_text_timing_get_type (void);
 
+/* ValleyMarkers of valley.h */
+#define GST_TYPE_VALLEY_MARKERS (gst_valley_markers_get_type ())
+GType gst_valley_markers_get_type (void);
+
 /* ValleyPrecision of valley.h */
 #define GST_TYPE_VALLEY_PRECISION (gst_valley_precision_get_type ())
 GType gst_valley_precision_get_type (void);

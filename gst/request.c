@@ -182,5 +182,6 @@ gst_valley_request_engine (const GstValleyRequest *request, const gchar *prompt)
     .seed = request->seed,
     .repetition_penalty = request->repetition_penalty,
     .stop = request->stop->len > 1 ? (const char *const *) request->stop->pdata : NULL,
+    .markers = request->markers,
   };
 }

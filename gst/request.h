@@ -14,6 +14,7 @@ typedef struct {
   guint top_k;
   guint64 seed;
   GPtrArray *stop; /* NULL-terminated strings */
+  ValleyMarkers markers;
 } GstValleyRequest;
 
 /* @generation_config: "KEY=VALUE,KEY=VALUE" or NULL; what it names wins over @max_new_tokens. */

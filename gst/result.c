@@ -10,6 +10,13 @@
 
 #define CAPTION_MAX_BYTES 65535 /* tx3g counts in 16 bits */
 
+static const gchar *const section_names[GST_VALLEY_N_SECTIONS] = {
+  [GST_VALLEY_SECTION_REASONING] = "reasoning",
+  [GST_VALLEY_SECTION_SUMMARY] = "summary",
+  [GST_VALLEY_SECTION_CAPTION] = "caption",
+  [GST_VALLEY_SECTION_CONCLUSION] = "conclusion",
+};
+
 static void
 chunk_clear (gpointer data)
 {
@@ -21,6 +28,8 @@ chunk_clear (gpointer data)
   g_free (chunk->text);
   g_free (chunk->finish_reason);
   g_free (chunk->error);
+  for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
+    g_free (chunk->sections[i]);
 }
 
 GstValleyChunk *
@@ -201,6 +210,9 @@ json_outcome (GString *out, const GstValleyChunk *chunk)
 {
   if (chunk->state == GST_VALLEY_CHUNK_ANSWERED) {
     json_string (out, "result", chunk->text);
+    for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
+      if (chunk->sections[i] != NULL)
+        json_string (out, section_names[i], chunk->sections[i]);
     json_number (out, "confidence", chunk->confidence, "%.4g");
   } else {
     json_key (out, "result");
@@ -327,6 +339,9 @@ gst_valley_chunk_to_structure (const GstValleyChunk *chunk)
   if (chunk->state == GST_VALLEY_CHUNK_ANSWERED) {
     gst_structure_set (structure, "result", G_TYPE_STRING, chunk->text, "confidence", G_TYPE_DOUBLE,
                        chunk->confidence, NULL);
+    for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
+      if (chunk->sections[i] != NULL)
+        gst_structure_set (structure, section_names[i], G_TYPE_STRING, chunk->sections[i], NULL);
     set_metrics (structure, chunk);
   } else if (chunk->error != NULL) {
     gst_structure_set (structure, "error", G_TYPE_STRING, chunk->error, NULL);

@@ -17,6 +17,15 @@ typedef enum {
   GST_VALLEY_CHUNK_DISCARDED, /* nothing to say: no frame, flushed away */
 } GstValleyChunkState;
 
+/* Parts of a reasoning model's answer that are not its result. */
+typedef enum {
+  GST_VALLEY_SECTION_REASONING,
+  GST_VALLEY_SECTION_SUMMARY,
+  GST_VALLEY_SECTION_CAPTION,
+  GST_VALLEY_SECTION_CONCLUSION,
+  GST_VALLEY_N_SECTIONS
+} GstValleySection;
+
 typedef struct {
   ValleyWindow window; /* first: window.c allocates these */
   GstSegment segment;  /* the one its frames came in */
@@ -29,6 +38,7 @@ typedef struct {
 
   /* The answer.  Written by the worker, read once `state` says so. */
   gchar *text, *finish_reason, *error;
+  gchar *sections[GST_VALLEY_N_SECTIONS]; /* NULL: the answer has none, or is not split */
   gdouble confidence;
   guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
   gdouble encode_ms, prefill_ms, decode_ms, queue_ms, latency_ms;

@@ -60,6 +60,13 @@ install_prompt (GObjectClass *klass)
                            "temperature (0: greedy), top_k, top_p, seed, repetition_penalty, "
                            "stop (may be repeated)",
                            NULL, RW));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_MARKERS,
+      g_param_spec_enum ("markers", "Markers",
+                         "What becomes of the sections that reasoning models mark in their "
+                         "answers (<think>, <answer>, <SUMMARY>, <CAPTION>, <REASONING>, "
+                         "<CONCLUSION>)",
+                         GST_TYPE_VALLEY_MARKERS, VALLEY_MARKERS_SPLIT, RW));
 }
 
 static void
@@ -185,6 +192,7 @@ gst_valley_settings_init (GstValleySettings *settings)
                                    .rate_d = 1,
                                    .chunk_duration_ms = 2000,
                                    .max_new_tokens = 100,
+                                   .markers = VALLEY_MARKERS_SPLIT,
                                    .queue_max_bytes = 64 << 20,
                                    .queue_max_windows = 2,
                                    .metrics = TRUE };
@@ -283,6 +291,8 @@ gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *va
     settings->rate_d = gst_value_get_fraction_denominator (value);
   } else if (id == GST_VALLEY_PROP_PRECISION) {
     settings->precision = g_value_get_enum (value);
+  } else if (id == GST_VALLEY_PROP_MARKERS) {
+    settings->markers = g_value_get_enum (value);
   } else if (id == GST_VALLEY_PROP_TEXT_TIMING) {
     settings->text_timing = g_value_get_enum (value);
   } else if (id == GST_VALLEY_PROP_QUEUE_MAX_BYTES) {
@@ -300,7 +310,7 @@ gst_valley_settings_is_of_request (guint id)
 {
   return id == GST_VALLEY_PROP_PROMPT || id == GST_VALLEY_PROP_PROMPT_PATH
          || id == GST_VALLEY_PROP_SYSTEM_PROMPT || id == GST_VALLEY_PROP_MAX_NEW_TOKENS
-         || id == GST_VALLEY_PROP_GENERATION_CONFIG;
+         || id == GST_VALLEY_PROP_GENERATION_CONFIG || id == GST_VALLEY_PROP_MARKERS;
 }
 
 gboolean
@@ -319,6 +329,8 @@ gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *va
     gst_value_set_fraction (value, settings->rate_n, settings->rate_d);
   else if (id == GST_VALLEY_PROP_PRECISION)
     g_value_set_enum (value, settings->precision);
+  else if (id == GST_VALLEY_PROP_MARKERS)
+    g_value_set_enum (value, settings->markers);
   else if (id == GST_VALLEY_PROP_TEXT_TIMING)
     g_value_set_enum (value, settings->text_timing);
   else if (id == GST_VALLEY_PROP_QUEUE_MAX_BYTES)
@@ -394,6 +406,7 @@ gst_valley_settings_request (const GstValleySettings *settings, GError **error)
 {
   g_autofree gchar *from_file = NULL;
   const gchar *prompt = settings->prompt != NULL ? settings->prompt : DEFAULT_PROMPT;
+  GstValleyRequest *request;
 
   if (settings->prompt != NULL && settings->prompt_path != NULL) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
@@ -413,6 +426,9 @@ gst_valley_settings_request (const GstValleySettings *settings, GError **error)
                          "prompt or system-prompt: expected valid UTF-8");
     return NULL;
   }
-  return gst_valley_request_new (prompt, settings->system_prompt, settings->max_new_tokens,
-                                 settings->generation_config, error);
+  request = gst_valley_request_new (prompt, settings->system_prompt, settings->max_new_tokens,
+                                    settings->generation_config, error);
+  if (request != NULL)
+    request->markers = settings->markers;
+  return request;
 }

@@ -23,6 +23,7 @@ typedef enum {
   GST_VALLEY_PROP_CHUNK_SIZE,
   GST_VALLEY_PROP_MAX_NEW_TOKENS,
   GST_VALLEY_PROP_GENERATION_CONFIG,
+  GST_VALLEY_PROP_MARKERS,
   GST_VALLEY_PROP_TEXT_TIMING,
   GST_VALLEY_PROP_LATENESS,
   GST_VALLEY_PROP_LATENCY,
@@ -44,6 +45,7 @@ typedef struct {
   guint chunk_duration_ms, chunk_overlap_ms, chunk_size;
   guint max_new_tokens;
   gchar *generation_config;
+  ValleyMarkers markers;
   GstValleyTextTiming text_timing;
   guint lateness_ms, latency_ms, live_edge_offset_ms; /* 0: not set */
   guint64 queue_max_bytes;

@@ -166,6 +166,10 @@ static void
 keep_result (GstValleyChunk *chunk, const ValleyResult *result)
 {
   chunk->text = g_strdup (result->text != NULL ? result->text : "");
+  chunk->sections[GST_VALLEY_SECTION_REASONING] = g_strdup (result->reasoning);
+  chunk->sections[GST_VALLEY_SECTION_SUMMARY] = g_strdup (result->summary);
+  chunk->sections[GST_VALLEY_SECTION_CAPTION] = g_strdup (result->caption);
+  chunk->sections[GST_VALLEY_SECTION_CONCLUSION] = g_strdup (result->conclusion);
   chunk->finish_reason = g_strdup (result->finish_reason);
   chunk->confidence = result->confidence;
   chunk->n_input_tokens = result->n_input_tokens;

@@ -10,12 +10,14 @@
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 void
-valley_answer_init (ValleyAnswer *answer, const char *const *stop)
+valley_answer_init (ValleyAnswer *answer, const char *const *stop, ValleyMarkers markers)
 {
   *answer = (ValleyAnswer){ .bytes = g_string_new (NULL),
                             .whole = g_string_new (NULL),
                             .text = g_string_new (NULL),
-                            .stop = g_strdupv ((char **)stop) };
+                            .stop = g_strdupv ((char **)stop),
+                            .markers = markers };
+  valley_sections_init (&answer->sections);
 }
 
 void
@@ -27,6 +29,7 @@ valley_answer_clear (ValleyAnswer *answer)
   g_string_free (answer->whole, TRUE);
   g_string_free (answer->text, TRUE);
   g_strfreev (answer->stop);
+  valley_sections_clear (&answer->sections);
   *answer = (ValleyAnswer){ 0 };
 }
 
@@ -92,6 +95,23 @@ show (ValleyAnswer *answer, gsize length)
   g_string_truncate (answer->text, MIN (answer->text->len, length));
   g_string_append_len (answer->text, answer->whole->str + answer->text->len,
                        (gssize)(length - answer->text->len));
+  if (answer->markers != VALLEY_MARKERS_KEEP)
+    valley_sections_add (&answer->sections, answer->text->str + answer->n_sectioned);
+  answer->n_sectioned = answer->text->len;
+}
+
+/* Special tokens have no text, except the markers of reasoning: the release has them among its
+ * special tokens, and its own code prints them. */
+static gboolean
+is_silent (const ValleyTokenizer *tokenizer, gint32 id)
+{
+  g_autoptr (GString) text = NULL;
+
+  if (!valley_tokenizer_is_special (tokenizer, id))
+    return FALSE;
+  text = g_string_new (NULL);
+  valley_tokenizer_decode (tokenizer, id, text);
+  return !valley_is_marker (text->str);
 }
 
 gboolean
@@ -99,7 +119,7 @@ valley_answer_add (ValleyAnswer *answer, const ValleyTokenizer *tokenizer, gint3
 {
   gsize shown = answer->text->len;
 
-  if (valley_tokenizer_is_special (tokenizer, id))
+  if (is_silent (tokenizer, id))
     return FALSE;
   valley_tokenizer_decode (tokenizer, id, answer->bytes);
   decode (answer, answer->n_decoded
@@ -115,9 +135,32 @@ valley_answer_add (ValleyAnswer *answer, const ValleyTokenizer *tokenizer, gint3
 }
 
 void
-valley_answer_finish (ValleyAnswer *answer)
+valley_answer_finish (ValleyAnswer *answer, gboolean cut)
 {
   decode (answer, answer->bytes->len);
   cut_at_stop (answer, answer->text->len);
   show (answer, answer->whole->len);
+  valley_sections_finish (&answer->sections, cut);
+}
+
+static const char *
+field (const ValleyAnswer *answer, ValleyField which)
+{
+  const GString *text = answer->sections.fields[which];
+
+  return answer->markers == VALLEY_MARKERS_SPLIT && text->len > 0 ? text->str : NULL;
+}
+
+void
+valley_answer_describe (const ValleyAnswer *answer, ValleyResult *result)
+{
+  const GString *text = answer->markers == VALLEY_MARKERS_KEEP
+                            ? answer->text
+                            : answer->sections.fields[VALLEY_FIELD_RESULT];
+
+  result->text = text->str;
+  result->reasoning = field (answer, VALLEY_FIELD_REASONING);
+  result->summary = field (answer, VALLEY_FIELD_SUMMARY);
+  result->caption = field (answer, VALLEY_FIELD_CAPTION);
+  result->conclusion = field (answer, VALLEY_FIELD_CONCLUSION);
 }

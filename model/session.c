@@ -388,8 +388,8 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
     clear_answer (session);
     return FALSE;
   }
-  valley_answer_init (&session->answer, request->stop);
-  session->result.text = session->answer.text->str;
+  valley_answer_init (&session->answer, request->stop, request->markers);
+  valley_answer_describe (&session->answer, &session->result);
   session->state = ANSWER_RUNNING;
   describe_window (session);
   session->result.prefill_ms = milliseconds_since (start);
@@ -476,7 +476,7 @@ update_result (ValleySession *session)
 {
   ValleyResult *result = &session->result;
 
-  result->text = session->answer.text->str;
+  valley_answer_describe (&session->answer, result);
   result->output_ids = (const gint32 *)session->output_ids->data;
   result->n_output_tokens = session->output_ids->len;
   if (session->n_scored > 0)
@@ -488,7 +488,7 @@ finish (ValleySession *session, const char *reason, GError **error)
 {
   session->state = ANSWER_OVER;
   session->result.finish_reason = reason;
-  valley_answer_finish (&session->answer);
+  valley_answer_finish (&session->answer, g_strcmp0 (reason, "stop") != 0);
   update_result (session);
   return session->dump_dir == NULL
          || valley_npy_write (session->dump_dir, "logits", session->kept, session->n_kept,

@@ -160,6 +160,15 @@ VALLEY_API void valley_session_drop_before (ValleySession *session, guint64 pts_
 VALLEY_API void valley_session_reset (ValleySession *session);
 VALLEY_API guint valley_session_n_pictures (ValleySession *session);
 
+/* What becomes of the sections that reasoning models mark in their answers: <SUMMARY>,
+ * <CAPTION>, <REASONING>, <CONCLUSION>, <think>, <thinking> and <answer>.  The answer proper is
+ * what stands in <CONCLUSION>, in <answer>, and in no section at all. */
+typedef enum {
+  VALLEY_MARKERS_KEEP,  /* the text is what the model wrote */
+  VALLEY_MARKERS_STRIP, /* the text is the answer proper */
+  VALLEY_MARKERS_SPLIT  /* the same, and the sections become fields of the result */
+} ValleyMarkers;
+
 typedef struct {
   const char *prompt;            /* the question; a literal "<image>" in it is plain text */
   const char *system_prompt;     /* NULL: "You are a helpful assistant." */
@@ -171,6 +180,7 @@ typedef struct {
   double repetition_penalty;     /* 1: off; 0: what generation_config.json says, else off */
   const char *const *stop;       /* NULL, or a NULL-terminated list: the answer ends before
                                     the first of these strings */
+  ValleyMarkers markers;
 } ValleyRequest;
 
 /* Prefills the prompt over the pictures held now.  Strings are copied. */
@@ -197,6 +207,10 @@ typedef struct {
   const gint32 *input_ids;       /* n_input_ids; an image slot is ONE id, -200 */
   guint n_input_ids;
   const gint32 *output_ids;      /* n_output_tokens, the stop token included */
+  /* With VALLEY_MARKERS_SPLIT, growing like `text`; NULL: nothing (yet). */
+  const char *reasoning;         /* <think>, <thinking>, <REASONING> */
+  const char *summary, *caption;
+  const char *conclusion;        /* <CONCLUSION>; it is in `text` too */
 } ValleyResult;
 /* Owned by the session, valid until the next call on it. */
 VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);

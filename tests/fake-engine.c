@@ -12,6 +12,7 @@
  *   text=REST                    the answer, percent-encoded; REST may hold commas
  * By default the answer is show=luma: "f4 0,0,255,255", the frame count and each frame's mean.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "markers.h"
 #include "valley.h"
 
 #include <string.h>
@@ -42,6 +43,8 @@ struct _ValleySession {
   gint n_begun, n_pushed;
   guint steps;
   char *text;
+  ValleyMarkers markers;
+  ValleySections sections; /* of `text`, once it is complete */
   ValleyResult result;
 };
 
@@ -307,6 +310,7 @@ valley_session_free (ValleySession *session)
   valley_model_unref (session->model);
   g_mutex_clear (&session->lock);
   g_cond_clear (&session->cond);
+  valley_sections_clear (&session->sections);
   g_free (session->text);
   g_free (session);
 }
@@ -459,6 +463,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   }
   g_free (session->text);
   session->text = answer (session, request);
+  session->markers = request->markers;
   session->steps = 0;
   session->result = (ValleyResult){ .text = "",
                                     .n_frames = session->pictures.length,
@@ -472,6 +477,33 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   return TRUE;
 }
 
+static const char *
+field (const ValleySession *session, ValleyField which)
+{
+  const GString *text = session->sections.fields[which];
+
+  return session->markers == VALLEY_MARKERS_SPLIT && text->len > 0 ? text->str : NULL;
+}
+
+/* What the engine makes of the markers in its answer. */
+static void
+describe_sections (ValleySession *session)
+{
+  ValleyResult *result = &session->result;
+
+  valley_sections_clear (&session->sections);
+  valley_sections_init (&session->sections);
+  valley_sections_add (&session->sections, session->text);
+  valley_sections_finish (&session->sections, FALSE);
+  result->text = session->markers == VALLEY_MARKERS_KEEP
+                     ? session->text
+                     : session->sections.fields[VALLEY_FIELD_RESULT]->str;
+  result->reasoning = field (session, VALLEY_FIELD_REASONING);
+  result->summary = field (session, VALLEY_FIELD_SUMMARY);
+  result->caption = field (session, VALLEY_FIELD_CAPTION);
+  result->conclusion = field (session, VALLEY_FIELD_CONCLUSION);
+}
+
 ValleyStep
 valley_session_next (ValleySession *session, GError **error)
 {
@@ -482,7 +514,7 @@ valley_session_next (ValleySession *session, GError **error)
   session->result.n_output_tokens = ++session->steps;
   if (session->steps < model->tokens)
     return VALLEY_STEP_TOKEN;
-  session->result.text = session->text;
+  describe_sections (session);
   session->result.finish_reason = "stop";
   session->result.decode_ms = model->delay_ms;
   return VALLEY_STEP_DONE;

@@ -39,7 +39,7 @@ feed (ValleyAnswer *answer, const char *bytes)
     g_free (before);
     before = g_strdup (answer->text->str);
   }
-  valley_answer_finish (answer);
+  valley_answer_finish (answer, FALSE);
   g_assert_true (g_str_has_prefix (answer->text->str, before));
   return stopped;
 }
@@ -81,7 +81,7 @@ test_case (gconstpointer data)
   const Case *test = data;
   ValleyAnswer answer;
 
-  valley_answer_init (&answer, test->stop);
+  valley_answer_init (&answer, test->stop, VALLEY_MARKERS_KEEP);
   g_assert_true (feed (&answer, test->bytes) == test->stopped);
   g_assert_cmpstr (answer.text->str, ==, test->text);
   valley_answer_clear (&answer);
@@ -96,12 +96,12 @@ test_held_back (void)
   static const char bytes[] = "a<e.<<";
   ValleyAnswer answer;
 
-  valley_answer_init (&answer, stop);
+  valley_answer_init (&answer, stop, VALLEY_MARKERS_KEEP);
   for (gsize i = 0; bytes[i] != '\0'; i++) {
     g_assert_false (valley_answer_add (&answer, tokenizer, byte_id ((guint8)bytes[i])));
     g_assert_cmpstr (answer.text->str, ==, shown[i]);
   }
-  valley_answer_finish (&answer);
+  valley_answer_finish (&answer, FALSE);
   g_assert_cmpstr (answer.text->str, ==, bytes);
   valley_answer_clear (&answer);
 }
@@ -112,7 +112,7 @@ test_odd_tokens (void)
 {
   ValleyAnswer answer;
 
-  valley_answer_init (&answer, NULL);
+  valley_answer_init (&answer, NULL, VALLEY_MARKERS_KEEP);
   valley_answer_add (&answer, tokenizer, byte_id ('a'));
   valley_answer_add (&answer, tokenizer, byte_id (0));
   valley_answer_add (&answer, tokenizer, valley_tokenizer_lookup (tokenizer, "<|im_end|>"));
@@ -123,6 +123,72 @@ test_odd_tokens (void)
                    "a\xef\xbf\xbd"
                    "b");
   valley_answer_clear (&answer);
+}
+
+static gboolean
+add_text (ValleyAnswer *answer, const char *text)
+{
+  gboolean stopped = FALSE;
+
+  for (; *text != '\0'; text++)
+    stopped = valley_answer_add (answer, tokenizer, byte_id ((guint8)*text));
+  return stopped;
+}
+
+static void
+add_marker (ValleyAnswer *answer, const char *marker)
+{
+  gint32 id = valley_tokenizer_lookup (tokenizer, marker);
+
+  g_assert_true (valley_tokenizer_is_special (tokenizer, id));
+  g_assert_false (valley_answer_add (answer, tokenizer, id));
+}
+
+/* The release has its markers among the special tokens; they are text nevertheless. */
+static void
+test_markers (gconstpointer data)
+{
+  static const char written[] = "<SUMMARY>ab</SUMMARY> <CONCLUSION>c";
+  ValleyMarkers mode = (ValleyMarkers)GPOINTER_TO_INT (data);
+  static const char *const stop[] = { "END", NULL };
+  ValleyResult result = { 0 };
+  ValleyAnswer answer;
+
+  valley_answer_init (&answer, stop, mode);
+  valley_answer_add (&answer, tokenizer, valley_tokenizer_lookup (tokenizer, "<cor>"));
+  add_marker (&answer, "<SUMMARY>");
+  g_assert_false (add_text (&answer, "ab"));
+  add_marker (&answer, "</SUMMARY>");
+  g_assert_false (add_text (&answer, " "));
+  valley_answer_describe (&answer, &result);
+  g_assert_cmpstr (result.text, ==, mode == VALLEY_MARKERS_KEEP ? "<SUMMARY>ab</SUMMARY> " : "");
+  add_marker (&answer, "<CONCLUSION>");
+  g_assert_true (add_text (&answer, "cEND"));
+  valley_answer_finish (&answer, FALSE);
+  valley_answer_describe (&answer, &result);
+  g_assert_cmpstr (result.text, ==, mode == VALLEY_MARKERS_KEEP ? written : "c");
+  g_assert_cmpstr (result.summary, ==, mode == VALLEY_MARKERS_SPLIT ? "ab" : NULL);
+  g_assert_cmpstr (result.conclusion, ==, mode == VALLEY_MARKERS_SPLIT ? "c" : NULL);
+  g_assert_null (result.reasoning);
+  g_assert_null (result.caption);
+  valley_answer_clear (&answer);
+}
+
+/* An answer that ran into its limit inside a marker does not show the half of it. */
+static void
+test_cut_marker (void)
+{
+  ValleyResult result = { 0 };
+  ValleyAnswer answer;
+
+  for (gsize cut = 0; cut < 2; cut++) {
+    valley_answer_init (&answer, NULL, VALLEY_MARKERS_STRIP);
+    add_text (&answer, "yes</ans");
+    valley_answer_finish (&answer, cut != 0);
+    valley_answer_describe (&answer, &result);
+    g_assert_cmpstr (result.text, ==, cut != 0 ? "yes" : "yes</ans");
+    valley_answer_clear (&answer);
+  }
 }
 
 int
@@ -139,6 +205,13 @@ main (int argc, char **argv)
   g_assert_no_error (error);
   g_test_add_func ("/answer/held-back", test_held_back);
   g_test_add_func ("/answer/odd-tokens", test_odd_tokens);
+  g_test_add_data_func ("/answer/markers/keep", GINT_TO_POINTER (VALLEY_MARKERS_KEEP),
+                        test_markers);
+  g_test_add_data_func ("/answer/markers/strip", GINT_TO_POINTER (VALLEY_MARKERS_STRIP),
+                        test_markers);
+  g_test_add_data_func ("/answer/markers/split", GINT_TO_POINTER (VALLEY_MARKERS_SPLIT),
+                        test_markers);
+  g_test_add_func ("/answer/cut-marker", test_cut_marker);
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
     g_autofree char *path = g_strdup_printf ("/answer/%s", cases[i].label);
 

@@ -88,6 +88,19 @@ check "the same seed, the same answer" is \
 answers=$(for seed in 1 2 3 4 5; do frames_run --temperature 1.5 --seed $seed | md5sum; done | sort -u | wc -l)
 check "other seeds, other answers" test "$answers" -gt 1
 
+# Nearly any token at random, markers among them.
+babble ()
+{
+  for seed in 1 2 3 4 5 6; do
+    frames_run --temperature 100 --max-new-tokens 200 --seed $seed "$@" || return 1
+  done
+}
+marker='</?(SUMMARY|CAPTION|REASONING|CONCLUSION)>'
+check "markers are kept by default" eval 'babble | grep -aqE "$marker"'
+check "--markers strip leaves none" eval '! babble --markers strip | grep -aqE "$marker"'
+check "--markers split names the sections" eval \
+  'babble --markers split | grep -aqE "^(reasoning|summary|caption|conclusion):$"'
+
 if [ -f "$SOURCE_DIR/assets/valley-tiny/model.safetensors" ]; then
   bundled ()
   {
@@ -144,6 +157,7 @@ check "an option without its value" fails 2 "--prompt" "$VALLEY" run --frames x 
 check "a word too many" fails 2 "options only" "$VALLEY" run x --frames "$DIR/bars.png"
 check "a number that is none" fails 2 "--max-new-tokens" "$VALLEY" run --max-new-tokens many
 check "a negative number" fails 2 "--top-k" "$VALLEY" run --top-k -1
+check "an unknown way with markers" fails 2 "keep, strip or split" "$VALLEY" run --markers drop
 check "a probability above 1" fails 2 "--top-p" "$VALLEY" run --top-p 1.5
 check "a temperature that is not a number" fails 2 "--temperature" "$VALLEY" run --temperature nan
 check "an unknown precision" fails 2 "f32" "$VALLEY" run --precision f8

@@ -56,27 +56,17 @@ test_every_property (void)
   g_autoptr (GstElement) element = gst_element_factory_make ("valleyinfer", NULL);
   g_autofree GParamSpec **specs = NULL;
   guint n;
-  static const char *const wanted[] = { "model-path",
-                                        "device",
-                                        "precision",
-                                        "prompt",
-                                        "prompt-path",
-                                        "system-prompt",
-                                        "frame-rate",
-                                        "chunk-duration",
-                                        "chunk-overlap",
-                                        "chunk-size",
-                                        "max-new-tokens",
-                                        "generation-config",
-                                        "text-timing",
-                                        "lateness",
-                                        "latency",
-                                        "live-edge-offset",
-                                        "max-observed-delay",
-                                        "queue-max-bytes",
-                                        "queue-max-windows",
-                                        "stream-id",
-                                        "metrics" };
+  static const char *const wanted[] = { "model-path",       "device",
+                                        "precision",        "prompt",
+                                        "prompt-path",      "system-prompt",
+                                        "frame-rate",       "chunk-duration",
+                                        "chunk-overlap",    "chunk-size",
+                                        "max-new-tokens",   "generation-config",
+                                        "markers",          "text-timing",
+                                        "lateness",         "latency",
+                                        "live-edge-offset", "max-observed-delay",
+                                        "queue-max-bytes",  "queue-max-windows",
+                                        "stream-id",        "metrics" };
 
   gst_object_ref_sink (element);
   specs = g_object_class_list_properties (G_OBJECT_GET_CLASS (element), &n);
@@ -116,6 +106,65 @@ test_prompt_in_playing (void)
   line1 = rig_json (rig, 2);
   g_assert_cmpint (json_object_get_int_member (line0, "prompt_id"), !=,
                    json_object_get_int_member (line1, "prompt_id"));
+}
+
+typedef struct {
+  const char *markers;
+  const char *result, *summary; /* NULL: no such field */
+  const char *caption;          /* what text_src shows; NULL: nothing */
+} MarkerCase;
+
+/* %3C and %3E: the fake engine's text is percent-encoded. */
+#define THOUGHT "text=%3CSUMMARY%3ES.%3C/SUMMARY%3E%0A%3CCONCLUSION%3EC.%3C/CONCLUSION%3E"
+#define ALL_OF_IT "<SUMMARY>S.</SUMMARY>\n<CONCLUSION>C.</CONCLUSION>"
+
+static const MarkerCase marker_cases[] = {
+  { NULL, "C.", "S.", "C." }, /* the default */
+  { "keep", ALL_OF_IT, NULL, ALL_OF_IT },
+  { "strip", "C.", NULL, "C." },
+  { "split", "C.", "S.", "C." },
+};
+
+static void
+test_markers (gconstpointer data)
+{
+  const MarkerCase *test = data;
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_JSON, THOUGHT, NULL);
+  g_autoptr (JsonObject) line = NULL;
+  g_autoptr (GstMessage) message = NULL;
+  g_autofree char *caption = NULL;
+  const GstStructure *structure;
+
+  if (test->markers)
+    gst_util_set_object_arg (G_OBJECT (rig->element), "markers", test->markers);
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  line = rig_json (rig, 0);
+  g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, test->result);
+  g_assert_cmpstr (json_object_get_string_member_with_default (line, "summary", NULL), ==,
+                   test->summary);
+  g_assert_false (json_object_has_member (line, "reasoning"));
+  message = bus_wait_element (rig->bus, "valleyinfer/result");
+  structure = gst_message_get_structure (message);
+  g_assert_cmpstr (gst_structure_get_string (structure, "result"), ==, test->result);
+  g_assert_cmpstr (gst_structure_get_string (structure, "summary"), ==, test->summary);
+  caption = rig_caption (rig, 0);
+  g_assert_cmpstr (caption, ==, test->caption);
+}
+
+/* Reasoning that never came to an answer is no caption. */
+static void
+test_no_answer (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_JSON, "text=%3Cthink%3EHm", NULL);
+  g_autoptr (JsonObject) line = NULL;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  rig_push_eos (rig);
+  line = rig_json (rig, 0);
+  g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, "");
+  g_assert_cmpstr (json_object_get_string_member (line, "reasoning"), ==, "Hm");
+  log_event (rig->log, "text_src", GST_EVENT_EOS, 0);
+  g_assert_cmpuint (log_n_buffers (rig->log, "text_src"), ==, 0);
 }
 
 static void
@@ -280,6 +329,13 @@ main (int argc, char **argv)
   g_test_add_func ("/element/properties/defaults", test_defaults);
   g_test_add_func ("/element/properties/every-property", test_every_property);
   g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
+  for (guint i = 0; i < G_N_ELEMENTS (marker_cases); i++) {
+    const char *markers = marker_cases[i].markers ? marker_cases[i].markers : "default";
+    g_autofree char *name = g_strconcat ("/element/properties/markers/", markers, NULL);
+
+    g_test_add_data_func (name, &marker_cases[i], test_markers);
+  }
+  g_test_add_func ("/element/properties/no-answer", test_no_answer);
   g_test_add_func ("/element/properties/placeholders", test_placeholders);
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
   g_test_add_func ("/element/properties/prompt-file-gone", test_prompt_file_gone);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { STRING, FILES, UINT, UINT64, NUMBER, PRECISION, FLAG } Kind;
+typedef enum { STRING, FILES, UINT, UINT64, NUMBER, PRECISION, MARKERS, FLAG } Kind;
 
 typedef struct {
   const char *name;
@@ -33,6 +33,7 @@ static const Option known[] = {
   { "--top-k", UINT, COMMAND_RUN, offsetof (Options, top_k), 0 },
   { "--top-p", NUMBER, COMMAND_RUN, offsetof (Options, top_p), 1 },
   { "--seed", UINT64, COMMAND_RUN, offsetof (Options, seed), 0 },
+  { "--markers", MARKERS, COMMAND_RUN, offsetof (Options, markers), 0 },
   { "--logits", STRING, COMMAND_RUN, offsetof (Options, logits_path), 0 },
   { "--dump", STRING, COMMAND_RUN, offsetof (Options, dump_dir), 0 },
   { "--metrics", FLAG, COMMAND_RUN, offsetof (Options, metrics), 0 },
@@ -108,6 +109,20 @@ parse_precision (const char *text, ValleyPrecision *value, GError **error)
 }
 
 static gboolean
+parse_markers (const char *text, ValleyMarkers *value, GError **error)
+{
+  if (strcmp (text, "keep") == 0)
+    *value = VALLEY_MARKERS_KEEP;
+  else if (strcmp (text, "strip") == 0)
+    *value = VALLEY_MARKERS_STRIP;
+  else if (strcmp (text, "split") == 0)
+    *value = VALLEY_MARKERS_SPLIT;
+  else
+    return refuse (error, "--markers: expected keep, strip or split, found \"%s\"", text);
+  return TRUE;
+}
+
+static gboolean
 store (const Option *option, const char *text, Options *options, GError **error)
 {
   gpointer member = (char *)options + option->offset;
@@ -132,6 +147,8 @@ store (const Option *option, const char *text, Options *options, GError **error)
     return parse_number (option, text, member, error);
   case PRECISION:
     return parse_precision (text, member, error);
+  case MARKERS:
+    return parse_markers (text, member, error);
   case FLAG:
   default:
     *(gboolean *)member = TRUE;

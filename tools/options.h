@@ -15,6 +15,7 @@ typedef struct {
   guint max_new_tokens, top_k;
   double temperature, top_p;
   guint64 seed;
+  ValleyMarkers markers;
   char *logits_path, *dump_dir;
   gboolean metrics, json;
   GPtrArray *arguments; /* what is left: inspect's folder */

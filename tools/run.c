@@ -84,6 +84,22 @@ push_pictures (ValleyModel *model, ValleySession *session, const Options *option
 
 /* ---- answer --------------------------------------------------------------- */
 
+/* Below the answer, which is printed while it grows. */
+static void
+print_sections (const ValleyResult *result)
+{
+  const struct {
+    const char *name, *text;
+  } sections[] = { { "reasoning", result->reasoning },
+                   { "summary", result->summary },
+                   { "caption", result->caption },
+                   { "conclusion", result->conclusion } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (sections); i++)
+    if (sections[i].text != NULL)
+      printf ("\n%s:\n%s\n", sections[i].name, sections[i].text);
+}
+
 /* @first_token_ms becomes what the first step took. */
 static gboolean
 print_answer (ValleySession *session, double *first_token_ms, GError **error)
@@ -109,6 +125,7 @@ print_answer (ValleySession *session, double *first_token_ms, GError **error)
   fputc ('\n', stdout);
   if (step == VALLEY_STEP_ERROR)
     return FALSE;
+  print_sections (valley_session_result (session));
   if (fflush (stdout) == 0 && !ferror (stdout))
     return TRUE;
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_FAILED, "cannot write to standard output");
@@ -161,7 +178,8 @@ answer (ValleySession *session, const Options *options, Times *times, GError **e
                                   .temperature = options->temperature,
                                   .top_k = options->top_k,
                                   .top_p = options->top_p,
-                                  .seed = options->seed };
+                                  .seed = options->seed,
+                                  .markers = options->markers };
 
   if (!valley_session_begin (session, &request, error)
       || !print_answer (session, &times->first_token_ms, error))

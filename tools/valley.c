@@ -35,6 +35,8 @@ static const char help[]
       "  --top-k K             sample among the K likeliest; 0: all\n"
       "  --top-p P             sample among the likeliest that make up P; 0 or 1: all\n"
       "  --seed S              of the sampling\n"
+      "  --markers M           sections such as <think> in the answer: keep (the default),\n"
+      "                        strip all but the answer proper, or split: below the answer\n"
       "  --device D            auto (the default) or cpu\n"
       "  --precision P         auto (the default), f32 or bf16\n"
       "  --threads N           worker threads; 0 (the default): one a core\n"
