@@ -91,7 +91,7 @@ check "other seeds, other answers" test "$answers" -gt 1
 # Nearly any token at random, markers among them.
 babble ()
 {
-  for seed in 1 2 3 4 5 6; do
+  for seed in 1 2 3; do
     frames_run --temperature 100 --max-new-tokens 200 --seed $seed "$@" || return 1
   done
 }
