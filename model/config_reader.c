@@ -8,14 +8,14 @@
 void
 valley_reader_complain (ValleyReader *r, const char *key, const char *format, ...)
 {
-  g_autofree char *expected = NULL;
+  g_autofree char *expected = NULL, *found = NULL;
   JsonNode *node = json_object_get_member (r->object, key);
-  g_autofree char *found = node != NULL ? json_to_string (node, FALSE) : g_strdup ("missing");
   va_list args;
 
   if (r->failed)
-    return;
+    return; /* a list may complain of each of its million members */
   r->failed = TRUE;
+  found = node != NULL ? json_to_string (node, FALSE) : g_strdup ("missing");
   if (strlen (found) > 60)
     strcpy (g_utf8_offset_to_pointer (found, MIN (g_utf8_strlen (found, -1), 12)), "...");
   va_start (args, format);

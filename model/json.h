@@ -1,6 +1,5 @@
-/* json.h - reading JSON that nobody vouches for: depth, number of values and escapes are checked
- * before json-glib (whose parser recurses without a limit and makes malformed UTF-8 of half a
- * surrogate pair) sees the text; a key may appear once in an object.
+/* json.h - reading JSON that nobody vouches for: json-glib sees the text only once json_check.c
+ * has found it to be JSON; a key may appear once in an object.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

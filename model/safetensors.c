@@ -311,27 +311,50 @@ add_shards (ValleySafetensors *files, const char *dir, const char *index, GError
   return TRUE;
 }
 
-ValleySafetensors *
-valley_safetensors_open (const char *dir, GError **error)
+static ValleySafetensors *
+files_new (void)
 {
-  g_autofree char *single = g_build_filename (dir, "model.safetensors", NULL);
-  g_autofree char *index = g_build_filename (dir, "model.safetensors.index.json", NULL);
   ValleySafetensors *files = g_new0 (ValleySafetensors, 1);
-  gboolean ok;
 
   files->maps = g_ptr_array_new_with_free_func ((GDestroyNotify)g_mapped_file_unref);
   files->paths = g_ptr_array_new_with_free_func (g_free);
   files->tensors = g_ptr_array_new_with_free_func (tensor_free);
   files->names = g_hash_table_new (g_str_hash, g_str_equal);
-  if (!g_file_test (single, G_FILE_TEST_EXISTS) && g_file_test (index, G_FILE_TEST_EXISTS))
-    ok = add_shards (files, dir, files->path = g_steal_pointer (&index), error);
-  else
-    ok = add_file (files, files->path = g_steal_pointer (&single), error);
-  if (!ok) {
-    valley_safetensors_free (files);
-    return NULL;
-  }
   return files;
+}
+
+/* @files, or NULL after an error. */
+static ValleySafetensors *
+files_if (ValleySafetensors *files, gboolean ok)
+{
+  if (ok)
+    return files;
+  valley_safetensors_free (files);
+  return NULL;
+}
+
+ValleySafetensors *
+valley_safetensors_open (const char *dir, GError **error)
+{
+  g_autofree char *single = g_build_filename (dir, "model.safetensors", NULL);
+  g_autofree char *index = g_build_filename (dir, "model.safetensors.index.json", NULL);
+  ValleySafetensors *files = files_new ();
+
+  if (!g_file_test (single, G_FILE_TEST_EXISTS) && g_file_test (index, G_FILE_TEST_EXISTS)) {
+    files->path = g_steal_pointer (&index);
+    return files_if (files, add_shards (files, dir, files->path, error));
+  }
+  files->path = g_steal_pointer (&single);
+  return files_if (files, add_file (files, files->path, error));
+}
+
+ValleySafetensors *
+valley_safetensors_open_bytes (const guint8 *bytes, gsize length, const char *path, GError **error)
+{
+  ValleySafetensors *files = files_new ();
+
+  files->path = g_strdup (path);
+  return files_if (files, read_header (files, files->path, bytes, length, error));
 }
 
 void

@@ -25,6 +25,9 @@ typedef struct _ValleySafetensors ValleySafetensors;
 
 /* @dir/model.safetensors, or the shards that @dir/model.safetensors.index.json names. */
 ValleySafetensors *valley_safetensors_open (const char *dir, GError **error);
+/* One file that is in memory already and outlives the result; @path names it in errors. */
+ValleySafetensors *valley_safetensors_open_bytes (const guint8 *bytes, gsize length,
+                                                  const char *path, GError **error);
 void valley_safetensors_free (ValleySafetensors *files); /* unmaps; NULL is fine */
 /* What was opened: the single file, or the index. */
 const char *valley_safetensors_path (const ValleySafetensors *files);

@@ -44,7 +44,8 @@ test_strings (void)
     g_autoptr (GError) error = NULL;
 
     if (strings[i].value == NULL) {
-      assert_refused (text, strlen (text), "surrogates");
+      assert_refused (text, strlen (text),
+                      "strings without NUL characters and unpaired surrogates");
       continue;
     }
     object = valley_json_parse (text, strlen (text), "some.json", &error);
@@ -79,6 +80,103 @@ test_many_values (void)
   g_string_free (text, TRUE);
 }
 
+/* What json-glib alone takes and reads as something else than other parsers do. */
+static void
+test_grammar (void)
+{
+  static const struct {
+    const char *text, *expected; /* NULL: JSON */
+  } cases[] = {
+    { " {\"a\" : [ -0.5e+3 , 0e1, 1E-2 , true,false,null , {} , [] ] , \"b\":\"\\/\" }\r\n\t",
+      NULL },
+    { "{\"a\":9223372036854775807,\"b\":-9223372036854775808,\"c\":1e30}", NULL },
+    { "{\"a\":-9223372036854775809}", "integers of at least -2^63 at byte 25" },
+    { "{\"a\":-99999999999999999999}", "integers" },
+    { "{\"a\":010}", "leading zeros" },
+    { "{\"a\":0x10}", ", or a closing bracket at byte 6" },
+    { "{\"a\":1.}", "a digit" },
+    { "{\"a\":.5}", "a value" },
+    { "{\"a\":+1}", "a value" },
+    { "{\"a\":- 5}", "a digit" },
+    { "{\"a\":1e}", "a digit" },
+    { "{\"a\":1e+}", "a digit" },
+    { "{\"a\":1.5.5}", ", or a closing bracket" },
+    { "{\"a\":-}", "a digit" },
+    { "{\"a\":NaN}", "a value" },
+    { "{\"a\":Infinity}", "a value" },
+    { "{\"a\":-Infinity}", "a digit" },
+    { "{\"a\":truely}", ", or a closing bracket" },
+    { "{\"a\":tru", "a value" },
+    { "{\"a\":\"\\355\"}", "escapes" },
+    { "{\"a\":\"\\x\"}", "escapes" },
+    { "{\"a\":\"\\u00e\"}", "escapes" },
+    { "{\"a\":\"x\ny\"}", "control characters" },
+    { "{\"a\":\"x}", "closing quote" },
+    { "{\"a\":\"\xed\xa0\x80\"}", "UTF-8 at byte 6" },
+    { "\xef\xbb\xbf{}", "a value at byte 0" },
+    { "{}{}", "nothing behind the value at byte 2" },
+    { "{} 7", "nothing behind" },
+    { "{},", "nothing behind" },
+    { "{}}", "nothing behind" },
+    { "{\"a\":1/**/}", "closing bracket" },
+    { "{\"a\":1 \"b\":2}", "closing bracket" },
+    { "{\"a\":1,}", "a key" },
+    { "{\"a\":[1,]}", "a value" },
+    { "{\"a\":[,1]}", "a value or ]" },
+    { "{,}", "a key or }" },
+    { "{\"a\"}", ":" },
+    { "{\"a\" 1}", ":" },
+    { "{\"a\"::1}", "a value" },
+    { "{a:1}", "a key" },
+    { "{1:1}", "a key" },
+    { "{\"a\":[1}", "closing bracket" },
+    { "{\"a\":1]", "closing bracket" },
+    { "{\"a\":[1]", "the rest of it" },
+    { "}", "a value" },
+    { "]", "a value" },
+    { " ", "a value" },
+    { "", "a value" },
+  };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autoptr (JsonObject) object = NULL;
+    g_autoptr (GError) error = NULL;
+
+    if (cases[i].expected != NULL) {
+      assert_refused (cases[i].text, strlen (cases[i].text), cases[i].expected);
+      continue;
+    }
+    object = valley_json_parse (cases[i].text, strlen (cases[i].text), "some.json", &error);
+    g_assert_no_error (error);
+  }
+}
+
+static void
+nest (GString *text, guint depth)
+{
+  g_string_assign (text, "{\"a\":");
+  for (guint i = 1; i < depth; i++)
+    g_string_append_c (text, '[');
+  for (guint i = 1; i < depth; i++)
+    g_string_append_c (text, ']');
+  g_string_append_c (text, '}');
+}
+
+static void
+test_depth (void)
+{
+  g_autoptr (GString) text = g_string_new (NULL);
+  g_autoptr (GError) error = NULL;
+  JsonObject *object;
+
+  nest (text, 64);
+  object = valley_json_parse (text->str, text->len, "some.json", &error);
+  g_assert_no_error (error);
+  json_object_unref (object);
+  nest (text, 65);
+  assert_refused (text->str, text->len, "nested");
+}
+
 static void
 test_twice (void)
 {
@@ -106,6 +204,8 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/json/strings", test_strings);
   g_test_add_func ("/json/cut", test_cut);
+  g_test_add_func ("/json/grammar", test_grammar);
+  g_test_add_func ("/json/depth", test_depth);
   g_test_add_func ("/json/many-values", test_many_values);
   g_test_add_func ("/json/twice", test_twice);
   g_test_add_func ("/json/pipe", test_pipe);
