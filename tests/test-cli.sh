@@ -101,6 +101,12 @@ check "--markers strip leaves none" eval '! babble --markers strip | grep -aqE "
 check "--markers split names the sections" eval \
   'babble --markers split | grep -aqE "^(reasoning|summary|caption|conclusion):$"'
 
+# Valley2.5's layout: no SigLIP tower, so nothing to cut a picture into.
+check "a picture for a model of one tower" eval \
+  'run 60 "$VALLEY" run --model "$GOLDEN/qwen3-navit" --image "$DIR/bars.png" --prompt x --max-new-tokens 4 \
+    --dump "$DIR/dump-navit" && [ -f "$DIR/dump-navit/frame.0.eagle.output.npy" ]'
+check "no other tower ran" eval '! ls "$DIR"/dump-navit/*siglip*'
+
 if [ -f "$SOURCE_DIR/assets/valley-tiny/model.safetensors" ]; then
   bundled ()
   {
@@ -114,6 +120,7 @@ fi
 # ---- inspect ----
 
 check "inspect finds a golden complete" contains "model.embed_tokens.weight" "$VALLEY" inspect "$TILED"
+check "inspect names the decoder" contains "Language model    Qwen3, 2 layers" "$VALLEY" inspect "$GOLDEN/qwen3-navit"
 "$VALLEY" inspect "$TILED" --json >"$DIR/inspect.json"
 check "inspect --json is JSON" python3 -m json.tool "$DIR/inspect.json" /dev/null
 

@@ -217,6 +217,45 @@ test_rows (void)
     g_free (results[run]);
 }
 
+/* Heads in their real size: each is normalised and turned on its own, whatever rows, heads and
+ * threads there are beside it. */
+static void
+test_heads (void)
+{
+  enum { ROWS = 23, HEADS = 32, DIM = 128, COLS = HEADS * DIM };
+  g_autofree float *x = random_floats (ROWS * COLS, 2), *w = random_floats (DIM, 1);
+  g_autofree float *cos = random_floats (ROWS * DIM / 2, 1);
+  g_autofree float *sin = random_floats (ROWS * DIM / 2, 1);
+  float *results[4];
+
+  for (guint run = 0; run < 4; run++) { /* one thread, two; the last row alone, its last head */
+    gsize rows = run < 2 ? ROWS : 1, cols = run < 3 ? COLS : DIM;
+    Device d = device_new (VALLEY_PRECISION_F32, 1 + run % 2, FALSE);
+    Guarded gw = guarded_new (&d, VALLEY_F32, 1, DIM, w);
+    Guarded gc = guarded_new (&d, VALLEY_F32, rows, DIM / 2, cos + (ROWS - rows) * DIM / 2);
+    Guarded gs = guarded_new (&d, VALLEY_F32, rows, DIM / 2, sin + (ROWS - rows) * DIM / 2);
+    ValleyTensor q, heads;
+
+    results[run] = g_new (float, rows *cols);
+    valley_tensor_init (d.stream, &q, VALLEY_F32, rows, cols);
+    OPS (d)->upload (d.stream, &q, x + ROWS * COLS - rows * cols);
+    heads = valley_tensor_reshape (&q, rows * cols / DIM, DIM);
+    OPS (d)->rms_norm (d.stream, &heads, &heads, &gw.view, 1e-6f);
+    OPS (d)->rope (d.stream, &q, &gc.view, &gs.view, DIM);
+    g_assert_true (OPS (d)->download (d.stream, &q, results[run], NULL));
+    valley_tensor_clear (d.backend, &q);
+    guarded_clear (&d, &gw);
+    guarded_clear (&d, &gc);
+    guarded_clear (&d, &gs);
+    device_clear (&d);
+  }
+  assert_same_bits ("two threads", results[1], results[0], ROWS * COLS);
+  assert_same_bits ("one row alone", results[2], results[0] + (ROWS - 1) * COLS, COLS);
+  assert_same_bits ("one head alone", results[3], results[0] + ROWS * COLS - DIM, DIM);
+  for (guint run = 0; run < 4; run++)
+    g_free (results[run]);
+}
+
 /* ---- failing ---- */
 
 static void
@@ -397,6 +436,7 @@ main (int argc, char **argv)
   g_test_add_func ("/exact/attention", test_attention);
   g_test_add_func ("/exact/unseen-keys", test_unseen_keys);
   g_test_add_func ("/exact/rows", test_rows);
+  g_test_add_func ("/exact/heads", test_heads);
   g_test_add_func ("/exact/errors", test_errors);
   g_test_add_func ("/exact/memory", test_memory);
   g_test_add_func ("/exact/not-finite", test_not_finite);

@@ -1,5 +1,5 @@
-/* test-real-element.c - the real engine inside the real element where things go wrong: checkpoint
- * folders that lie, and stops at any moment.
+/* test-real-element.c - the real engine inside the real element where things go wrong or are
+ * unusual: checkpoint folders that lie, one without a tower, and stops at any moment.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "harness.h"
@@ -152,6 +152,40 @@ test_seeking (void)
   pipe_free (pipeline);
 }
 
+/* A checkpoint without the SigLIP tower (Valley2.5's layout), whatever form the video has. */
+static void
+test_one_tower (void)
+{
+  static const char *const caps[]
+      = { "format=I420,width=160,height=120", "format=RGB,width=64,height=200",
+          "format=NV12,width=321,height=243", "format=ARGB64,width=50,height=50" };
+  g_autofree char *dir = g_build_filename (g_getenv ("VALLEY_TEST_GOLDEN"), "qwen3-navit", NULL);
+
+  for (guint i = 0; i < G_N_ELEMENTS (caps); i++) {
+    GstElement *pipeline = pipe_new (
+        "videotestsrc pattern=smpte num-buffers=30 ! video/x-raw,framerate=10/1,%s "
+        "! valleyinfer name=v chunk-duration=1000 model-path=%s max-new-tokens=4 " SINKS,
+        caps[i], dir);
+    g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+    g_autoptr (GstMessage) message = NULL;
+    g_autoptr (GstStructure) metrics = NULL;
+    g_autofree char *text = NULL;
+    const GstStructure *result;
+    guint tokens = 0;
+
+    pipe_state (pipeline, GST_STATE_PLAYING);
+    message = bus_wait_element (bus, "valleyinfer/result");
+    result = gst_message_get_structure (message);
+    text = gst_structure_to_string (result);
+    g_test_message ("%s: %s", caps[i], text);
+    g_assert_false (gst_structure_has_field (result, "error"));
+    g_assert_true (gst_structure_get (result, "metrics", GST_TYPE_STRUCTURE, &metrics, NULL));
+    g_assert_true (gst_structure_get_uint (metrics, "vision_tokens", &tokens));
+    g_assert_cmpuint (tokens, >, 0);
+    pipe_free (pipeline);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -161,6 +195,7 @@ main (int argc, char **argv)
 
     g_test_add_data_func (name, &lies[i], test_lie);
   }
+  g_test_add_func ("/real/one-tower", test_one_tower);
   g_test_add_func ("/real/cycling", test_cycling);
   g_test_add_func ("/real/seeking", test_seeking);
   return test_finish ();
