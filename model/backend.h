@@ -143,6 +143,9 @@ struct _ValleyOps {
   /* Adaptive average pooling of a row-major grid: bins floor(i S/P) ... ceil((i+1) S/P) */
   void (*average_pool) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                         gsize in_height, gsize in_width, gsize out_height, gsize out_width);
+  /* The same bins, their largest elements */
+  void (*max_pool) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
+                    gsize in_height, gsize in_width, gsize out_height, gsize out_width);
   /* y[i] = x[rows[i]]: unpadding, reordering */
   void (*gather) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const gint32 *rows);

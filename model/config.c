@@ -119,6 +119,7 @@ read_picture_keys (ValleyReader *r, ValleyConfig *config)
   config->use_special_start_end_token
       = valley_reader_boolean (r, "use_special_start_end_token", TRUE);
   config->max_vision_token = valley_reader_size (r, "max_vision_token", 100000, 1, MAX_PIXELS);
+  config->patches_per_side = valley_reader_size (r, "num_patches_per_side", 0, 1, VALLEY_MAX_COUNT);
   config->crop_size = valley_reader_size (r, "vit_crop_size", config->siglip.image_size, 1, 4096);
   if (config->has_siglip && config->crop_size != config->siglip.image_size)
     valley_reader_complain (r, "vit_crop_size", "the SigLIP tower's image_size %" G_GSIZE_FORMAT,
@@ -211,6 +212,8 @@ read_everything (ValleyReader *r, ValleyConfig *config)
       read_pixel_bounds (r, &config->eagle);
   }
   read_picture_keys (r, config);
+  if (config->has_siglip && !r->failed)
+    valley_config_read_compressors (r, config);
   read_stop_ids (r, config);
 }
 
@@ -266,6 +269,8 @@ valley_config_free (ValleyConfig *config)
   if (config == NULL)
     return;
   g_free (config->dir);
+  g_free (config->connector.name);
+  g_free (config->compressors);
   g_free (config->stop_ids);
   g_free (config);
 }

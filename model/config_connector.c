@@ -5,24 +5,82 @@
 
 #include <string.h>
 
-static void
-read_connector_type (ValleyReader *r, ValleyConnectorConfig *connector)
+#define MAX_MLP_LAYERS ((gsize) 64)
+
+typedef struct {
+  const char *name;
+  ValleyConnectorType type;
+  gsize n_layers;
+  gboolean keeps_cls;
+} Kind;
+
+static const Kind kinds[] = {
+  { "ovis_conv_adapter", VALLEY_CONNECTOR_OVIS_CONV_ADAPTER, 0, FALSE },
+  { "conv_adapter", VALLEY_CONNECTOR_CONV_ADAPTER, 2, FALSE },
+  { "mlp_pixel_shuffle", VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE, 2, FALSE },
+  { "linear", VALLEY_CONNECTOR_MLP, 1, TRUE },
+  { "pool_adapter", VALLEY_CONNECTOR_POOL_ADAPTER, 2, FALSE },
+  { "pool_adapter_w_cls", VALLEY_CONNECTOR_POOL_ADAPTER, 2, TRUE },
+  { "adapt_pooler", VALLEY_CONNECTOR_ADAPT_POOLER, 2, FALSE },
+  { "adapt_pooler_w_cls", VALLEY_CONNECTOR_ADAPT_POOLER, 2, TRUE },
+  { "adapt_pyrapooler", VALLEY_CONNECTOR_ADAPT_PYRAPOOLER, 2, FALSE },
+  { "identity", VALLEY_CONNECTOR_IDENTITY, 0, TRUE },
+  { "identity_patch", VALLEY_CONNECTOR_IDENTITY, 0, FALSE },
+};
+
+/* N of "mlpNx_gelu"; 0 when @name is none that can be run. */
+static gsize
+mlp_layers (const char *name)
 {
-  const char *type = valley_reader_string (r, "mm_projector_type");
+  guint64 n = 0;
+  char *end;
+
+  if (strncmp (name, "mlp", 3) != 0 || !g_ascii_isdigit (name[3]))
+    return 0;
+  n = g_ascii_strtoull (name + 3, &end, 10);
+  return strcmp (end, "x_gelu") == 0 && n >= 2 && n <= MAX_MLP_LAYERS ? (gsize) n : 0;
+}
+
+static gboolean
+find_kind (const char *name, Kind *kind)
+{
+  for (gsize i = 0; i < G_N_ELEMENTS (kinds); i++)
+    if (strcmp (kinds[i].name, name) == 0) {
+      *kind = kinds[i];
+      return TRUE;
+    }
+  *kind = (Kind){ name, VALLEY_CONNECTOR_MLP, mlp_layers (name), TRUE };
+  return kind->n_layers > 0;
+}
+
+static void
+complain_of_type (ValleyReader *r)
+{
+  g_autoptr (GString) names = g_string_new (NULL);
+
+  for (gsize i = 0; i < G_N_ELEMENTS (kinds); i++)
+    g_string_append_printf (names, "\"%s\", ", kinds[i].name);
+  valley_reader_complain (r, "mm_projector_type",
+                          "one of %sor \"mlpNx_gelu\" with N from 2 to %" G_GSIZE_FORMAT,
+                          names->str, MAX_MLP_LAYERS);
+}
+
+static void
+read_type (ValleyReader *r, ValleyConnectorConfig *connector)
+{
+  const char *name = valley_reader_string (r, "mm_projector_type");
   const char *tokenize = valley_reader_string (r, "tokenize_function");
+  Kind kind = { 0 };
 
-  if (g_strcmp0 (type, "ovis_conv_adapter") == 0)
-    connector->type = VALLEY_CONNECTOR_OVIS_CONV_ADAPTER;
-  else if (g_strcmp0 (type, "conv_adapter") == 0)
-    connector->type = VALLEY_CONNECTOR_CONV_ADAPTER;
-  else if (g_strcmp0 (type, "mlp_pixel_shuffle") == 0)
-    connector->type = VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE;
-  else
-    valley_reader_complain (r, "mm_projector_type",
-                            "one of the connectors that this version runs: \"ovis_conv_adapter\", "
-                            "\"conv_adapter\", \"mlp_pixel_shuffle\"");
-
-  if (connector->type != VALLEY_CONNECTOR_OVIS_CONV_ADAPTER)
+  if (name == NULL || !find_kind (name, &kind)) {
+    complain_of_type (r);
+    return;
+  }
+  connector->name = g_strdup (name);
+  connector->type = kind.type;
+  connector->n_layers = kind.n_layers;
+  connector->keeps_cls = kind.keeps_cls;
+  if (kind.type != VALLEY_CONNECTOR_OVIS_CONV_ADAPTER)
     return;
   connector->hard = g_strcmp0 (tokenize, "st_argmax") == 0;
   if (!connector->hard && tokenize != NULL && strcmp (tokenize, "softmax") != 0)
@@ -31,29 +89,71 @@ read_connector_type (ValleyReader *r, ValleyConnectorConfig *connector)
         "\"softmax\" or \"st_argmax\" (\"gumbel_argmax\" samples and is for training only)");
 }
 
+/* The width between a mlp's layers; only these kinds look at mlp_hidden_dim. */
+static gsize
+read_hidden (ValleyReader *r, ValleyConnectorType type, gsize hidden_size)
+{
+  switch (type) {
+  case VALLEY_CONNECTOR_OVIS_CONV_ADAPTER:
+    return valley_reader_size (r, "mlp_hidden_dim", 32000, 1, VALLEY_MAX_VOCABULARY);
+  case VALLEY_CONNECTOR_CONV_ADAPTER:
+  case VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE:
+    return valley_reader_size (r, "mlp_hidden_dim", hidden_size, 1, VALLEY_MAX_VOCABULARY);
+  default:
+    return hidden_size;
+  }
+}
+
+/* A number that must divide the tower's patches a side. */
+static gsize
+read_divisor (ValleyReader *r, const char *key, gsize fallback, gsize side)
+{
+  gsize value = valley_reader_size (r, key, fallback, 1, VALLEY_MAX_COUNT);
+
+  if (side % value != 0)
+    valley_reader_complain (r, key, "a divisor of the tower's %" G_GSIZE_FORMAT " patches a side",
+                            side);
+  return value;
+}
+
+static gsize
+count_tokens (ValleyReader *r, ValleyConnectorConfig *c, gsize side)
+{
+  gsize cls = c->keeps_cls ? 1 : 0, out = side;
+
+  switch (c->type) {
+  case VALLEY_CONNECTOR_OVIS_CONV_ADAPTER:
+  case VALLEY_CONNECTOR_CONV_ADAPTER:
+    out = (side + 1) / 2;
+    break;
+  case VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE:
+    c->ratio = read_divisor (r, "pixelshuffle_downsample_ratio", 3, side);
+    out = side / c->ratio;
+    break;
+  case VALLEY_CONNECTOR_POOL_ADAPTER:
+  case VALLEY_CONNECTOR_ADAPT_POOLER:
+    out = c->pool_side = read_divisor (r, "pool_out_size", VALLEY_REQUIRED, side);
+    break;
+  case VALLEY_CONNECTOR_ADAPT_PYRAPOOLER:
+    return VALLEY_PYRAMID_TOKENS;
+  case VALLEY_CONNECTOR_MLP:
+  case VALLEY_CONNECTOR_IDENTITY:
+    break;
+  }
+  return cls + out * out;
+}
+
 void
 valley_config_read_connector (ValleyReader *r, ValleyConfig *config)
 {
   ValleyConnectorConfig *connector = &config->connector;
-  gsize side = config->siglip.side, fallback;
 
-  read_connector_type (r, connector);
-  fallback
-      = connector->type == VALLEY_CONNECTOR_OVIS_CONV_ADAPTER ? 32000 : config->llm.hidden_size;
-  connector->mlp_hidden
-      = valley_reader_size (r, "mlp_hidden_dim", fallback, 1, VALLEY_MAX_VOCABULARY);
+  read_type (r, connector);
+  connector->mlp_hidden = read_hidden (r, connector->type, config->llm.hidden_size);
   connector->in_size
       = valley_reader_size (r, "mm_hidden_size", config->siglip.hidden_size, 1, VALLEY_MAX_WIDTH);
   if (connector->in_size != config->siglip.hidden_size)
     valley_reader_complain (r, "mm_hidden_size", "the SigLIP tower's hidden_size %" G_GSIZE_FORMAT,
                             config->siglip.hidden_size);
-  if (connector->type != VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE) {
-    connector->out_side = (side + 1) / 2;
-    return;
-  }
-  connector->ratio = valley_reader_size (r, "pixelshuffle_downsample_ratio", 3, 1, 64);
-  connector->out_side = side / connector->ratio;
-  if (side % connector->ratio != 0)
-    valley_reader_complain (r, "pixelshuffle_downsample_ratio",
-                            "a divisor of the tower's %" G_GSIZE_FORMAT " patches a side", side);
+  connector->n_tokens = count_tokens (r, connector, config->siglip.side);
 }

@@ -4,16 +4,6 @@
 #include "engine.h"
 
 static gsize
-siglip_tokens (const ValleyConfig *config, const ValleyPicture *picture)
-{
-  gsize tile = config->connector.out_side * config->connector.out_side;
-
-  if (picture->n_tiles <= 1)
-    return picture->n_tiles * tile;
-  return tile + (gsize)picture->unpad.pooled_rows * picture->unpad.pooled_cols;
-}
-
-static gsize
 eagle_patches (const ValleyConfig *config, const ValleyPicture *picture)
 {
   return config->has_eagle ? picture->sizes.eagle_width / config->eagle.patch_size
@@ -41,15 +31,15 @@ stage_patches (ValleyStream *stream, ValleyTensor *tensor, gsize rows, gsize col
   return host;
 }
 
-/* Tile @tile through the tower and the connector into @out. */
+/* Tile @tile through the tower, the connector and the compressors -> @out, a fresh tensor. */
 static void
 encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
-             guint tile, guint index, const char *dump_dir, const ValleyTensor *out)
+             guint tile, guint index, const char *dump_dir, ValleyTensor *out)
 {
   const ValleySiglipConfig *c = &model->config->siglip;
   ValleyDump tower = valley_dump_named (dump_dir, "frame.%u.siglip", index);
   ValleyDump frame = valley_dump_named (dump_dir, "frame.%u", index);
-  ValleyTensor patches, features, tokens;
+  ValleyTensor patches, features;
   g_autofree float *host
       = stage_patches (stream, &patches, c->side * c->side, 3 * c->patch_size * c->patch_size);
 
@@ -58,9 +48,8 @@ encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture
     stream->ops->upload (stream, &patches, host);
   }
   valley_siglip_encode (&model->stages.siglip, stream, &patches, &features, &tower);
-  valley_connector_run (&model->stages.connector, stream, &features, &tokens, &frame);
-  stream->ops->copy (stream, out, &tokens);
-  valley_tensor_clear (stream->backend, &tokens);
+  valley_connector_run (&model->stages.connector, stream, &features, out, &frame);
+  valley_compressors_run (&model->stages.compressors, stream, out, picture->n_tiles, &frame);
   valley_tensor_clear (stream->backend, &features);
   valley_tensor_clear (stream->backend, &patches);
 }
@@ -68,11 +57,11 @@ encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture
 /* The grid's tiles, one after the other, become one token grid; the padding's tokens go, and
  * the rest is pooled where it would exceed the model's budget. */
 static void
-assemble_grid (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
-               const ValleyTensor *tiles, const ValleyTensor *out)
+assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyTensor *tiles,
+               const ValleyTensor *out)
 {
   const ValleyUnpad *u = &picture->unpad;
-  gsize side = model->config->connector.out_side, n = (gsize)u->n_rows * u->n_cols;
+  gsize side = picture->token_side, n = (gsize)u->n_rows * u->n_cols;
   g_autofree gint32 *rows = g_try_new (gint32, n);
   ValleyTensor kept;
 
@@ -97,25 +86,29 @@ assemble_grid (const ValleyModel *model, ValleyStream *stream, const ValleyPictu
   valley_tensor_clear (stream->backend, &kept);
 }
 
+/* @out: a fresh tensor with the whole picture's tokens, then the assembled grid's. */
 static void
 encode_tiles (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
-              const char *dump_dir, const ValleyTensor *out)
+              const char *dump_dir, ValleyTensor *out)
 {
-  gsize tokens = model->config->connector.out_side * model->config->connector.out_side;
-  gsize n_grid = picture->n_tiles - 1;
+  gsize tokens = picture->token_side * picture->token_side;
+  gsize n_grid = (gsize)picture->unpad.pooled_rows * picture->unpad.pooled_cols;
+  gsize width = model->config->llm.hidden_size;
   ValleyDump dump = valley_dump_named (dump_dir, "image");
-  ValleyTensor first = valley_tensor_rows (out, 0, tokens);
-  ValleyTensor rest = valley_tensor_rows (out, tokens, out->rows - tokens);
-  ValleyTensor grid;
+  ValleyTensor first, rest, grid;
 
-  valley_tensor_init (stream, &grid, VALLEY_F32, n_grid * tokens, out->cols);
-  encode_tile (model, stream, picture, 0, 0, dump_dir, &first);
-  for (guint i = 1; i < picture->n_tiles && !valley_stream_stopped (stream); i++) {
-    ValleyTensor part = valley_tensor_rows (&grid, (i - 1) * tokens, tokens);
+  valley_tensor_init (stream, out, VALLEY_F32, tokens + n_grid, width);
+  valley_tensor_init (stream, &grid, VALLEY_F32, (picture->n_tiles - 1) * tokens, width);
+  first = valley_tensor_rows (out, 0, tokens);
+  rest = valley_tensor_rows (out, tokens, n_grid);
+  for (guint i = 0; i < picture->n_tiles && !valley_stream_stopped (stream); i++) {
+    ValleyTensor part = i == 0 ? first : valley_tensor_rows (&grid, (i - 1) * tokens, tokens), tile;
 
-    encode_tile (model, stream, picture, i, i, dump_dir, &part);
+    encode_tile (model, stream, picture, i, i, dump_dir, &tile);
+    stream->ops->copy (stream, &part, &tile);
+    valley_tensor_clear (stream->backend, &tile);
   }
-  assemble_grid (model, stream, picture, &grid, &rest);
+  assemble_grid (stream, picture, &grid, &rest);
   valley_dump_tensor (&dump, stream, out, "tokens");
   valley_tensor_clear (stream->backend, &grid);
 }
@@ -149,17 +142,19 @@ void
 valley_encode_picture (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
                        guint index, const char *dump_dir, ValleyTensor *rows)
 {
-  gsize n_siglip = siglip_tokens (model->config, picture);
   gsize n_eagle = eagle_tokens (model->config, picture);
-  ValleyTensor part;
+  ValleyTensor siglip = { .cols = model->config->llm.hidden_size }, part;
 
-  valley_tensor_init (stream, rows, VALLEY_F32, n_siglip + n_eagle, model->config->llm.hidden_size);
-  part = valley_tensor_rows (rows, 0, n_siglip);
   if (picture->n_tiles > 1)
-    encode_tiles (model, stream, picture, dump_dir, &part);
+    encode_tiles (model, stream, picture, dump_dir, &siglip);
   else if (picture->n_tiles == 1)
-    encode_tile (model, stream, picture, 0, index, dump_dir, &part);
-  part = valley_tensor_rows (rows, n_siglip, n_eagle);
+    encode_tile (model, stream, picture, 0, index, dump_dir, &siglip);
+  valley_tensor_init (stream, rows, VALLEY_F32, siglip.rows + n_eagle, siglip.cols);
+  part = valley_tensor_rows (rows, 0, siglip.rows);
+  if (picture->n_tiles > 0)
+    stream->ops->copy (stream, &part, &siglip);
+  part = valley_tensor_rows (rows, siglip.rows, n_eagle);
   if (n_eagle > 0 && !valley_stream_stopped (stream))
     encode_eagle (model, stream, picture, index, dump_dir, &part);
+  valley_tensor_clear (stream->backend, &siglip);
 }

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "compressor.h"
 #include "connector.h"
 #include "decoder.h"
 #include "image.h"
@@ -14,6 +15,7 @@
 typedef struct {
   ValleySiglip siglip;
   ValleyConnector connector;
+  ValleyCompressors compressors;
   ValleyEagle eagle;
   ValleyDecoder llm;
 } ValleyStages;

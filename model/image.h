@@ -27,7 +27,7 @@ void valley_tiling_choose (const ValleyConfig *config, guint width, guint height
  * short.  Free with g_free. */
 guint8 *valley_tiling_cut (const ValleyConfig *config, const ValleyTiling *tiling,
                            const guint8 *rgb, gsize stride_bytes, guint width, guint height);
-/* The grid's tokens (side = connector.out_side a tile) that are left after unpadding, and
+/* The grid's tokens (valley_config_tile_side a tile) that are left after unpadding, and
  * the size they are pooled to where they exceed max_vision_token. */
 typedef struct {
   guint first_row, n_rows, first_col, n_cols; /* on the grid of rows*side x cols*side tokens */

@@ -96,18 +96,17 @@ is_unused (const Report *report, const ValleySafetensor *tensor)
   return g_str_equal (status, "unused") || g_str_equal (status, "known-unused");
 }
 
-static const char *
-connector_name (const ValleyConnectorConfig *connector)
+/* The connector and what follows it: "identity_patch + minicpm_resampler". */
+static char *
+connector_name (const ValleyConfig *config)
 {
-  switch (connector->type) {
-  case VALLEY_CONNECTOR_CONV_ADAPTER:
-    return "conv_adapter";
-  case VALLEY_CONNECTOR_MLP_PIXEL_SHUFFLE:
-    return "mlp_pixel_shuffle";
-  case VALLEY_CONNECTOR_OVIS_CONV_ADAPTER:
-  default:
-    return connector->hard ? "ovis_conv_adapter (st_argmax)" : "ovis_conv_adapter";
-  }
+  GString *name = g_string_new (config->connector.name);
+
+  if (config->connector.hard)
+    g_string_append (name, " (st_argmax)");
+  for (gsize i = 0; i < config->n_compressors; i++)
+    g_string_append_printf (name, " + %s", config->compressors[i].name);
+  return g_string_free (name, FALSE);
 }
 
 static const char *
@@ -147,10 +146,12 @@ add_architecture (JsonBuilder *b, const ValleyConfig *c)
   if (c != NULL) {
     add_string (b, "model_type", "valley");
     if (c->has_siglip) {
-      add_string (b, "connector", connector_name (&c->connector));
+      g_autofree char *connector = connector_name (c);
+
+      add_string (b, "connector", connector);
       add_size (b, "siglip_layers", c->siglip.n_layers);
       add_size (b, "siglip_width", c->siglip.hidden_size);
-      add_size (b, "tokens_per_tile", c->connector.out_side * c->connector.out_side);
+      add_size (b, "tokens_per_tile", valley_config_tile_tokens (c, 1));
     }
     if (c->has_eagle) {
       add_size (b, "eagle_layers", c->eagle.depth);
@@ -292,13 +293,17 @@ report_to_json (const Report *report)
 static void
 print_architecture (GString *out, const ValleyConfig *c)
 {
-  if (c->has_siglip)
+  if (c->has_siglip) {
+    g_autofree char *connector = connector_name (c);
+
     g_string_append_printf (
         out,
         "SigLIP tower      %" G_GSIZE_FORMAT " blocks, width %" G_GSIZE_FORMAT ", %" G_GSIZE_FORMAT
-        " x %" G_GSIZE_FORMAT " pixels\nConnector         %s, %" G_GSIZE_FORMAT " tokens a tile\n",
+        " x %" G_GSIZE_FORMAT " pixels\nConnector         %s, %s%" G_GSIZE_FORMAT
+        " tokens a tile\n",
         c->siglip.n_layers, c->siglip.hidden_size, c->siglip.image_size, c->siglip.image_size,
-        connector_name (&c->connector), c->connector.out_side * c->connector.out_side);
+        connector, c->tokens_vary ? "at most " : "", valley_config_tile_tokens (c, 1));
+  }
   if (c->has_eagle)
     g_string_append_printf (
         out,

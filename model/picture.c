@@ -72,7 +72,7 @@ check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize ma
 gboolean
 valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GError **error)
 {
-  gsize side = model->config->connector.out_side;
+  gsize side = valley_config_tile_side (model->config, picture->n_tiles);
 
   if (picture->n_tiles > 1 && picture->token_side != side) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
@@ -170,6 +170,28 @@ valley_picture_new_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *r
                            model->config->eagle.frame_max_pixels, error);
 }
 
+/* The official code puts the tiles' tokens side by side as squares of num_patches_per_side. */
+static gboolean
+check_token_grid (const ValleyConfig *config, gsize n_tiles, GError **error)
+{
+  gsize side = valley_config_tile_side (config, n_tiles), wanted = config->patches_per_side;
+
+  if (side > 0 && (wanted == 0 || wanted == side))
+    return TRUE;
+  if (side > 0)
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
+                 "%s/config.json: \"num_patches_per_side\" is %" G_GSIZE_FORMAT
+                 "; expected %" G_GSIZE_FORMAT " for a picture of %" G_GSIZE_FORMAT " tiles",
+                 config->dir, wanted, side, n_tiles);
+  else
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
+                 "%s/config.json: \"mm_projector_type\" is \"%s\" with %" G_GSIZE_FORMAT
+                 " compressors; expected a square grid of tokens for each of a picture's %"
+                 G_GSIZE_FORMAT " tiles (\"anyres\"); frames of video need none",
+                 config->dir, config->connector.name, config->n_compressors, n_tiles);
+  return FALSE;
+}
+
 ValleyPicture *
 valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb, gsize stride_bytes, guint width,
                           guint height, GError **error)
@@ -184,10 +206,14 @@ valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb, gsize stride_by
   if (!config->anyres || !config->has_siglip)
     return picture;
   valley_tiling_choose (config, width, height, &picture->tiling);
-  valley_tiling_unpad (config, &picture->tiling, width, height, &picture->unpad);
-  picture->token_side = config->connector.out_side;
-  g_free (picture->siglip_rgb);
   picture->n_tiles = picture->tiling.rows * picture->tiling.cols + 1;
+  if (!check_token_grid (config, picture->n_tiles, error)) {
+    valley_picture_unref (picture);
+    return NULL;
+  }
+  valley_tiling_unpad (config, &picture->tiling, width, height, &picture->unpad);
+  picture->token_side = valley_config_tile_side (config, picture->n_tiles);
+  g_free (picture->siglip_rgb);
   picture->siglip_rgb
       = valley_tiling_cut (config, &picture->tiling, rgb, stride_bytes, width, height);
   if (picture->siglip_rgb == NULL) {

@@ -113,7 +113,7 @@ void
 valley_tiling_unpad (const ValleyConfig *config, const ValleyTiling *tiling, guint width,
                      guint height, ValleyUnpad *unpad)
 {
-  gsize side = config->connector.out_side;
+  gsize side = valley_config_tile_side (config, (gsize)tiling->rows * tiling->cols + 1);
   double across = (double)tiling->cols * (double)side, down = (double)tiling->rows * (double)side;
   double limit = (double)config->max_vision_token - (double)(side * side);
 

@@ -18,6 +18,7 @@ valley_stages_init (ValleyStages *stages, const ValleyConfig *config, ValleyWeig
   if (config->has_siglip) {
     valley_siglip_init (&stages->siglip, &config->siglip, weights);
     valley_connector_init (&stages->connector, config, weights);
+    valley_compressors_init (&stages->compressors, config, weights);
   }
   if (config->has_eagle)
     valley_eagle_init (&stages->eagle, &config->eagle, weights);
@@ -28,6 +29,8 @@ void
 valley_stages_clear (ValleyStages *stages)
 {
   valley_siglip_clear (&stages->siglip);
+  valley_connector_clear (&stages->connector);
+  valley_compressors_clear (&stages->compressors);
   valley_eagle_clear (&stages->eagle);
   valley_decoder_clear (&stages->llm);
 }

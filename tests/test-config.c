@@ -42,7 +42,7 @@ test_release (void)
   g_assert_cmpuint (c->siglip.hidden_size, ==, 1152);
   g_assert_cmpuint (c->siglip.n_layers, ==, 27);
   g_assert_cmpuint (c->siglip.side, ==, 27);
-  g_assert_cmpuint (c->connector.out_side, ==, 14);
+  g_assert_cmpuint (c->connector.n_tokens, ==, 196);
   g_assert_cmpuint (c->connector.mlp_hidden, ==, 32000);
   g_assert_cmpuint (c->eagle.depth, ==, 32);
   g_assert_cmpuint (c->eagle.mlp_dim, ==, 5120);

@@ -63,7 +63,7 @@ test_numbers (void)
                             .grid_max_rows = 3,
                             .grid_max_cols = 3,
                             .max_vision_token = row[MAX_VISION_TOKEN],
-                            .connector = { .out_side = row[SIDE] } };
+                            .connector = { .n_tokens = row[SIDE] * row[SIDE] } };
     ValleyTiling tiling;
     ValleyUnpad unpad;
 

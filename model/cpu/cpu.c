@@ -151,6 +151,7 @@ const ValleyOps valley_cpu_ops = {
   .im2col = valley_cpu_im2col,
   .pixel_shuffle = valley_cpu_pixel_shuffle,
   .average_pool = valley_cpu_average_pool,
+  .max_pool = valley_cpu_max_pool,
   .gather = valley_cpu_gather,
 };
 

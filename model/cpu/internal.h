@@ -98,6 +98,8 @@ void valley_cpu_pixel_shuffle (ValleyStream *, const ValleyTensor *y, const Vall
                                gsize side, gsize ratio);
 void valley_cpu_average_pool (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                               gsize in_height, gsize in_width, gsize out_height, gsize out_width);
+void valley_cpu_max_pool (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
+                          gsize in_height, gsize in_width, gsize out_height, gsize out_width);
 
 void valley_cpu_add (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x);
 void valley_cpu_layer_norm (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,

@@ -220,6 +220,22 @@ valley_cpu_pixel_shuffle (ValleyStream *stream, const ValleyTensor *y, const Val
   valley_cpu_run_rows (stream, y->rows, y->cols, pixel_shuffle_rows, &job);
 }
 
+/* The cells that are pooled into row @i of y. */
+typedef struct {
+  gsize top, bottom, left, right;
+} Bin;
+
+static Bin
+pool_bin (const GridJob *job, gsize i)
+{
+  gsize row = i / job->out_width, col = i % job->out_width;
+
+  return (Bin){ row * job->in_height / job->out_height,
+                ((row + 1) * job->in_height + job->out_height - 1) / job->out_height,
+                col * job->in_width / job->out_width,
+                ((col + 1) * job->in_width + job->out_width - 1) / job->out_width };
+}
+
 static void
 average_pool_rows (gsize first, gsize n, gpointer data)
 {
@@ -227,16 +243,12 @@ average_pool_rows (gsize first, gsize n, gpointer data)
 
   for (gsize i = first; i < first + n; i++) {
     float *y = valley_cpu_row (job->y, i);
-    gsize row = i / job->out_width, col = i % job->out_width;
-    gsize top = row * job->in_height / job->out_height;
-    gsize bottom = ((row + 1) * job->in_height + job->out_height - 1) / job->out_height;
-    gsize left = col * job->in_width / job->out_width;
-    gsize right = ((col + 1) * job->in_width + job->out_width - 1) / job->out_width;
-    float area = (float) ((bottom - top) * (right - left));
+    Bin bin = pool_bin (job, i);
+    float area = (float) ((bin.bottom - bin.top) * (bin.right - bin.left));
 
     memset (y, 0, job->y->cols * sizeof *y);
-    for (gsize r = top; r < bottom; r++)
-      for (gsize c = left; c < right; c++) {
+    for (gsize r = bin.top; r < bin.bottom; r++)
+      for (gsize c = bin.left; c < bin.right; c++) {
         const float *x = grid_cell (job, r, c);
 
         for (gsize j = 0; j < job->y->cols; j++)
@@ -247,15 +259,51 @@ average_pool_rows (gsize first, gsize n, gpointer data)
   }
 }
 
+static void
+max_pool_rows (gsize first, gsize n, gpointer data)
+{
+  const GridJob *job = data;
+
+  for (gsize i = first; i < first + n; i++) {
+    float *y = valley_cpu_row (job->y, i);
+    Bin bin = pool_bin (job, i);
+
+    memcpy (y, grid_cell (job, bin.top, bin.left), job->y->cols * sizeof *y);
+    for (gsize r = bin.top; r < bin.bottom; r++)
+      for (gsize c = bin.left; c < bin.right; c++) {
+        const float *x = grid_cell (job, r, c);
+
+        for (gsize j = 0; j < job->y->cols; j++)
+          y[j] = x[j] <= y[j] ? y[j] : x[j]; /* a NaN stays */
+      }
+  }
+}
+
+static void
+pool (ValleyStream *stream, const GridJob *job, ValleyRowsFunc func)
+{
+  const ValleyTensor *y = job->y, *x = job->x;
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && y->cols == x->cols
+                                  && x->rows == job->in_height * job->in_width
+                                  && y->rows == job->out_height * job->out_width && x->rows > 0);
+  valley_cpu_run_rows (stream, y->rows, y->cols, func, (gpointer) job);
+}
+
 void
 valley_cpu_average_pool (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
                          gsize in_height, gsize in_width, gsize out_height, gsize out_width)
 {
   GridJob job = { y, x, in_height, in_width, out_height, out_width, 0 };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && y->cols == x->cols
-                                  && x->rows == in_height * in_width
-                                  && y->rows == out_height * out_width && in_height > 0
-                                  && in_width > 0);
-  valley_cpu_run_rows (stream, y->rows, y->cols, average_pool_rows, &job);
+  pool (stream, &job, average_pool_rows);
+}
+
+void
+valley_cpu_max_pool (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                     gsize in_height, gsize in_width, gsize out_height, gsize out_width)
+{
+  GridJob job = { y, x, in_height, in_width, out_height, out_width, 0 };
+
+  pool (stream, &job, max_pool_rows);
 }

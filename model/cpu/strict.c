@@ -140,6 +140,10 @@ STRICT (average_pool, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize in_height,
          gsize in_width, gsize out_height, gsize out_width),
         (s, y, x, in_height, in_width, out_height, out_width))
+STRICT (max_pool, y, (x),
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize in_height,
+         gsize in_width, gsize out_height, gsize out_width),
+        (s, y, x, in_height, in_width, out_height, out_width))
 STRICT (gather, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const gint32 *rows),
         (s, y, x, rows))
@@ -167,5 +171,6 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->im2col = im2col;
   ops->pixel_shuffle = pixel_shuffle;
   ops->average_pool = average_pool;
+  ops->max_pool = max_pool;
   ops->gather = gather;
 }
