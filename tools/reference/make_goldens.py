@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 import activations
 import checkpoint
+import connector_cases
 import image_cases
 import tiny_tokenizer
 import tokenizer_cases
@@ -87,6 +88,7 @@ def main() -> None:
     for spec in SPECS:
         make(spec, tokenizer, os.path.join(out, spec.name))
     tokenizer_cases.write(tokenizer, os.path.join(out, "tokenizer-cases.json"))
+    connector_cases.write(out)
     image_cases.write(os.path.join(out, "images.safetensors"))
     os.chmod(os.path.join(out, "images.safetensors"), 0o644)
 

@@ -1,0 +1,295 @@
+/* test-connector.c - every connector and every token compressor, without a tower, against what
+ * torch's modules give (tools/reference/connector_cases.py).  Weights and inputs are made here as
+ * they are there; each case's config.json and weights are read from a folder like any other.
+ *
+ * GOLDEN_DIR: tests/golden.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <json-glib/json-glib.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine.h"
+#include "compare.h"
+#include "cpu.h"
+#include "reftensors.h"
+#include "scratch.h"
+
+#define TOLERANCE 2e-5
+
+static RefFile *reference;
+
+/* One case, loaded: its stages on a backend of its own. */
+typedef struct {
+  const char *name;
+  JsonArray *tensors;
+  char *dir;
+  ValleyConfig *config;
+  ValleySafetensors *files;
+  ValleyBackend *backend;
+  ValleyStream *stream;
+  ValleyWeights *weights;
+  ValleyConnector connector;
+  ValleyCompressors compressors;
+} Run;
+
+typedef struct {
+  float *values;
+  gsize rows, cols;
+} Tokens;
+
+/* ---- numbers ---- */
+
+/* What connector_cases.py calls `fill`. */
+static float *
+fill (guint64 seed, gsize n, double scale, double shift)
+{
+  float *out = g_new (float, n);
+
+  for (gsize i = 0; i < n; i++) {
+    guint64 z = seed * G_GUINT64_CONSTANT (0x9E3779B97F4A7C15)
+                + i * G_GUINT64_CONSTANT (0xD1342543DE82EF95);
+
+    z = (z ^ (z >> 30)) * G_GUINT64_CONSTANT (0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * G_GUINT64_CONSTANT (0x94D049BB133111EB);
+    z ^= z >> 31;
+    out[i] = (float) (((double) (z >> 40) / 16777216.0 - 0.5) * scale + shift);
+  }
+  return out;
+}
+
+static gsize
+count_elements (JsonObject *tensor)
+{
+  JsonArray *shape = json_object_get_array_member (tensor, "shape");
+  gsize n = 1;
+
+  for (guint i = 0; i < json_array_get_length (shape); i++)
+    n *= (gsize) json_array_get_int_element (shape, i);
+  return n;
+}
+
+static float *
+fill_tensor (JsonObject *tensor)
+{
+  return fill ((guint64) json_object_get_int_member (tensor, "seed"), count_elements (tensor),
+               json_object_get_double_member (tensor, "scale"),
+               json_object_get_double_member (tensor, "shift"));
+}
+
+static gboolean
+is_input (JsonObject *tensor)
+{
+  return g_str_has_prefix (json_object_get_string_member (tensor, "name"), "tile.");
+}
+
+/* ---- a case's folder ---- */
+
+static void
+write_weights (const char *dir, JsonArray *tensors)
+{
+  g_autoptr (GString) header = g_string_new ("{\"__metadata__\":{\"format\":\"pt\"}");
+  g_autoptr (GByteArray) data = g_byte_array_new (), file = g_byte_array_new ();
+  guint64 length;
+
+  for (guint i = 0; i < json_array_get_length (tensors); i++) {
+    JsonObject *tensor = json_array_get_object_element (tensors, i);
+    g_autofree char *shape = json_to_string (json_object_get_member (tensor, "shape"), FALSE);
+    g_autofree float *values = fill_tensor (tensor);
+    guint start = data->len;
+
+    if (is_input (tensor))
+      continue;
+    g_byte_array_append (data, (const guint8 *) values, count_elements (tensor) * sizeof *values);
+    g_string_append_printf (
+        header, ",\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%u,%u]}",
+        json_object_get_string_member (tensor, "name"), shape, start, data->len);
+  }
+  g_string_append_c (header, '}');
+  length = GUINT64_TO_LE (header->len);
+  g_byte_array_append (file, (const guint8 *) &length, sizeof length);
+  g_byte_array_append (file, (const guint8 *) header->str, header->len);
+  g_byte_array_append (file, data->data, data->len);
+  scratch_write (dir, "model.safetensors", file->data, file->len);
+}
+
+static void
+run_open (Run *run, JsonObject *test, guint threads, gboolean strict)
+{
+  g_autofree char *text = json_to_string (json_object_get_member (test, "config"), FALSE);
+  GError *error = NULL;
+
+  *run = (Run){ .name = json_object_get_string_member (test, "name"),
+                .tensors = json_object_get_array_member (test, "tensors"),
+                .dir = scratch_new () };
+  scratch_write (run->dir, "config.json", text, strlen (text));
+  write_weights (run->dir, run->tensors);
+  run->config = valley_config_read (run->dir, &error);
+  g_assert_no_error (error);
+  run->files = valley_safetensors_open (run->dir, &error);
+  g_assert_no_error (error);
+  run->backend = valley_cpu_backend_new (VALLEY_PRECISION_F32, threads, strict, &error);
+  g_assert_no_error (error);
+  run->stream = run->backend->ops->stream_new (run->backend, &error);
+  g_assert_no_error (error);
+  run->weights = valley_weights_new (run->files, run->backend, NULL);
+  valley_connector_init (&run->connector, run->config, run->weights);
+  valley_compressors_init (&run->compressors, run->config, run->weights);
+  valley_weights_finish (run->weights, &error);
+  g_assert_no_error (error);
+  for (guint i = 0; i < valley_safetensors_n_tensors (run->files); i++)
+    g_assert_true (
+        valley_weights_is_used (run->weights, valley_safetensors_get (run->files, i)->name));
+}
+
+static void
+run_close (Run *run)
+{
+  valley_compressors_clear (&run->compressors);
+  valley_connector_clear (&run->connector);
+  valley_weights_free (run->weights);
+  run->backend->ops->stream_free (run->stream);
+  run->backend->ops->backend_free (run->backend);
+  valley_safetensors_free (run->files);
+  valley_config_free (run->config);
+  scratch_remove (run->dir);
+}
+
+/* ---- tiles ---- */
+
+static float *
+input_of (const Run *run, guint tile)
+{
+  g_autofree char *name = g_strdup_printf ("tile.%u", tile);
+
+  for (guint i = 0; i < json_array_get_length (run->tensors); i++) {
+    JsonObject *tensor = json_array_get_object_element (run->tensors, i);
+
+    if (g_str_equal (json_object_get_string_member (tensor, "name"), name))
+      return fill_tensor (tensor);
+  }
+  g_error ("%s has no %s", run->name, name);
+}
+
+static Tokens
+encode (const Run *run, guint tile, guint n_tiles)
+{
+  gsize side = run->config->siglip.side;
+  g_autofree float *values = input_of (run, tile);
+  ValleyTensor x, out;
+  Tokens tokens;
+  GError *error = NULL;
+
+  valley_tensor_init (run->stream, &x, VALLEY_F32, side * side, run->config->connector.in_size);
+  run->backend->ops->upload (run->stream, &x, values);
+  valley_connector_run (&run->connector, run->stream, &x, &out, NULL);
+  valley_compressors_run (&run->compressors, run->stream, &out, n_tiles, NULL);
+  tokens = (Tokens){ g_new (float, MAX (1, out.rows * out.cols)), out.rows, out.cols };
+  run->backend->ops->download (run->stream, &out, tokens.values, &error);
+  g_assert_no_error (error);
+  valley_tensor_clear (run->backend, &out);
+  valley_tensor_clear (run->backend, &x);
+  return tokens;
+}
+
+static void
+check_count (const Run *run, const Tokens *tokens, guint n_tiles)
+{
+  gsize expected = valley_config_tile_tokens (run->config, n_tiles);
+
+  if (run->config->tokens_vary)
+    g_assert_cmpuint (tokens->rows, <=, expected);
+  else
+    g_assert_cmpuint (tokens->rows, ==, expected);
+}
+
+static void
+check_tile (const Run *run, guint tile, const Tokens *tokens)
+{
+  g_autofree char *name = g_strdup_printf ("%s/%u", run->name, tile);
+  const RefTensor *want = ref_file_get (reference, name, REF_F32, 2);
+  double largest = 0, worst = 0;
+
+  g_assert_nonnull (want);
+  g_assert_cmpuint (tokens->rows, ==, want->shape[0]);
+  g_assert_cmpuint (tokens->cols, ==, want->shape[1]);
+  for (gsize i = 0; i < tokens->rows * tokens->cols; i++) {
+    float expected = ((const float *) want->data)[i];
+
+    g_assert_true (isfinite (tokens->values[i]) && isfinite (expected));
+    largest = MAX (largest, fabs (expected));
+    worst = MAX (worst, fabs ((double) tokens->values[i] - expected));
+  }
+  g_test_message ("%s: %" G_GSIZE_FORMAT " tokens, off by %.2g of %.2g", name, tokens->rows, worst,
+                  largest);
+  g_assert_cmpfloat (worst, <=, TOLERANCE * largest);
+}
+
+/* Against the reference on memory that cannot be peeked at; then on another number of threads,
+ * the tiles in another order, bit by bit. */
+static void
+test_case (gconstpointer data)
+{
+  JsonObject *test = (JsonObject *) data;
+  guint n_tiles = (guint) json_object_get_int_member (test, "tiles");
+  g_autofree Tokens *first = g_new0 (Tokens, n_tiles);
+  Run run;
+
+  run_open (&run, test, 2, TRUE);
+  for (guint i = 0; i < n_tiles; i++) {
+    first[i] = encode (&run, i, n_tiles);
+    check_tile (&run, i, &first[i]);
+    check_count (&run, &first[i], n_tiles);
+  }
+  run_close (&run);
+  run_open (&run, test, 1, FALSE);
+  for (guint i = n_tiles; i-- > 0;) {
+    Tokens again = encode (&run, i, n_tiles);
+
+    g_assert_cmpuint (again.rows, ==, first[i].rows);
+    assert_same_bits (run.name, again.values, first[i].values, again.rows * again.cols);
+    g_free (again.values);
+    g_free (first[i].values);
+  }
+  run_close (&run);
+}
+
+/* Every tensor of the reference belongs to a case. */
+static void
+test_completeness (gconstpointer data)
+{
+  guint n = 0;
+
+  for (GList *l = (GList *) data; l != NULL; l = l->next)
+    n += (guint) json_object_get_int_member (json_node_get_object (l->data), "tiles");
+  g_assert_cmpuint (n, ==, g_hash_table_size (reference->tensors));
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autofree char *json = g_build_filename (g_getenv ("GOLDEN_DIR"), "connectors.json", NULL);
+  g_autofree char *numbers
+      = g_build_filename (g_getenv ("GOLDEN_DIR"), "connectors.safetensors", NULL);
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  g_autoptr (GList) cases = NULL;
+  GError *error = NULL;
+  int status;
+
+  g_test_init (&argc, &argv, NULL);
+  json_parser_load_from_file (parser, json, &error);
+  g_assert_no_error (error);
+  reference = ref_file_read (numbers, &error);
+  g_assert_no_error (error);
+  cases = json_array_get_elements (json_node_get_array (json_parser_get_root (parser)));
+  g_test_add_data_func ("/connector/completeness", cases, test_completeness);
+  for (GList *l = cases; l != NULL; l = l->next) {
+    JsonObject *test = json_node_get_object (l->data);
+    g_autofree char *path
+        = g_strconcat ("/connector/", json_object_get_string_member (test, "name"), NULL);
+
+    g_test_add_data_func (path, test, test_case);
+  }
+  status = g_test_run ();
+  ref_file_free (reference);
+  return status;
+}
