@@ -276,6 +276,33 @@ note_delay (GstValleyInfer *self, const GstValleyChunk *chunk)
   self->max_delay_ms = MAX (self->max_delay_ms, (guint) MIN (delay_ms, G_MAXUINT));
 }
 
+/* Warns when what did not fit changes. */
+static void
+note_room (GstValleyInfer *self, const GstValleyChunk *chunk)
+{
+  guint frames = chunk->n_frames_dropped;
+  gboolean answer = chunk->max_new_tokens > 0;
+  gboolean said = frames == self->warned_frames && answer == self->warned_answer;
+  g_autoptr (GError) error = NULL;
+
+  self->warned_frames = frames;
+  self->warned_answer = answer;
+  if (said || (frames == 0 && !answer))
+    return;
+  if (frames > 0)
+    error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+                         "%u of a window's %u frames were not shown to the model: prompt and "
+                         "answer must fit its max_position_embeddings; expected a lower "
+                         "frame-rate, chunk-duration or max-new-tokens",
+                         frames, chunk->window.frames->len);
+  else
+    error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+                         "max-new-tokens=%u is more than the model's max_position_embeddings has "
+                         "room for: answers may have %u tokens",
+                         chunk->request->max_new_tokens, chunk->max_new_tokens);
+  gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+}
+
 /* The message goes first: once the pads have the text, EOS may follow it to the bus, and an
  * application that stops there would miss the last result. */
 static void
@@ -296,10 +323,12 @@ on_answered (gpointer owner, GstValleyChunk *chunk, const GError *error)
   g_mutex_lock (&self->lock);
   if (chunk->state == GST_VALLEY_CHUNK_CLOSED) {
     chunk->state = error == NULL ? GST_VALLEY_CHUNK_ANSWERED : GST_VALLEY_CHUNK_FAILED;
-    if (error == NULL)
+    if (error == NULL) {
       self->n_answered++;
-    else
+      note_room (self, chunk);
+    } else {
       self->n_failed++;
+    }
     note_delay (self, chunk);
     result = gst_valley_chunk_to_structure (chunk);
   }

@@ -213,6 +213,10 @@ json_outcome (GString *out, const GstValleyChunk *chunk)
     for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
       if (chunk->sections[i] != NULL)
         json_string (out, section_names[i], chunk->sections[i]);
+    if (chunk->n_frames_dropped > 0)
+      json_count (out, "frames_dropped", chunk->n_frames_dropped);
+    if (chunk->max_new_tokens > 0)
+      json_count (out, "max_new_tokens", chunk->max_new_tokens);
     json_number (out, "confidence", chunk->confidence, "%.4g");
   } else {
     json_key (out, "result");
@@ -342,6 +346,10 @@ gst_valley_chunk_to_structure (const GstValleyChunk *chunk)
     for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
       if (chunk->sections[i] != NULL)
         gst_structure_set (structure, section_names[i], G_TYPE_STRING, chunk->sections[i], NULL);
+    if (chunk->n_frames_dropped > 0)
+      gst_structure_set (structure, "frames_dropped", G_TYPE_UINT, chunk->n_frames_dropped, NULL);
+    if (chunk->max_new_tokens > 0)
+      gst_structure_set (structure, "max_new_tokens", G_TYPE_UINT, chunk->max_new_tokens, NULL);
     set_metrics (structure, chunk);
   } else if (chunk->error != NULL) {
     gst_structure_set (structure, "error", G_TYPE_STRING, chunk->error, NULL);

@@ -40,6 +40,8 @@ typedef struct {
   gchar *text, *finish_reason, *error;
   gchar *sections[GST_VALLEY_N_SECTIONS]; /* NULL: the answer has none, or is not split */
   gdouble confidence;
+  guint n_frames_dropped; /* of the window's, for want of room in the model's context */
+  guint max_new_tokens;   /* what room there was for the answer, if less than asked for; else 0 */
   guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
   gdouble encode_ms, prefill_ms, decode_ms, queue_ms, latency_ms;
   gint64 closed_us; /* g_get_monotonic_time when it was closed */

@@ -91,6 +91,8 @@ start (GstValleyInfer *self)
   self->applied_request_serial = request_serial;
   self->live = self->failed = self->flushing = self->eos = self->have_segment = FALSE;
   self->warned_lateness = FALSE;
+  self->warned_frames = 0;
+  self->warned_answer = FALSE;
   self->loading = TRUE;
   self->n_answered = self->n_failed = self->n_dropped = 0;
   self->max_delay_ms = 0;

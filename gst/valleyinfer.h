@@ -51,6 +51,8 @@ struct _GstValleyInfer {
   GstSegment segment;
   gboolean have_segment, live, playing, loading, failed, flushing, eos;
   gboolean warned_lateness; /* of the lateness that is set now */
+  guint warned_frames;      /* so many were left out of the last window shown to the model */
+  gboolean warned_answer;   /* there was less room for its answer than asked for */
   GstClockTime upstream_latency;
   GstClockTime arrival_delay; /* of the last frame, beyond that latency */
   guint64 newest_start;       /* of the last frame in this segment; NONE: none yet */

@@ -171,6 +171,9 @@ keep_result (GstValleyChunk *chunk, const ValleyResult *result)
   chunk->sections[GST_VALLEY_SECTION_CAPTION] = g_strdup (result->caption);
   chunk->sections[GST_VALLEY_SECTION_CONCLUSION] = g_strdup (result->conclusion);
   chunk->finish_reason = g_strdup (result->finish_reason);
+  chunk->n_frames_dropped = result->n_frames_dropped;
+  if (result->max_new_tokens < chunk->request->max_new_tokens)
+    chunk->max_new_tokens = result->max_new_tokens;
   chunk->confidence = result->confidence;
   chunk->n_input_tokens = result->n_input_tokens;
   chunk->n_vision_tokens = result->n_vision_tokens;

@@ -80,6 +80,17 @@ append_slots (const ValleyPrompt *prompt, guint n_images, GArray *ids)
   }
 }
 
+gsize
+valley_prompt_slot_text (const ValleyPrompt *prompt)
+{
+  g_autoptr (GArray) one = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_autoptr (GArray) two = g_array_new (FALSE, FALSE, sizeof (gint32));
+
+  append_slots (prompt, 1, one);
+  append_slots (prompt, 2, two);
+  return two->len - one->len - 1;
+}
+
 static void
 end_turn (const ValleyPrompt *prompt, GArray *ids)
 {

@@ -18,3 +18,5 @@ void valley_prompt_free (ValleyPrompt *prompt);
  * @system NULL: "You are a helpful assistant."  The user's text is never taken for a slot. */
 GArray *valley_prompt_build (const ValleyPrompt *prompt, const char *system,
                              const char *question, guint n_images);
+/* How many ids of text every image slot after the first brings with it. */
+gsize valley_prompt_slot_text (const ValleyPrompt *prompt);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "context.h"
 #include "engine.h"
 #include "sampler.h"
 
@@ -19,6 +20,7 @@ typedef struct {
   guint64 pts_ns;
   ValleyTensor rows; /* its image slot's contents */
   gboolean is_tiled;
+  gboolean left_out; /* of the prompt in progress, for want of room */
 } Frame;
 
 typedef enum { ANSWER_NONE, ANSWER_RUNNING, ANSWER_OVER } AnswerState;
@@ -281,31 +283,80 @@ start_sampler (ValleySession *session, const ValleyRequest *request, GError **er
   return TRUE;
 }
 
-/* The prompt's ids, its length in rows, and whether an answer still fits behind it. */
+static void
+show_frames (ValleySession *session, guint n_shown)
+{
+  guint n = session->frames->len;
+
+  for (guint i = 0; i < n; i++)
+    g_array_index (session->frames, Frame, i).left_out = n_shown < n;
+  for (guint i = 0; n_shown < n && i < n_shown; i++)
+    g_array_index (session->frames, Frame, valley_context_nth_shown (i, n_shown, n)).left_out
+        = FALSE;
+}
+
+/* The ids with @n_shown frames; returns the number of text tokens among them. */
+static gsize
+build_ids (ValleySession *session, const ValleyRequest *request, guint n_shown)
+{
+  g_array_unref (session->input_ids);
+  session->input_ids = valley_prompt_build (session->model->prompt, request->system_prompt,
+                                            request->prompt, n_shown);
+  return session->input_ids->len - n_shown;
+}
+
+/* Builds the prompt with as many frames as leave room for an answer. */
+static gboolean
+fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown, GError **error)
+{
+  guint n = session->frames->len;
+  g_autofree gsize *n_rows = g_new (gsize, n);
+  ValleyContext context = { .max_positions = session->model->config->llm.max_position_embeddings,
+                            .n_rows = n_rows,
+                            .n_pictures = n,
+                            .n_text_more = valley_prompt_slot_text (session->model->prompt),
+                            .max_new_tokens = session->max_new_tokens };
+  gsize n_tokens;
+
+  context.n_text = build_ids (session, request, n) - (n > 1 ? n - 1 : 0) * context.n_text_more;
+  for (guint i = 0; i < n; i++)
+    n_rows[i] = g_array_index (session->frames, Frame, i).rows.rows;
+  if (!valley_context_fit (&context, n_shown, &session->max_new_tokens, &n_tokens)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+                 "the prompt has %" G_GSIZE_FORMAT " tokens, %" G_GSIZE_FORMAT
+                 " of them text, and its answer needs room for %u; expected at most %" G_GSIZE_FORMAT
+                 " together (config.json: max_position_embeddings)",
+                 n_tokens, context.n_text,
+                 valley_context_reserve (context.max_positions, context.max_new_tokens),
+                 context.max_positions);
+    return FALSE;
+  }
+  if (*n_shown < n)
+    build_ids (session, request, *n_shown);
+  return TRUE;
+}
+
+/* The prompt's ids and its length in rows. */
 static gboolean
 build_prompt (ValleySession *session, const ValleyRequest *request, GError **error)
 {
-  gsize max = session->model->config->llm.max_position_embeddings;
-  gsize n_vision = 0, n_rows;
-  GArray *ids = valley_prompt_build (session->model->prompt, request->system_prompt,
-                                     request->prompt, session->frames->len);
+  gsize n_vision = 0;
+  guint n_shown = 0;
 
-  g_array_unref (session->input_ids);
-  session->input_ids = ids;
-  for (guint i = 0; i < session->frames->len; i++)
-    n_vision += g_array_index (session->frames, Frame, i).rows.rows;
-  n_rows = ids->len - session->frames->len + n_vision;
   session->max_new_tokens
       = request->max_new_tokens != 0 ? request->max_new_tokens : DEFAULT_NEW_TOKENS;
-  if (n_rows + session->max_new_tokens > max) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
-                 "the prompt has %" G_GSIZE_FORMAT " tokens (%" G_GSIZE_FORMAT
-                 " of them vision) and the answer may have %u; expected at most %" G_GSIZE_FORMAT
-                 " together (max_position_embeddings)",
-                 n_rows, n_vision, session->max_new_tokens, max);
+  if (!fit_prompt (session, request, &n_shown, error))
     return FALSE;
+  show_frames (session, n_shown);
+  for (guint i = 0; i < session->frames->len; i++) {
+    const Frame *frame = &g_array_index (session->frames, Frame, i);
+
+    n_vision += frame->left_out ? 0 : frame->rows.rows;
   }
-  session->result.n_input_tokens = (guint)n_rows;
+  session->result.n_frames = n_shown;
+  session->result.n_frames_dropped = session->frames->len - n_shown;
+  session->result.max_new_tokens = session->max_new_tokens;
+  session->result.n_input_tokens = (guint)(session->input_ids->len - n_shown + n_vision);
   session->result.n_vision_tokens = (guint)n_vision;
   return TRUE;
 }
@@ -324,8 +375,10 @@ embed_prompt (ValleySession *session, const ValleyTensor *x)
     ValleyTensor part;
 
     if (ids[i] == VALLEY_IMAGE_SLOT) {
-      const Frame *f = &g_array_index (session->frames, Frame, frame++);
+      const Frame *f;
 
+      while ((f = &g_array_index (session->frames, Frame, frame++))->left_out)
+        ;
       part = valley_tensor_rows (x, row, f->rows.rows);
       ops->copy (session->stream, &part, &f->rows);
       i++;
@@ -367,7 +420,6 @@ describe_window (ValleySession *session)
   ValleyResult *result = &session->result;
   guint n = session->frames->len;
 
-  result->n_frames = n;
   result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
   result->end_ns = n > 0 ? g_array_index (session->frames, Frame, n - 1).pts_ns : 0;
   result->input_ids = (const gint32 *)session->input_ids->data;

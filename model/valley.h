@@ -183,7 +183,12 @@ typedef struct {
   ValleyMarkers markers;
 } ValleyRequest;
 
-/* Prefills the prompt over the pictures held now.  Strings are copied. */
+/* Prefills the prompt over the pictures held now.  Strings are copied.
+ *
+ * The answer is given room for max_new_tokens, or for a quarter of the model's
+ * max_position_embeddings if that is less.  If prompt and room are longer together, pictures are
+ * left out evenly (the first and the last stay, of one the last; they remain in the session).
+ * VALLEY_ERROR_CONTEXT: one picture and the text, which is never shortened, are too long. */
 VALLEY_API gboolean valley_session_begin (ValleySession *session, const ValleyRequest *request,
                                           GError **error);
 
@@ -199,8 +204,8 @@ typedef struct {
                                     VALLEY_STEP_TOKEN */
   const char *finish_reason;     /* NULL while running, "stop", "length" or "cancelled" */
   double confidence;             /* geometric mean probability of the answer's tokens */
-  guint n_frames;
-  guint64 start_ns, end_ns;      /* PTS of the first and last frame */
+  guint n_frames;                /* that the model was shown */
+  guint64 start_ns, end_ns;      /* PTS of the window's first and last frame */
   guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
   double encode_ms;              /* time spent encoding this window's new frames */
   double prefill_ms, decode_ms;
@@ -211,6 +216,8 @@ typedef struct {
   const char *reasoning;         /* <think>, <thinking>, <REASONING> */
   const char *summary, *caption;
   const char *conclusion;        /* <CONCLUSION>; it is in `text` too */
+  guint n_frames_dropped;        /* left out because max_position_embeddings has no room */
+  guint max_new_tokens;          /* what that left of the request's, or all of it */
 } ValleyResult;
 /* Owned by the session, valid until the next call on it. */
 VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);

@@ -472,6 +472,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
                                     .confidence = 0.5,
                                     .n_input_tokens = 10 + session->pictures.length,
                                     .n_vision_tokens = session->pictures.length,
+                                    .max_new_tokens = request->max_new_tokens,
                                     .encode_ms = session->model->encode_ms,
                                     .prefill_ms = session->model->prefill_ms };
   return TRUE;

@@ -101,19 +101,117 @@ test_chunks (gconstpointer data)
   fixture_close (&f);
 }
 
+/* The same model with another context. */
 static void
-test_context (Fixture *f, gconstpointer data)
+open_short (Fixture *f, const char *max_positions, char **dir)
 {
-  ValleyRequest request = { .prompt = QUESTION, .max_new_tokens = 1000000 };
+  g_autofree char *golden = golden_dir ("ovis-softmax");
+  g_autofree char *path = g_build_filename (golden, "config.json", NULL);
+  g_autofree char *text = NULL;
+  g_autoptr (GString) config = NULL;
+
+  *dir = scratch_new ();
+  scratch_copy (*dir, golden);
+  g_assert_true (g_file_get_contents (path, &text, NULL, NULL));
+  config = g_string_new (text);
+  g_assert_cmpuint (g_string_replace (config, "\"max_position_embeddings\": 1024", max_positions, 0),
+                    ==, 1);
+  scratch_write (*dir, "config.json", config->str, config->len);
+  fixture_open (f, *dir, VALLEY_PRECISION_F32);
+}
+
+/* A window that is too long is answered like the shorter one that is left of it. */
+static void
+test_context_frames (Fixture *f, gconstpointer data)
+{
+  static const guint kept[] = { 0, 2, 4 };
+  const ValleyResult *result;
+  char *dir;
+  Fixture tight;
+  Answer want, got;
+  g_autofree char *limit = NULL;
+
+  for (guint i = 0; i < G_N_ELEMENTS (kept); i++)
+    fixture_push_frames (f, kept[i], kept[i]);
+  fixture_ask (f, 8, &want);
+  result = valley_session_result (f->session);
+  g_assert_cmpuint (result->n_frames_dropped, ==, 0);
+  /* Room for these three and half of another one. */
+  limit = g_strdup_printf ("\"max_position_embeddings\": %u",
+                           result->n_input_tokens + 8 + result->n_vision_tokens / 6);
+
+  open_short (&tight, limit, &dir);
+  fixture_push_frames (&tight, 0, 4);
+  fixture_ask (&tight, 8, &got);
+  result = valley_session_result (tight.session);
+  g_assert_cmpuint (result->n_frames, ==, 3);
+  g_assert_cmpuint (result->n_frames_dropped, ==, 2);
+  g_assert_cmpuint (result->max_new_tokens, ==, 8);
+  g_assert_cmpuint (result->start_ns, ==, 0);
+  g_assert_cmpuint (result->end_ns, ==, 4 * FRAME_NS);
+  answer_assert_same (&want, &got);
+  answer_clear (&got);
+
+  /* They were left out of one answer, not forgotten: 2, 3 and 4 fit. */
+  g_assert_cmpuint (valley_session_n_pictures (tight.session), ==, 5);
+  valley_session_drop_before (tight.session, 2 * FRAME_NS);
+  fixture_ask (&tight, 8, &got);
+  g_assert_cmpuint (result->n_frames, ==, 3);
+  g_assert_cmpuint (result->n_frames_dropped, ==, 0);
+  answer_clear (&want);
+  valley_session_reset (f->session);
+  fixture_push_frames (f, 2, 4);
+  fixture_ask (f, 8, &want);
+  answer_assert_same (&want, &got);
+  answer_clear (&want);
+  answer_clear (&got);
+  fixture_close (&tight);
+  scratch_remove (dir);
+}
+
+/* More tokens asked for than there is room: the answer ends where the positions do. */
+static void
+test_context_answer (Fixture *f, gconstpointer data)
+{
+  const ValleyResult *result = valley_session_result (f->session);
+  Answer whole, clipped;
+  char *dir;
+  Fixture tight;
+
+  fixture_push_frames (f, 0, 0);
+  fixture_ask (f, 60, &whole);
+  g_assert_cmpuint (whole.n_ids, ==, 60); /* it does not stop by itself */
+  g_assert_cmpuint (result->n_input_tokens, <, 96);
+  open_short (&tight, "\"max_position_embeddings\": 128", &dir);
+  fixture_push_frames (&tight, 0, 0);
+  fixture_ask (&tight, 1000000, &clipped);
+  result = valley_session_result (tight.session);
+  g_assert_cmpuint (result->n_input_tokens + result->max_new_tokens, ==, 128);
+  g_assert_cmpuint (result->n_output_tokens, ==, result->max_new_tokens);
+  g_assert_cmpstr (result->finish_reason, ==, "length");
+  g_assert_cmpmem (clipped.ids, clipped.n_ids * sizeof *clipped.ids, whole.ids,
+                   clipped.n_ids * sizeof *clipped.ids);
+  answer_clear (&whole);
+  answer_clear (&clipped);
+  fixture_close (&tight);
+  scratch_remove (dir);
+}
+
+/* Text is never shortened; what it says, and that the session goes on. */
+static void
+test_context_text (Fixture *f, gconstpointer data)
+{
+  g_autofree char *text = g_strnfill (3000, 'x');
+  ValleyRequest request = { .prompt = text };
   g_autoptr (GError) error = NULL;
   Answer before, after;
 
-  fixture_push_frames (f, 0, 0);
+  fixture_push_frames (f, 0, 1);
   fixture_ask (f, 4, &before);
   g_assert_false (valley_session_begin (f->session, &request, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT);
-  g_assert_nonnull (strstr (error->message, "1000000"));
   g_assert_nonnull (strstr (error->message, "1024"));
+  g_assert_nonnull (strstr (error->message, "max_position_embeddings"));
   fixture_ask (f, 4, &after);
   answer_assert_same (&before, &after);
   answer_clear (&before);
@@ -421,7 +519,9 @@ main (int argc, char **argv)
   SESSION_TEST ("reset", test_reset);
   SESSION_TEST ("result", test_result);
   SESSION_TEST ("drop-before", test_drop_before);
-  SESSION_TEST ("context", test_context);
+  SESSION_TEST ("context/frames", test_context_frames);
+  SESSION_TEST ("context/answer", test_context_answer);
+  SESSION_TEST ("context/text", test_context_text);
   SESSION_TEST ("long-answer", test_long_answer);
   SESSION_TEST ("misuse", test_misuse);
   SESSION_TEST ("foreign-picture", test_foreign_picture);

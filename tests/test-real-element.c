@@ -186,6 +186,77 @@ test_one_tower (void)
   }
 }
 
+typedef struct {
+  guint results, warnings;
+} Heard;
+
+/* Counts until @n results have come; each has left frames out. */
+static void
+hear (GstBus *bus, guint n, Heard *heard)
+{
+  while (heard->results < n) {
+    g_autoptr (GstMessage) message = gst_bus_timed_pop_filtered (
+        bus, 60 * GST_SECOND, GST_MESSAGE_WARNING | GST_MESSAGE_ELEMENT | GST_MESSAGE_ERROR);
+
+    g_assert_nonnull (message);
+    g_assert_cmpint (GST_MESSAGE_TYPE (message), !=, GST_MESSAGE_ERROR);
+    if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_WARNING) {
+      g_autoptr (GError) error = NULL;
+
+      gst_message_parse_warning (message, &error, NULL);
+      g_test_message ("%s", error->message);
+      g_assert_nonnull (strstr (error->message, "max_position_embeddings"));
+      heard->warnings++;
+    } else if (gst_message_has_name (message, "valleyinfer/result")) {
+      guint found = 0;
+
+      gst_structure_get_uint (gst_message_get_structure (message), "frames_dropped", &found);
+      g_assert_cmpuint (found, >, 0);
+      heard->results++;
+    }
+  }
+}
+
+/* A context for fewer frames than the windows have: one warning, every result says so.  A prompt
+ * that leaves no room at all fails its windows and nothing else. */
+static void
+test_short_context (void)
+{
+  const Lie lie = { "short-context",
+                    "config.json",
+                    "\"max_position_embeddings\": 4096",
+                    "\"max_position_embeddings\": 192",
+                    0,
+                    { NULL } };
+  g_autofree char *endless = g_strnfill (400, '?');
+  Heard heard = { 0 };
+  char *dir = scratch_new ();
+  GstElement *pipeline;
+  g_autoptr (GstElement) infer = NULL;
+  g_autoptr (GstBus) bus = NULL;
+  g_autoptr (GstMessage) message = NULL;
+  const char *error = NULL;
+
+  scratch_copy (dir, g_getenv ("VALLEY_TEST_MODEL"));
+  tell_lie (dir, &lie);
+  pipeline = pipe_new (
+      SOURCE "! valleyinfer name=v model-path=%s frame-rate=3/1 max-new-tokens=20 " SINKS, dir);
+  infer = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  bus = gst_element_get_bus (pipeline);
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  hear (bus, 4, &heard);
+  g_object_set (infer, "prompt", endless, NULL);
+  while (error == NULL) {
+    g_clear_pointer (&message, gst_message_unref);
+    message = bus_wait_element (bus, "valleyinfer/result");
+    error = gst_structure_get_string (gst_message_get_structure (message), "error");
+  }
+  g_assert_nonnull (strstr (error, "max_position_embeddings"));
+  g_assert_cmpuint (heard.warnings, ==, 1);
+  pipe_free (pipeline);
+  scratch_remove (dir);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -198,5 +269,6 @@ main (int argc, char **argv)
   g_test_add_func ("/real/one-tower", test_one_tower);
   g_test_add_func ("/real/cycling", test_cycling);
   g_test_add_func ("/real/seeking", test_seeking);
+  g_test_add_func ("/real/short-context", test_short_context);
   return test_finish ();
 }

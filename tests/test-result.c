@@ -186,6 +186,43 @@ test_json_options (void)
                    "2026-01-02T03:04:05.678Z");
 }
 
+/* Fields that are there only when there is something to say, in both forms. */
+static void
+test_optional_fields (void)
+{
+  static const char *const names[]
+      = { "reasoning", "summary", "caption", "conclusion", "frames_dropped", "max_new_tokens" };
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
+  g_autoptr (JsonNode) without = parse (chunk);
+  g_autoptr (JsonNode) with = NULL;
+  g_autoptr (GstStructure) bare = gst_valley_chunk_to_structure (chunk);
+  g_autoptr (GstStructure) full = NULL;
+  JsonObject *object = json_node_get_object (without);
+  guint number = 0;
+
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
+    g_assert_false (json_object_has_member (object, names[i]));
+    g_assert_false (gst_structure_has_field (bare, names[i]));
+  }
+  for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
+    chunk->sections[i] = g_strconcat ("about \"", names[i], "\"\n", NULL);
+  chunk->n_frames_dropped = 3;
+  chunk->max_new_tokens = 41;
+  with = parse (chunk);
+  object = json_node_get_object (with);
+  full = gst_valley_chunk_to_structure (chunk);
+  for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++) {
+    g_assert_cmpstr (json_object_get_string_member (object, names[i]), ==, chunk->sections[i]);
+    g_assert_cmpstr (gst_structure_get_string (full, names[i]), ==, chunk->sections[i]);
+  }
+  g_assert_cmpint (json_object_get_int_member (object, "frames_dropped"), ==, 3);
+  g_assert_cmpint (json_object_get_int_member (object, "max_new_tokens"), ==, 41);
+  g_assert_true (gst_structure_get_uint (full, "frames_dropped", &number));
+  g_assert_cmpuint (number, ==, 3);
+  g_assert_true (gst_structure_get_uint (full, "max_new_tokens", &number));
+  g_assert_cmpuint (number, ==, 41);
+}
+
 static void
 test_json_failed (void)
 {
@@ -315,6 +352,7 @@ main (int argc, char **argv)
   g_test_add_func ("/result/caption-random", test_caption_random);
   g_test_add_func ("/result/json", test_json);
   g_test_add_func ("/result/json-options", test_json_options);
+  g_test_add_func ("/result/optional-fields", test_optional_fields);
   g_test_add_func ("/result/json-failed", test_json_failed);
   g_test_add_func ("/result/structure", test_structure);
   g_test_add_func ("/request/placeholders", test_placeholders);

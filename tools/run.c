@@ -84,6 +84,21 @@ push_pictures (ValleyModel *model, ValleySession *session, const Options *option
 
 /* ---- answer --------------------------------------------------------------- */
 
+static void
+warn_of_room (const ValleyResult *result, guint max_new_tokens)
+{
+  if (result->n_frames_dropped > 0)
+    fprintf (stderr,
+             "valley: %u of %u frames were left out, evenly: the model's context "
+             "(max_position_embeddings) has no room for them\n",
+             result->n_frames_dropped, result->n_frames + result->n_frames_dropped);
+  if (result->max_new_tokens < max_new_tokens)
+    fprintf (stderr,
+             "valley: --max-new-tokens %u: the model's context (max_position_embeddings) has room "
+             "for %u\n",
+             max_new_tokens, result->max_new_tokens);
+}
+
 /* Below the answer, which is printed while it grows. */
 static void
 print_sections (const ValleyResult *result)
@@ -181,8 +196,10 @@ answer (ValleySession *session, const Options *options, Times *times, GError **e
                                   .seed = options->seed,
                                   .markers = options->markers };
 
-  if (!valley_session_begin (session, &request, error)
-      || !print_answer (session, &times->first_token_ms, error))
+  if (!valley_session_begin (session, &request, error))
+    return FALSE;
+  warn_of_room (valley_session_result (session), options->max_new_tokens);
+  if (!print_answer (session, &times->first_token_ms, error))
     return FALSE;
   if (options->metrics)
     print_metrics (valley_session_result (session), times);
