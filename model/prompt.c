@@ -4,12 +4,18 @@
  *   <|im_start|>user\n<im_start>SLOT<im_end> <im_start>SLOT<im_end>\n{question}<|im_end|>\n
  *   <|im_start|>assistant\n
  *
- * The markers are put in by id and each run of text between two of them is encoded as one,
- * which gives the ids of the processor, who encodes the whole.  It differs on purpose in one
- * thing: a marker that a user typed stays plain text, so that nobody closes a turn or
- * conjures up an image slot from inside a question.
+ * The template's tokens are put in by id and each run of text between two of them is encoded as
+ * one, which gives the ids of the processor, who encodes the whole.  It differs on purpose in one
+ * thing: such a token, or a literal <image>, that a user typed stays plain text, so that nobody
+ * closes a turn or conjures up an image slot from inside a question.  Markers of reasoning
+ * (markers.h) are tokens there as everywhere: system prompts ask for them by name.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "prompt.h"
+
+#include "added.h"
+#include "markers.h"
+
+#include <string.h>
 
 #define DEFAULT_SYSTEM "You are a helpful assistant."
 
@@ -17,6 +23,7 @@ struct _ValleyPrompt {
   const ValleyTokenizer *tokenizer; /* borrowed: the model owns both */
   gint32 turn_start, turn_end;
   gint32 image_start, image_end; /* -1: slots stand alone */
+  ValleyAddedSet typed;          /* tokens that users may type */
 };
 
 static gboolean
@@ -28,6 +35,29 @@ find_marker (const ValleyTokenizer *tokenizer, const char *text, gint32 *id, GEr
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
                "tokenizer.json: added_tokens: expected the token %s, which the prompt needs", text);
   return FALSE;
+}
+
+static void
+allow (ValleyPrompt *prompt, const char *format, const char *name)
+{
+  g_autofree char *text = g_strdup_printf (format, name);
+  gint32 id = valley_tokenizer_lookup (prompt->tokenizer, text);
+
+  if (id >= 0)
+    valley_added_add (&prompt->typed, text, id);
+}
+
+static void
+allow_markers (ValleyPrompt *prompt)
+{
+  const char *name;
+
+  valley_added_init (&prompt->typed);
+  for (guint i = 0; (name = valley_marker_name (i)) != NULL; i++) {
+    allow (prompt, "<%s>", name);
+    allow (prompt, "</%s>", name);
+  }
+  valley_added_sort (&prompt->typed);
 }
 
 ValleyPrompt *
@@ -44,12 +74,16 @@ valley_prompt_new (const ValleyTokenizer *tokenizer, gboolean start_end_tokens, 
       && (!find_marker (tokenizer, "<im_start>", &prompt->image_start, error)
           || !find_marker (tokenizer, "<im_end>", &prompt->image_end, error)))
     return NULL;
+  allow_markers (prompt);
   return g_steal_pointer (&prompt);
 }
 
 void
 valley_prompt_free (ValleyPrompt *prompt)
 {
+  if (prompt == NULL)
+    return;
+  valley_added_clear (&prompt->typed);
   g_free (prompt);
 }
 
@@ -61,11 +95,26 @@ append_id (GArray *ids, gint32 id)
 }
 
 static void
+append_plain (const ValleyPrompt *prompt, const char *text, const char *end, GArray *ids)
+{
+  g_autofree char *plain = g_strndup (text, (gsize)(end - text));
+
+  valley_tokenizer_encode_plain (prompt->tokenizer, plain, ids);
+}
+
+static void
 append_text (const ValleyPrompt *prompt, const char *before, const char *text, GArray *ids)
 {
   g_autofree char *run = g_strconcat (before, text, NULL);
+  const char *p = run, *end = run + strlen (run), *start;
+  const ValleyAddedToken *token;
 
-  valley_tokenizer_encode_plain (prompt->tokenizer, run, ids);
+  while ((token = valley_added_find (&prompt->typed, p, end, &start)) != NULL) {
+    append_plain (prompt, p, start, ids);
+    append_id (ids, token->id);
+    p = start + token->length;
+  }
+  append_plain (prompt, p, end, ids);
 }
 
 static void

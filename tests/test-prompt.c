@@ -73,6 +73,126 @@ test_golden (gconstpointer data)
   valley_tokenizer_free (tokenizer);
 }
 
+/* ---- every conversation of prompt-cases.json ---- */
+
+static JsonArray *
+load_cases (JsonParser *parser)
+{
+  g_autofree char *path = g_build_filename (g_getenv ("GOLDEN_DIR"), "prompt-cases.json", NULL);
+  g_autoptr (GError) error = NULL;
+
+  json_parser_load_from_file (parser, path, &error);
+  g_assert_no_error (error);
+  return json_node_get_array (json_parser_get_root (parser));
+}
+
+static void
+check_case (const ValleyTokenizer *tokenizer, JsonObject *test, gint32 (*renumber) (gint32))
+{
+  ValleyPrompt *prompt = new_prompt (tokenizer, json_object_get_boolean_member (test, "start_end"));
+  JsonArray *wanted_ids = json_object_get_array_member (test, "ids");
+  JsonNode *system = json_object_get_member (test, "system");
+  const char *question = json_object_get_string_member (test, "question");
+  g_autoptr (GString) wanted = g_string_new (NULL);
+  g_autoptr (GArray) ids = valley_prompt_build (
+      prompt, JSON_NODE_HOLDS_NULL (system) ? NULL : json_node_get_string (system), question,
+      (guint)json_object_get_int_member (test, "pictures"));
+  g_autofree char *got = ids_to_string ((gint32 *)(gpointer)ids->data, ids->len);
+
+  for (guint i = 0; i < json_array_get_length (wanted_ids); i++)
+    g_string_append_printf (wanted, "%d ",
+                            renumber ((gint32)json_array_get_int_element (wanted_ids, i)));
+  g_test_message ("%s", question);
+  g_assert_cmpstr (got, ==, wanted->str);
+  valley_prompt_free (prompt);
+}
+
+static gint32
+same (gint32 id)
+{
+  return id;
+}
+
+static void
+test_cases (void)
+{
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  JsonArray *cases = load_cases (parser);
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+
+  g_assert_cmpuint (json_array_get_length (cases), >=, 40);
+  for (guint i = 0; i < json_array_get_length (cases); i++)
+    check_case (tokenizer, json_array_get_object_element (cases, i), same);
+  valley_tokenizer_free (tokenizer);
+}
+
+/* ---- the same in a tokenizer whose ids run the other way ---- */
+
+static gint32
+reversed (gint32 id)
+{
+  return id == VALLEY_IMAGE_SLOT ? id : 339 - id;
+}
+
+static void
+reverse_vocabulary (JsonObject *vocabulary)
+{
+  g_autoptr (GList) names = json_object_get_members (vocabulary);
+
+  for (GList *l = names; l != NULL; l = l->next)
+    json_object_set_int_member (
+        vocabulary, l->data,
+        reversed ((gint32)json_object_get_int_member (vocabulary, l->data)));
+}
+
+/* The golden's tokenizer.json, renumbered, at @path. */
+static void
+write_reversed (const char *path)
+{
+  g_autofree char *source
+      = g_build_filename (g_getenv ("GOLDEN_DIR"), "ovis-softmax", "tokenizer.json", NULL);
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  g_autofree char *text = NULL;
+  JsonObject *root;
+  JsonArray *added;
+
+  g_assert_true (json_parser_load_from_file (parser, source, NULL));
+  root = json_node_get_object (json_parser_get_root (parser));
+  reverse_vocabulary (
+      json_object_get_object_member (json_object_get_object_member (root, "model"), "vocab"));
+  added = json_object_get_array_member (root, "added_tokens");
+  for (guint i = 0; i < json_array_get_length (added); i++) {
+    JsonObject *token = json_array_get_object_element (added, i);
+
+    json_object_set_int_member (token, "id",
+                                reversed ((gint32)json_object_get_int_member (token, "id")));
+  }
+  text = json_to_string (json_parser_get_root (parser), FALSE);
+  g_assert_true (g_file_set_contents (path, text, -1, NULL));
+}
+
+static void
+test_other_ids (void)
+{
+  g_autofree char *dir = g_dir_make_tmp ("valley-prompt-XXXXXX", NULL);
+  g_autofree char *path = g_build_filename (dir, "tokenizer.json", NULL);
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  g_autoptr (GError) error = NULL;
+  JsonArray *cases = load_cases (parser);
+  ValleyTokenizer *tokenizer;
+
+  write_reversed (path);
+  tokenizer = valley_tokenizer_open (dir, 340, &error);
+  g_assert_no_error (error);
+  for (guint i = 0; i < json_array_get_length (cases); i++)
+    check_case (tokenizer, json_array_get_object_element (cases, i), reversed);
+  valley_tokenizer_free (tokenizer);
+  g_unlink (path);
+  g_rmdir (dir);
+}
+
+/* ---- rules ---- */
+
 static guint
 count (const GArray *ids, gint32 id)
 {
@@ -174,6 +294,8 @@ main (int argc, char **argv)
     g_autofree char *path = g_strconcat ("/prompt/golden/", names[i], NULL);
     g_test_add_data_func (path, names[i], test_golden);
   }
+  g_test_add_func ("/prompt/cases", test_cases);
+  g_test_add_func ("/prompt/other-ids", test_other_ids);
   g_test_add_func ("/prompt/typed-markers", test_typed_markers);
   g_test_add_func ("/prompt/whole-text", test_whole_text);
   g_test_add_func ("/prompt/missing-marker", test_missing_marker);

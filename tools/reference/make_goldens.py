@@ -19,6 +19,7 @@ import activations
 import checkpoint
 import connector_cases
 import image_cases
+import prompt_cases
 import tiny_tokenizer
 import tokenizer_cases
 from specs import SPECS
@@ -88,6 +89,7 @@ def main() -> None:
     for spec in SPECS:
         make(spec, tokenizer, os.path.join(out, spec.name))
     tokenizer_cases.write(tokenizer, os.path.join(out, "tokenizer-cases.json"))
+    prompt_cases.write(tokenizer, os.path.join(out, "prompt-cases.json"))
     connector_cases.write(out)
     image_cases.write(os.path.join(out, "images.safetensors"))
     os.chmod(os.path.join(out, "images.safetensors"), 0o644)
