@@ -17,11 +17,12 @@
 #define TOLERANCE 2e-5
 
 static RefFile *reference;
+static JsonObject *common; /* keys of every config.json */
 
 /* One case, loaded: its stages on a backend of its own. */
 typedef struct {
   const char *name;
-  JsonArray *tensors;
+  JsonObject *test;
   char *dir;
   ValleyConfig *config;
   ValleySafetensors *files;
@@ -57,52 +58,58 @@ fill (guint64 seed, gsize n, double scale, double shift)
   return out;
 }
 
-static gsize
-count_elements (JsonObject *tensor)
+/* Tensor @index of a case: [name, shape, scale, shift]. */
+typedef struct {
+  const char *name;
+  JsonNode *shape;
+  gsize n;
+  float *values;
+} Made;
+
+static Made
+make_tensor (JsonObject *test, guint index)
 {
-  JsonArray *shape = json_object_get_array_member (tensor, "shape");
-  gsize n = 1;
+  JsonArray *all = json_object_get_array_member (test, "tensors");
+  JsonArray *entry = json_array_get_array_element (all, index);
+  JsonArray *shape = json_array_get_array_element (entry, 1);
+  Made made
+      = { json_array_get_string_element (entry, 0), json_array_get_element (entry, 1), 1, NULL };
 
   for (guint i = 0; i < json_array_get_length (shape); i++)
-    n *= (gsize) json_array_get_int_element (shape, i);
-  return n;
+    made.n *= (gsize) json_array_get_int_element (shape, i);
+  made.values
+      = fill ((guint64) json_object_get_int_member (test, "seed") + index, made.n,
+              json_array_get_double_element (entry, 2), json_array_get_double_element (entry, 3));
+  return made;
 }
 
-static float *
-fill_tensor (JsonObject *tensor)
+static guint
+count_tensors (JsonObject *test)
 {
-  return fill ((guint64) json_object_get_int_member (tensor, "seed"), count_elements (tensor),
-               json_object_get_double_member (tensor, "scale"),
-               json_object_get_double_member (tensor, "shift"));
-}
-
-static gboolean
-is_input (JsonObject *tensor)
-{
-  return g_str_has_prefix (json_object_get_string_member (tensor, "name"), "tile.");
+  return json_array_get_length (json_object_get_array_member (test, "tensors"));
 }
 
 /* ---- a case's folder ---- */
 
 static void
-write_weights (const char *dir, JsonArray *tensors)
+write_weights (const char *dir, JsonObject *test)
 {
   g_autoptr (GString) header = g_string_new ("{\"__metadata__\":{\"format\":\"pt\"}");
   g_autoptr (GByteArray) data = g_byte_array_new (), file = g_byte_array_new ();
   guint64 length;
 
-  for (guint i = 0; i < json_array_get_length (tensors); i++) {
-    JsonObject *tensor = json_array_get_object_element (tensors, i);
-    g_autofree char *shape = json_to_string (json_object_get_member (tensor, "shape"), FALSE);
-    g_autofree float *values = fill_tensor (tensor);
+  for (guint i = 0; i < count_tensors (test); i++) {
+    Made made = make_tensor (test, i);
+    g_autofree char *shape = json_to_string (made.shape, FALSE);
     guint start = data->len;
 
-    if (is_input (tensor))
-      continue;
-    g_byte_array_append (data, (const guint8 *) values, count_elements (tensor) * sizeof *values);
-    g_string_append_printf (
-        header, ",\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%u,%u]}",
-        json_object_get_string_member (tensor, "name"), shape, start, data->len);
+    if (!g_str_has_prefix (made.name, "tile.")) {
+      g_byte_array_append (data, (const guint8 *) made.values, made.n * sizeof *made.values);
+      g_string_append_printf (header,
+                              ",\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%u,%u]}",
+                              made.name, shape, start, data->len);
+    }
+    g_free (made.values);
   }
   g_string_append_c (header, '}');
   length = GUINT64_TO_LE (header->len);
@@ -113,16 +120,35 @@ write_weights (const char *dir, JsonArray *tensors)
 }
 
 static void
+add_key (JsonObject *object, const char *key, JsonNode *value, gpointer all)
+{
+  json_object_set_member (all, key, json_node_copy (value));
+}
+
+static void
+write_config (const char *dir, JsonObject *test)
+{
+  g_autoptr (JsonNode) root = json_node_new (JSON_NODE_OBJECT);
+  g_autofree char *text = NULL;
+
+  json_node_take_object (root, json_object_new ());
+  json_object_foreach_member (common, add_key, json_node_get_object (root));
+  json_object_foreach_member (json_object_get_object_member (test, "config"), add_key,
+                              json_node_get_object (root));
+  text = json_to_string (root, FALSE);
+  scratch_write (dir, "config.json", text, strlen (text));
+}
+
+static void
 run_open (Run *run, JsonObject *test, guint threads, gboolean strict)
 {
-  g_autofree char *text = json_to_string (json_object_get_member (test, "config"), FALSE);
   GError *error = NULL;
 
   *run = (Run){ .name = json_object_get_string_member (test, "name"),
-                .tensors = json_object_get_array_member (test, "tensors"),
+                .test = test,
                 .dir = scratch_new () };
-  scratch_write (run->dir, "config.json", text, strlen (text));
-  write_weights (run->dir, run->tensors);
+  write_config (run->dir, test);
+  write_weights (run->dir, test);
   run->config = valley_config_read (run->dir, &error);
   g_assert_no_error (error);
   run->files = valley_safetensors_open (run->dir, &error);
@@ -161,11 +187,12 @@ input_of (const Run *run, guint tile)
 {
   g_autofree char *name = g_strdup_printf ("tile.%u", tile);
 
-  for (guint i = 0; i < json_array_get_length (run->tensors); i++) {
-    JsonObject *tensor = json_array_get_object_element (run->tensors, i);
+  for (guint i = 0; i < count_tensors (run->test); i++) {
+    Made made = make_tensor (run->test, i);
 
-    if (g_str_equal (json_object_get_string_member (tensor, "name"), name))
-      return fill_tensor (tensor);
+    if (g_str_equal (made.name, name))
+      return made.values;
+    g_free (made.values);
   }
   g_error ("%s has no %s", run->name, name);
 }
@@ -281,6 +308,8 @@ main (int argc, char **argv)
   reference = ref_file_read (numbers, &error);
   g_assert_no_error (error);
   cases = json_array_get_elements (json_node_get_array (json_parser_get_root (parser)));
+  common = json_node_get_object (cases->data);
+  cases = g_list_delete_link (cases, cases);
   g_test_add_data_func ("/connector/completeness", cases, test_completeness);
   for (GList *l = cases; l != NULL; l = l->next) {
     JsonObject *test = json_node_get_object (l->data);

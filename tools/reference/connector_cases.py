@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connectors and token compressors in every setting, without a tower.
 
-Two files: connectors.json lists cases, each with what its config.json says, its tiles and its tensors;
-connectors.safetensors holds what torch gives for them, `CASE.T` for tile T.  Weights and
-inputs are not stored: both sides make them from a number (`fill`), exactly.
+Two files. connectors.json starts with the keys that every case's config.json has, then lists the
+cases: more keys, the number of tiles, a seed and the tensors as [name, shape, scale, shift].
+connectors.safetensors holds what torch gives for them, `CASE/T` for tile T. Weights and inputs
+are not stored: both sides make tensor i from seed + i (`fill`), exactly.
 """
 
 import json
@@ -104,6 +105,12 @@ CASES = [
 ]
 
 
+# As small a language model and tower as config.json allows.
+COMMON = {"model_type": "valley", "vocab_size": 2, "intermediate_size": 2, "num_hidden_layers": 1,
+          "num_attention_heads": 1, "mm_vision_tower": "siglip"}
+TOWER = {"intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1, "patch_size": 1}
+
+
 def fill(seed: int, n: int, scale: float, shift: float) -> np.ndarray:
     """Evenly spread over shift - scale / 2 ... shift + scale / 2; the test has the same lines.
     With a power of two as scale every step is exact but the last, the rounding to float32."""
@@ -137,8 +144,9 @@ class Case:
         self.name, self.side, self.width, self.hidden, self.settings, self.items, self.n_tiles = row
 
     def _take(self, name: str, shape) -> torch.Tensor:
+        """The next tensor; its number in the case is part of its seed."""
         seed, (scale, shift) = self.seed + len(self.tensors), spread(self.name, name, shape)
-        self.tensors.append({"name": name, "shape": list(shape), "seed": seed, "scale": scale, "shift": shift})
+        self.tensors.append([name, list(shape), scale, shift])
         return torch.from_numpy(fill(seed, int(np.prod(shape)), scale, shift)).reshape(shape)
 
     def run(self, seed: int):
@@ -166,13 +174,10 @@ class Case:
         return clear and all(0.2 < c.share < 0.8 for c in chosen if isinstance(c, Lavit))
 
     def config(self) -> dict:
-        """As small a language model and tower as config.json allows."""
         return {
-            "model_type": "valley", "vocab_size": 2, "hidden_size": self.hidden, "intermediate_size": 2,
-            "num_hidden_layers": 1, "num_attention_heads": 1, "mm_vision_tower": "siglip",
-            "mm_hidden_size": self.width, **self.settings, "token_compressor_config": self.items,
-            "vision_config": {"hidden_size": self.width, "intermediate_size": 2, "num_hidden_layers": 1,
-                              "num_attention_heads": 1, "image_size": self.side, "patch_size": 1},
+            "hidden_size": self.hidden, "mm_hidden_size": self.width, **self.settings,
+            **({"token_compressor_config": self.items} if self.items else {}),
+            "vision_config": {**TOWER, "hidden_size": self.width, "image_size": self.side},
         }
 
 
@@ -189,9 +194,11 @@ def write(folder: str) -> None:
             raise SystemExit(f"{case.name}: no seed gives clear choices")
         for i, tile in enumerate(tokens):
             tensors[f"{case.name}/{i}"] = tile.contiguous().clone()
-        cases.append({"name": case.name, "config": case.config(), "tiles": case.n_tiles, "tensors": case.tensors})
+        cases.append({"name": case.name, "tiles": case.n_tiles, "seed": seed, "config": case.config(),
+                      "tensors": case.tensors})
     save_file(tensors, os.path.join(folder, "connectors.safetensors"))
     os.chmod(os.path.join(folder, "connectors.safetensors"), 0o644)
     with open(os.path.join(folder, "connectors.json"), "w", encoding="utf-8") as f:
-        f.write("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
+        lines = [json.dumps(line, separators=(",", ":")) for line in [COMMON, *cases]]
+        f.write("[\n" + ",\n".join(lines) + "\n]\n")
     print(f"connectors: {len(cases)} cases, {sum(t.numel() for t in tensors.values())} numbers")
