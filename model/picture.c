@@ -175,6 +175,7 @@ static gboolean
 check_token_grid (const ValleyConfig *config, gsize n_tiles, GError **error)
 {
   gsize side = valley_config_tile_side (config, n_tiles), wanted = config->patches_per_side;
+  gsize n = config->n_compressors;
 
   if (side > 0 && (wanted == 0 || wanted == side))
     return TRUE;
@@ -185,10 +186,12 @@ check_token_grid (const ValleyConfig *config, gsize n_tiles, GError **error)
                  config->dir, wanted, side, n_tiles);
   else
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONFIG,
-                 "%s/config.json: \"mm_projector_type\" is \"%s\" with %" G_GSIZE_FORMAT
-                 " compressors; expected a square grid of tokens for each of a picture's %"
-                 G_GSIZE_FORMAT " tiles (\"anyres\"); frames of video need none",
-                 config->dir, config->connector.name, config->n_compressors, n_tiles);
+                 "%s/config.json: \"%s\" %s \"%s\"; expected what leaves a square grid of tokens "
+                 "for each of a picture's %" G_GSIZE_FORMAT
+                 " tiles (\"anyres\"); frames of video need none",
+                 config->dir, n > 0 ? "token_compressor_config" : "mm_projector_type",
+                 n > 0 ? "ends with" : "is",
+                 n > 0 ? config->compressors[n - 1].name : config->connector.name, n_tiles);
   return FALSE;
 }
 
