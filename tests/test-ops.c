@@ -115,27 +115,41 @@ check_pixel_shuffle (Device *d, gsize ratio, gsize out, gsize channels)
   guarded_clear (d, &gy);
 }
 
+/* The mean or the maximum of one bin. */
+static double
+pool_bin (const float *x, gsize h, gsize w, gsize out_h, gsize out_w, gsize row, gsize col,
+          gsize channels, gboolean largest)
+{
+  double sum = 0, max = -INFINITY;
+  gsize n = 0;
+
+  for (gsize r = (gsize) floor ((double) row * h / out_h); r < ceil ((row + 1.0) * h / out_h); r++)
+    for (gsize c = (gsize) floor ((double) col * w / out_w); c < ceil ((col + 1.0) * w / out_w);
+         c++, n++) {
+      sum += x[(r * w + c) * channels];
+      max = MAX (max, x[(r * w + c) * channels]);
+    }
+  return largest ? max : sum / (double) n;
+}
+
 static void
-check_average_pool (Device *d, gsize h, gsize w, gsize out_h, gsize out_w, gsize channels)
+check_pool (Device *d, gsize h, gsize w, gsize out_h, gsize out_w, gsize channels, gboolean largest)
 {
   g_autofree float *x = random_floats (h * w * channels, 1), *got = NULL;
   g_autofree double *want = g_new0 (double, out_h *out_w *channels);
   Guarded gx = guarded_new (d, VALLEY_F32, h * w, channels, x);
   Guarded gy = guarded_new (d, VALLEY_F32, out_h * out_w, channels, NULL);
 
-  for (gsize i = 0; i < out_h * out_w * channels; i++) {
-    gsize row = i / channels / out_w, col = i / channels % out_w, n = 0;
-
-    for (gsize r = (gsize) floor ((double) row * h / out_h); r < ceil ((row + 1.0) * h / out_h);
-         r++)
-      for (gsize c = (gsize) floor ((double) col * w / out_w); c < ceil ((col + 1.0) * w / out_w);
-           c++, n++)
-        want[i] += x[(r * w + c) * channels + i % channels];
-    want[i] /= (double) n;
-  }
-  OPS (*d)->average_pool (d->stream, &gy.view, &gx.view, h, w, out_h, out_w);
+  for (gsize i = 0; i < out_h * out_w * channels; i++)
+    want[i] = pool_bin (x + i % channels, h, w, out_h, out_w, i / channels / out_w,
+                        i / channels % out_w, channels, largest);
+  if (largest)
+    OPS (*d)->max_pool (d->stream, &gy.view, &gx.view, h, w, out_h, out_w);
+  else
+    OPS (*d)->average_pool (d->stream, &gy.view, &gx.view, h, w, out_h, out_w);
   got = guarded_read (d, &gy);
-  assert_close ("average_pool", got, want, out_h * out_w * channels, 1e-6, 1);
+  assert_close (largest ? "max_pool" : "average_pool", got, want, out_h * out_w * channels,
+                largest ? 0 : 1e-6, 1);
   guarded_clear (d, &gx);
   guarded_clear (d, &gy);
 }
@@ -149,11 +163,12 @@ test_grids (void)
     check_im2col (&d, i + 1, g_rand_int_range (rng, 1, 40));
     check_pixel_shuffle (&d, 1 + i % 3, g_rand_int_range (rng, 1, 6),
                          g_rand_int_range (rng, 1, 30));
-    check_average_pool (&d, g_rand_int_range (rng, 1, 28), g_rand_int_range (rng, 1, 28),
-                        g_rand_int_range (rng, 1, 20), g_rand_int_range (rng, 1, 20),
-                        g_rand_int_range (rng, 1, 40));
+    check_pool (&d, g_rand_int_range (rng, 1, 28), g_rand_int_range (rng, 1, 28),
+                g_rand_int_range (rng, 1, 20), g_rand_int_range (rng, 1, 20),
+                g_rand_int_range (rng, 1, 40), i & 1);
   }
-  check_average_pool (&d, 27, 27, 14, 14, 8);
+  check_pool (&d, 27, 27, 14, 14, 8, FALSE);
+  check_pool (&d, 3, 3, 8, 8, 8, TRUE);
   device_clear (&d);
 }
 
