@@ -7,7 +7,8 @@
 
 #define NO_PAIR G_MAXUINT64
 #define NOWHERE G_MAXSIZE
-#define MAX_PIECE ((gsize)1 << 24)
+#define FIRST_SLOTS ((gsize) 1024)
+#define MAX_PIECE ((gsize) 1 << 24)
 
 typedef struct {
   guint64 pair; /* left id, right id; NO_PAIR: an empty slot */
@@ -35,26 +36,28 @@ typedef struct {
   gsize position;
 } Candidate;
 
-ValleyBpe *
-valley_bpe_new (const gint32 byte_ids[256], gsize n_merges)
+static Merge *
+allocate_slots (gsize n)
 {
-  gsize n_slots = 16;
-  ValleyBpe *bpe;
-  Merge *slots;
+  Merge *slots = g_try_new (Merge, n);
 
-  if (n_merges > G_MAXUINT32 / 2)
-    return NULL;
-  while (n_slots < 2 * n_merges)
-    n_slots *= 2;
-  slots = g_try_new (Merge, n_slots);
+  for (gsize i = 0; slots != NULL && i < n; i++)
+    slots[i].pair = NO_PAIR;
+  return slots;
+}
+
+ValleyBpe *
+valley_bpe_new (const gint32 byte_ids[256])
+{
+  Merge *slots = allocate_slots (FIRST_SLOTS);
+  ValleyBpe *bpe;
+
   if (slots == NULL)
     return NULL;
   bpe = g_new0 (ValleyBpe, 1);
   memcpy (bpe->byte_ids, byte_ids, sizeof bpe->byte_ids);
-  for (gsize i = 0; i < n_slots; i++)
-    slots[i].pair = NO_PAIR;
   bpe->slots = slots;
-  bpe->mask = n_slots - 1;
+  bpe->mask = FIRST_SLOTS - 1;
   return bpe;
 }
 
@@ -69,24 +72,50 @@ valley_bpe_free (ValleyBpe *bpe)
 
 /* The slot that holds the pair, or the empty one where it belongs. */
 static Merge *
-find_slot (const ValleyBpe *bpe, gint32 left, gint32 right)
+find_pair (Merge *slots, gsize mask, guint64 pair)
 {
-  guint64 pair = (guint64)(guint32)left << 32 | (guint32)right;
-  gsize i = (gsize)((pair * G_GUINT64_CONSTANT (0x9E3779B97F4A7C15)) >> 32) & bpe->mask;
+  gsize i = (gsize) ((pair * G_GUINT64_CONSTANT (0x9E3779B97F4A7C15)) >> 32) & mask;
 
-  while (bpe->slots[i].pair != pair && bpe->slots[i].pair != NO_PAIR)
-    i = (i + 1) & bpe->mask;
-  return &bpe->slots[i];
+  while (slots[i].pair != pair && slots[i].pair != NO_PAIR)
+    i = (i + 1) & mask;
+  return &slots[i];
 }
 
-void
+static Merge *
+find_slot (const ValleyBpe *bpe, gint32 left, gint32 right)
+{
+  return find_pair (bpe->slots, bpe->mask, (guint64) (guint32) left << 32 | (guint32) right);
+}
+
+static gboolean
+grow (ValleyBpe *bpe)
+{
+  gsize n = 2 * (bpe->mask + 1);
+  Merge *slots = allocate_slots (n);
+
+  if (slots == NULL)
+    return FALSE;
+  for (gsize i = 0; i <= bpe->mask; i++)
+    if (bpe->slots[i].pair != NO_PAIR)
+      *find_pair (slots, n - 1, bpe->slots[i].pair) = bpe->slots[i];
+  g_free (bpe->slots);
+  bpe->slots = slots;
+  bpe->mask = n - 1;
+  return TRUE;
+}
+
+gboolean
 valley_bpe_add_merge (ValleyBpe *bpe, gint32 left, gint32 right, gint32 merged)
 {
-  Merge *slot = find_slot (bpe, left, right);
+  Merge *slot;
 
-  slot->pair = (guint64)(guint32)left << 32 | (guint32)right;
+  if (bpe->n_merges == G_MAXUINT32 || (2 * (gsize) bpe->n_merges >= bpe->mask && !grow (bpe)))
+    return FALSE;
+  slot = find_slot (bpe, left, right);
+  slot->pair = (guint64) (guint32) left << 32 | (guint32) right;
   slot->rank = bpe->n_merges++;
   slot->merged = merged;
+  return TRUE;
 }
 
 void
@@ -117,7 +146,7 @@ queue_push (GArray *queue, Candidate candidate)
   gsize i = queue->len;
 
   g_array_append_val (queue, candidate);
-  heap = (Candidate *)(gpointer)queue->data;
+  heap = (Candidate *) (gpointer) queue->data;
   while (i > 0 && comes_before (&candidate, &heap[(i - 1) / 2])) {
     heap[i] = heap[(i - 1) / 2];
     i = (i - 1) / 2;
@@ -128,11 +157,11 @@ queue_push (GArray *queue, Candidate candidate)
 static Candidate
 queue_pop (GArray *queue)
 {
-  Candidate *heap = (Candidate *)(gpointer)queue->data;
+  Candidate *heap = (Candidate *) (gpointer) queue->data;
   Candidate top = heap[0], last = heap[queue->len - 1];
   gsize n = queue->len - 1, i = 0, child;
 
-  g_array_set_size (queue, (guint)n);
+  g_array_set_size (queue, (guint) n);
   while ((child = 2 * i + 1) < n) {
     if (child + 1 < n && comes_before (&heap[child + 1], &heap[child]))
       child++;
@@ -195,9 +224,9 @@ encode_piece (const ValleyBpe *bpe, const guint8 *bytes, gsize n, ValleyBpeScrat
 {
   Symbol *symbols;
 
-  g_array_set_size (scratch->symbols, (guint)n);
+  g_array_set_size (scratch->symbols, (guint) n);
   g_array_set_size (scratch->queue, 0);
-  symbols = (Symbol *)(gpointer)scratch->symbols->data;
+  symbols = (Symbol *) (gpointer) scratch->symbols->data;
   for (gsize i = 0; i < n; i++)
     symbols[i]
         = (Symbol){ bpe->byte_ids[bytes[i]], i > 0 ? i - 1 : NOWHERE, i + 1 < n ? i + 1 : NOWHERE };

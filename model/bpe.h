@@ -7,12 +7,12 @@
 typedef struct _ValleyBpe ValleyBpe;
 
 /* @byte_ids: the token of each single byte.  NULL when memory is short. */
-ValleyBpe *valley_bpe_new (const gint32 byte_ids[256], gsize n_merges);
+ValleyBpe *valley_bpe_new (const gint32 byte_ids[256]);
 void valley_bpe_free (ValleyBpe *bpe);
 
-/* Tokens @left and @right become @merged.  Merges are added best first, at most n_merges;
- * a pair that comes twice takes its last rank, as in Hugging Face's library. */
-void valley_bpe_add_merge (ValleyBpe *bpe, gint32 left, gint32 right, gint32 merged);
+/* Tokens @left and @right become @merged.  Merges are added best first; a pair that comes twice
+ * takes its last rank, as in Hugging Face's library.  FALSE when memory is short. */
+gboolean valley_bpe_add_merge (ValleyBpe *bpe, gint32 left, gint32 right, gint32 merged);
 
 /* What one caller's encodings work in, kept from piece to piece. */
 typedef struct {

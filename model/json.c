@@ -3,6 +3,7 @@
 #include "json.h"
 
 #include "json_check.h"
+#include "mapfile.h"
 #include "utf8.h"
 
 /* json-glib lets the last of two equal keys win, which would hide one from whoever reads the
@@ -22,6 +23,19 @@ on_member (JsonParser *parser, JsonObject *object, const char *key, gpointer dat
     watch->duplicate = valley_utf8_shorten (key, 200);
 }
 
+gboolean
+valley_json_is_valid (const char *text, gsize length, const char *path, GError **error)
+{
+  gsize fault = 0;
+  const char *expected
+      = length > G_MAXINT ? "less than 2 GiB" : valley_json_check (text, length, &fault);
+
+  if (expected != NULL)
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
+                 "%s: not valid JSON: expected %s at byte %" G_GSIZE_FORMAT, path, expected, fault);
+  return expected == NULL;
+}
+
 JsonObject *
 valley_json_parse (const char *text, gsize length, const char *path, GError **error)
 {
@@ -30,17 +44,11 @@ valley_json_parse (const char *text, gsize length, const char *path, GError **er
   g_autofree char *duplicate = NULL;
   g_autoptr (GError) reason = NULL;
   KeyWatch watch = { seen, NULL };
-  gsize fault = 0;
-  const char *expected
-      = length > G_MAXINT ? "less than 2 GiB" : valley_json_check (text, length, &fault);
   gboolean parsed;
   JsonNode *root;
 
-  if (expected != NULL) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
-                 "%s: not valid JSON: expected %s at byte %" G_GSIZE_FORMAT, path, expected, fault);
+  if (!valley_json_is_valid (text, length, path, error))
     return NULL;
-  }
   parser = json_parser_new_immutable ();
   g_signal_connect (parser, "object-member", G_CALLBACK (on_member), &watch);
   parsed = json_parser_load_from_data (parser, text, (gssize) length, &reason);
@@ -67,31 +75,60 @@ valley_json_parse (const char *text, gsize length, const char *path, GError **er
 JsonObject *
 valley_json_read (const char *path, gsize max_bytes, GError **error)
 {
-  g_autoptr (GMappedFile) file = NULL;
-  g_autoptr (GError) reason = NULL;
-  gsize length;
+  g_autoptr (GMappedFile) file = valley_map_file (path, max_bytes, error);
 
-  /* Opening a pipe would wait for a writer that may never come. */
-  if (g_file_test (path, G_FILE_TEST_EXISTS) && !g_file_test (path, G_FILE_TEST_IS_REGULAR)) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "cannot read %s: expected a regular file",
-                 path);
+  if (file == NULL)
     return NULL;
-  }
-  file = g_mapped_file_new (path, FALSE, &reason);
-  if (file == NULL) {
-    gboolean missing = g_error_matches (reason, G_FILE_ERROR, G_FILE_ERROR_NOENT)
-                       || g_error_matches (reason, G_FILE_ERROR, G_FILE_ERROR_NOTDIR);
+  return valley_json_parse (g_mapped_file_get_contents (file), g_mapped_file_get_length (file),
+                            path, error);
+}
 
-    g_set_error (error, VALLEY_ERROR, missing ? VALLEY_ERROR_NOT_FOUND : VALLEY_ERROR_READ,
-                 "cannot read %s: %s", path, reason->message);
-    return NULL;
-  }
-  length = g_mapped_file_get_length (file);
-  if (length == 0 || length > max_bytes) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
-                 "%s: expected 1 to %" G_GSIZE_FORMAT " bytes, found %" G_GSIZE_FORMAT, path,
-                 max_bytes, length);
-    return NULL;
-  }
-  return valley_json_parse (g_mapped_file_get_contents (file), length, path, error);
+/* ---- members -------------------------------------------------------------- */
+
+JsonNode *
+valley_json_get (JsonObject *object, const char *name)
+{
+  JsonNode *node = json_object_get_member (object, name);
+
+  return node != NULL && !JSON_NODE_HOLDS_NULL (node) ? node : NULL;
+}
+
+const char *
+valley_json_node_string (JsonNode *node)
+{
+  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
+                 && json_node_get_value_type (node) == G_TYPE_STRING
+             ? json_node_get_string (node)
+             : NULL;
+}
+
+const char *
+valley_json_get_string (JsonObject *object, const char *name)
+{
+  return valley_json_node_string (valley_json_get (object, name));
+}
+
+JsonObject *
+valley_json_get_object (JsonObject *object, const char *name)
+{
+  JsonNode *node = valley_json_get (object, name);
+
+  return node != NULL && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
+}
+
+JsonArray *
+valley_json_get_array (JsonObject *object, const char *name)
+{
+  JsonNode *node = valley_json_get (object, name);
+
+  return node != NULL && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+}
+
+gboolean
+valley_json_is_true (JsonObject *object, const char *name)
+{
+  JsonNode *node = valley_json_get (object, name);
+
+  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
+         && json_node_get_value_type (node) == G_TYPE_BOOLEAN && json_node_get_boolean (node);
 }

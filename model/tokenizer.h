@@ -7,8 +7,13 @@
 
 typedef struct _ValleyTokenizer ValleyTokenizer;
 
-/* Reads @dir/tokenizer.json.  Every id must be < @vocab_size (the embedding's rows). */
+/* Reads @dir/tokenizer.json or, where there is none, the older layout: vocab.json, merges.txt and
+ * tokenizer_config.json or added_tokens.json.  Every id must be < @vocab_size (the embedding's
+ * rows). */
 ValleyTokenizer *valley_tokenizer_open (const char *dir, gsize vocab_size, GError **error);
+/* The same from the text of a tokenizer.json; @path only names it in errors. */
+ValleyTokenizer *valley_tokenizer_parse (const char *json, gsize length, const char *path,
+                                         gsize vocab_size, GError **error);
 void valley_tokenizer_free (ValleyTokenizer *tokenizer);
 
 /* Appends the ids of @text (NFC-normalised, added tokens matched first) to @ids, a GArray

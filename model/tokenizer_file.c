@@ -1,137 +1,36 @@
 /* tokenizer_file.c - tokenizer.json (Hugging Face's format) into a ValleyTokenizer.
  * Exactly the construction that Qwen2 uses is accepted; anything else is refused by name,
  * because another pre-tokenizer or normaliser would silently give other ids.
+ *
+ * model.vocab and model.merges are most of the file and are walked in place; json-glib reads
+ * the rest, and checks its syntax.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "tokenizer_private.h"
+#include "tokenizer_build.h"
 
 #include "json.h"
+#include "mapfile.h"
 #include "pretokenize.h"
 
 #include <string.h>
 
-#define MAX_FILE_BYTES ((gsize)64 << 20)
-#define MAX_ADDED_TOKENS 4096 /* each is tried at every place in the text where it may begin */
-
-typedef struct {
-  const char *path;
-  gsize vocab_size;
-  ValleyTokenizer *tokenizer;
-  JsonObject *vocab;
-  gint16 byte_of[324]; /* character of the byte-level alphabet -> byte, -1: not in it */
-  GError **error;
-} Reader;
-
-static gboolean G_GNUC_PRINTF (3, 4)
-    fail (const Reader *reader, const char *key, const char *format, ...)
-{
-  g_autofree char *reason = NULL;
-  va_list args;
-
-  va_start (args, format);
-  reason = g_strdup_vprintf (format, args);
-  va_end (args);
-  g_set_error (reader->error, VALLEY_ERROR, VALLEY_ERROR_CONFIG, "%s: %s: %s", reader->path, key,
-               reason);
-  return FALSE;
-}
-
-/* GPT-2's byte-level alphabet: printable Latin-1 stands for itself, the other bytes follow
- * from U+0100 on. */
-static void
-init_alphabet (Reader *reader)
-{
-  gint16 next = 256;
-
-  memset (reader->byte_of, -1, sizeof reader->byte_of);
-  for (gint16 byte = 0; byte < 256; byte++) {
-    gboolean printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-
-    reader->byte_of[printable ? byte : next++] = byte;
-  }
-}
-
-/* ---- members -------------------------------------------------------------- */
-
-/* NULL when the member is absent or null. */
-static JsonNode *
-get (JsonObject *object, const char *name)
-{
-  JsonNode *node = json_object_get_member (object, name);
-
-  return node != NULL && !JSON_NODE_HOLDS_NULL (node) ? node : NULL;
-}
-
-static const char *
-get_string (JsonObject *object, const char *name)
-{
-  JsonNode *node = get (object, name);
-
-  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
-                 && json_node_get_value_type (node) == G_TYPE_STRING
-             ? json_node_get_string (node)
-             : NULL;
-}
-
-static JsonObject *
-get_object (JsonObject *object, const char *name)
-{
-  JsonNode *node = get (object, name);
-
-  return node != NULL && JSON_NODE_HOLDS_OBJECT (node) ? json_node_get_object (node) : NULL;
-}
-
-static JsonArray *
-get_array (JsonObject *object, const char *name)
-{
-  JsonNode *node = get (object, name);
-
-  return node != NULL && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
-}
-
-static gboolean
-is_true (JsonObject *object, const char *name)
-{
-  JsonNode *node = get (object, name);
-
-  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
-         && json_node_get_value_type (node) == G_TYPE_BOOLEAN && json_node_get_boolean (node);
-}
-
-static gboolean
-get_id (const Reader *reader, JsonNode *node, const char *key, gint32 *id)
-{
-  gint64 value = -1;
-
-  if (node != NULL && JSON_NODE_HOLDS_VALUE (node)
-      && json_node_get_value_type (node) == G_TYPE_INT64)
-    value = json_node_get_int (node);
-  if (value < 0 || (guint64)value >= reader->vocab_size || value > G_MAXINT32)
-    return fail (reader, key,
-                 "expected an id from 0 to %" G_GSIZE_FORMAT " (vocab_size - 1)"
-                 ", found %" G_GINT64_FORMAT,
-                 reader->vocab_size - 1, value);
-  *id = (gint32)value;
-  return TRUE;
-}
+/* ---- construction --------------------------------------------------------- */
 
 static gboolean
 is_byte_level (JsonObject *object)
 {
-  return object != NULL && g_strcmp0 (get_string (object, "type"), "ByteLevel") == 0;
+  return object != NULL && g_strcmp0 (valley_json_get_string (object, "type"), "ByteLevel") == 0;
 }
 
-/* ---- construction --------------------------------------------------------- */
-
 static gboolean
-read_normalizer (Reader *reader, JsonObject *root)
+read_normalizer (const ValleyTokenizerBuild *build, JsonObject *root)
 {
-  JsonObject *normalizer = get_object (root, "normalizer");
+  JsonObject *normalizer = valley_json_get_object (root, "normalizer");
 
-  if (get (root, "normalizer") == NULL)
+  if (valley_json_get (root, "normalizer") == NULL)
     return TRUE;
-  if (normalizer == NULL || g_strcmp0 (get_string (normalizer, "type"), "NFC") != 0)
-    return fail (reader, "normalizer", "expected null or {\"type\": \"NFC\"}");
-  reader->tokenizer->nfc = TRUE;
+  if (normalizer == NULL || g_strcmp0 (valley_json_get_string (normalizer, "type"), "NFC") != 0)
+    return valley_build_fail (build, "normalizer", "expected null or {\"type\": \"NFC\"}");
+  build->tokenizer->nfc = TRUE;
   return TRUE;
 }
 
@@ -146,321 +45,232 @@ array_object (JsonArray *array, guint i)
 }
 
 static gboolean
-check_pre_tokenizer (Reader *reader, JsonObject *root)
+check_pre_tokenizer (const ValleyTokenizerBuild *build, JsonObject *root)
 {
-  JsonObject *sequence = get_object (root, "pre_tokenizer");
-  JsonArray *steps = sequence != NULL ? get_array (sequence, "pretokenizers") : NULL;
+  JsonObject *sequence = valley_json_get_object (root, "pre_tokenizer");
+  JsonArray *steps = sequence != NULL ? valley_json_get_array (sequence, "pretokenizers") : NULL;
   JsonObject *split = array_object (steps, 0), *bytes = array_object (steps, 1);
-  JsonObject *pattern = split != NULL ? get_object (split, "pattern") : NULL;
+  JsonObject *pattern = split != NULL ? valley_json_get_object (split, "pattern") : NULL;
 
   if (split == NULL || !is_byte_level (bytes) || json_array_get_length (steps) != 2
-      || g_strcmp0 (get_string (sequence, "type"), "Sequence") != 0
-      || g_strcmp0 (get_string (split, "type"), "Split") != 0 || pattern == NULL
-      || g_strcmp0 (get_string (split, "behavior"), "Isolated") != 0 || is_true (split, "invert"))
-    return fail (reader, "pre_tokenizer",
-                 "expected a Sequence of Split (behavior Isolated) and ByteLevel, as in Qwen2");
-  if (g_strcmp0 (get_string (pattern, "Regex"), VALLEY_PRETOKENIZE_REGEX) != 0)
-    return fail (reader, "pre_tokenizer.pretokenizers[0].pattern.Regex",
-                 "expected Qwen2's expression %s", VALLEY_PRETOKENIZE_REGEX);
-  if (is_true (bytes, "add_prefix_space") || is_true (bytes, "use_regex"))
-    return fail (reader, "pre_tokenizer.pretokenizers[1]",
-                 "expected add_prefix_space and use_regex to be false");
+      || g_strcmp0 (valley_json_get_string (sequence, "type"), "Sequence") != 0
+      || g_strcmp0 (valley_json_get_string (split, "type"), "Split") != 0 || pattern == NULL
+      || g_strcmp0 (valley_json_get_string (split, "behavior"), "Isolated") != 0
+      || valley_json_is_true (split, "invert"))
+    return valley_build_fail (
+        build, "pre_tokenizer",
+        "expected a Sequence of Split (behavior Isolated) and ByteLevel, as in Qwen2");
+  if (g_strcmp0 (valley_json_get_string (pattern, "Regex"), VALLEY_PRETOKENIZE_REGEX) != 0)
+    return valley_build_fail (build, "pre_tokenizer.pretokenizers[0].pattern.Regex",
+                              "expected Qwen2's expression %s", VALLEY_PRETOKENIZE_REGEX);
+  if (valley_json_is_true (bytes, "add_prefix_space") || valley_json_is_true (bytes, "use_regex"))
+    return valley_build_fail (build, "pre_tokenizer.pretokenizers[1]",
+                              "expected add_prefix_space and use_regex to be false");
   return TRUE;
 }
 
 /* Neither may add or change tokens. */
 static gboolean
-check_ends (Reader *reader, JsonObject *root)
+check_ends (const ValleyTokenizerBuild *build, JsonObject *root)
 {
   static const char *const keys[] = { "post_processor", "decoder" };
 
   for (guint i = 0; i < G_N_ELEMENTS (keys); i++)
-    if (get (root, keys[i]) != NULL && !is_byte_level (get_object (root, keys[i])))
-      return fail (reader, keys[i], "expected null or {\"type\": \"ByteLevel\"}");
+    if (valley_json_get (root, keys[i]) != NULL
+        && !is_byte_level (valley_json_get_object (root, keys[i])))
+      return valley_build_fail (build, keys[i], "expected null or {\"type\": \"ByteLevel\"}");
   return TRUE;
 }
 
 static gboolean
-check_model (Reader *reader, JsonObject *model)
+check_model (const ValleyTokenizerBuild *build, JsonObject *model)
 {
   static const char *const strings[] = { "continuing_subword_prefix", "end_of_word_suffix" };
   static const char *const flags[] = { "byte_fallback", "ignore_merges" };
 
-  if (g_strcmp0 (get_string (model, "type"), "BPE") != 0)
-    return fail (reader, "model.type", "expected \"BPE\"");
+  if (g_strcmp0 (valley_json_get_string (model, "type"), "BPE") != 0)
+    return valley_build_fail (build, "model.type", "expected \"BPE\"");
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++) {
-    const char *value = get_string (model, strings[i]);
+    const char *value = valley_json_get_string (model, strings[i]);
 
-    if (get (model, strings[i]) != NULL && (value == NULL || *value != '\0'))
-      return fail (reader, "model", "expected %s to be null or an empty string", strings[i]);
+    if (valley_json_get (model, strings[i]) != NULL && (value == NULL || *value != '\0'))
+      return valley_build_fail (build, "model", "expected %s to be null or an empty string",
+                                strings[i]);
   }
   for (guint i = 0; i < G_N_ELEMENTS (flags); i++)
-    if (is_true (model, flags[i]))
-      return fail (reader, "model", "expected %s to be false", flags[i]);
-  if (get (model, "dropout") != NULL)
-    return fail (reader, "model.dropout", "expected null: dropout is for training");
+    if (valley_json_is_true (model, flags[i]))
+      return valley_build_fail (build, "model", "expected %s to be false", flags[i]);
+  if (valley_json_get (model, "dropout") != NULL)
+    return valley_build_fail (build, "model.dropout", "expected null: dropout is for training");
   return TRUE;
 }
 
-/* ---- vocabulary ----------------------------------------------------------- */
+/* ---- merges and added tokens ---------------------------------------------- */
 
-/* Appends the bytes that @text stands for in the byte-level alphabet; FALSE (and nothing
- * appended) when a character is not in it. */
+/* A merge is written "a b" in older files, ["a", "b"] in newer ones.  FALSE when it is neither;
+ * what @left and @right hold is no merge then. */
 static gboolean
-append_bytes (const Reader *reader, const char *text, GString *out)
+scan_merge (ValleyJsonScan *scan, GString *left, GString *right)
 {
-  gsize before = out->len;
+  gsize n = 0;
+  char *space;
 
-  for (const char *p = text; *p != '\0'; p = g_utf8_next_char (p)) {
-    gunichar c = g_utf8_get_char (p);
-
-    if (c >= G_N_ELEMENTS (reader->byte_of) || reader->byte_of[c] < 0) {
-      g_string_truncate (out, before);
-      return FALSE;
-    }
-    g_string_append_c (out, (char)reader->byte_of[c]);
+  if (valley_json_scan_peek (scan) == '[') {
+    return valley_json_scan_open (scan, '[') && valley_json_scan_more (scan, ']', &n)
+           && valley_json_scan_string (scan, left) && valley_json_scan_more (scan, ']', &n)
+           && valley_json_scan_string (scan, right) && !valley_json_scan_more (scan, ']', &n)
+           && !scan->failed;
   }
-  return TRUE;
-}
-
-/* Vocabulary entries are written in the byte-level alphabet, added tokens as they are. */
-static void
-set_token (Reader *reader, gint32 id, const char *text, gboolean added)
-{
-  ValleyTokenizer *tokenizer = reader->tokenizer;
-  ValleyToken *token = &tokenizer->tokens[id];
-
-  token->offset = tokenizer->bytes->len;
-  if (added || !append_bytes (reader, text, tokenizer->bytes))
-    g_string_append (tokenizer->bytes, text);
-  token->length = (guint32)(tokenizer->bytes->len - token->offset);
-  token->known = TRUE;
-  token->added = added;
-}
-
-/* Tokens by id: as many as the largest id asks for. */
-static gboolean
-allocate_tokens (Reader *reader, JsonArray *added)
-{
-  ValleyTokenizer *tokenizer = reader->tokenizer;
-  JsonObjectIter iter;
-  const char *text;
-  JsonNode *node;
-  gint32 id, largest = -1;
-
-  json_object_iter_init (&iter, reader->vocab);
-  while (json_object_iter_next (&iter, &text, &node)) {
-    if (!get_id (reader, node, "model.vocab", &id))
-      return FALSE;
-    largest = MAX (largest, id);
-  }
-  for (guint i = 0; added != NULL && i < json_array_get_length (added); i++) {
-    JsonObject *entry = array_object (added, i);
-
-    if (entry == NULL)
-      return fail (reader, "added_tokens", "expected an array of objects");
-    if (!get_id (reader, get (entry, "id"), "added_tokens", &id))
-      return FALSE;
-    largest = MAX (largest, id);
-  }
-  tokenizer->n_tokens = (gsize)largest + 1;
-  tokenizer->tokens = g_try_new0 (ValleyToken, tokenizer->n_tokens + 1);
-  if (tokenizer->tokens == NULL) {
-    g_set_error (reader->error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "%s: not enough memory for %" G_GSIZE_FORMAT " tokens", reader->path,
-                 tokenizer->n_tokens);
+  if (!valley_json_scan_string (scan, left) || (space = strchr (left->str, ' ')) == NULL)
     return FALSE;
-  }
+  g_string_assign (right, space + 1);
+  g_string_truncate (left, (gsize) (space - left->str));
   return TRUE;
 }
 
 static gboolean
-read_vocabulary (Reader *reader)
-{
-  JsonObjectIter iter;
-  const char *text;
-  JsonNode *node;
-
-  json_object_iter_init (&iter, reader->vocab);
-  while (json_object_iter_next (&iter, &text, &node)) {
-    gint32 id = (gint32)json_node_get_int (node);
-
-    if (reader->tokenizer->tokens[id].known)
-      return fail (reader, "model.vocab", "expected each id once, but \"%s\" shares id %d", text,
-                   id);
-    set_token (reader, id, text, FALSE);
-  }
-  return TRUE;
-}
-
-static gboolean
-read_added_token (Reader *reader, JsonObject *entry, guint i)
-{
-  g_autofree char *key = g_strdup_printf ("added_tokens[%u]", i);
-  ValleyTokenizer *tokenizer = reader->tokenizer;
-  const char *text = get_string (entry, "content");
-  gint32 id = (gint32)json_object_get_int_member (entry, "id");
-
-  if (text == NULL || *text == '\0')
-    return fail (reader, key, "expected a content that is a non-empty string");
-  if (is_true (entry, "single_word") || is_true (entry, "lstrip") || is_true (entry, "rstrip"))
-    return fail (reader, key, "expected single_word, lstrip and rstrip of %s to be false", text);
-  if (tokenizer->tokens[id].added)
-    return fail (reader, key, "expected each id once, but %s shares id %d", text, id);
-  set_token (reader, id, text, TRUE);
-  tokenizer->tokens[id].special = is_true (entry, "special");
-  if (is_true (entry, "normalized") && tokenizer->nfc) {
-    g_autofree char *normal = g_utf8_normalize (text, -1, G_NORMALIZE_NFC);
-
-    valley_added_add (&tokenizer->added_normalized, normal, id);
-  } else {
-    valley_added_add (&tokenizer->added, text, id);
-  }
-  return TRUE;
-}
-
-static gboolean
-read_added_tokens (Reader *reader, JsonArray *added)
-{
-  guint n = added != NULL ? json_array_get_length (added) : 0;
-
-  if (n > MAX_ADDED_TOKENS)
-    return fail (reader, "added_tokens", "expected at most %d, found %u", MAX_ADDED_TOKENS, n);
-  for (guint i = 0; i < n; i++)
-    if (!read_added_token (reader, array_object (added, i), i))
-      return FALSE;
-  valley_added_sort (&reader->tokenizer->added);
-  valley_added_sort (&reader->tokenizer->added_normalized);
-  return TRUE;
-}
-
-/* ---- merges --------------------------------------------------------------- */
-
-/* A merge is written "a b" in older files, ["a", "b"] in newer ones; both halves end in
- * @left and @right. */
-static gboolean
-split_merge (JsonNode *node, GString *left, GString *right)
-{
-  const char *a = NULL, *b = NULL;
-
-  if (JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_STRING) {
-    a = json_node_get_string (node);
-    b = strchr (a, ' ');
-    if (b == NULL)
-      return FALSE;
-    g_string_append_len (g_string_truncate (left, 0), a, b - a);
-    g_string_assign (right, b + 1);
-    return TRUE;
-  }
-  if (JSON_NODE_HOLDS_ARRAY (node) && json_array_get_length (json_node_get_array (node)) == 2) {
-    JsonNode *first = json_array_get_element (json_node_get_array (node), 0);
-    JsonNode *second = json_array_get_element (json_node_get_array (node), 1);
-
-    if (JSON_NODE_HOLDS_VALUE (first) && JSON_NODE_HOLDS_VALUE (second)) {
-      a = json_node_get_string (first);
-      b = json_node_get_string (second);
-    }
-  }
-  if (a == NULL || b == NULL)
-    return FALSE;
-  g_string_assign (left, a);
-  g_string_assign (right, b);
-  return TRUE;
-}
-
-static gint32
-vocabulary_id (const Reader *reader, const char *text)
-{
-  JsonNode *node = json_object_get_member (reader->vocab, text);
-
-  return node != NULL ? (gint32)json_node_get_int (node) : -1;
-}
-
-static gboolean
-read_merges (Reader *reader, JsonArray *merges)
+read_merges (ValleyTokenizerBuild *build, ValleyJsonScan scan)
 {
   g_autoptr (GString) left = g_string_new (NULL);
   g_autoptr (GString) right = g_string_new (NULL);
+  gsize n = 0;
 
-  for (guint i = 0; i < json_array_get_length (merges); i++) {
-    g_autofree char *key = NULL;
-    gint32 a = -1, b = -1, both = -1;
+  valley_json_scan_open (&scan, '[');
+  while (valley_json_scan_more (&scan, ']', &n)) {
+    if (!scan_merge (&scan, left, right)) {
+      g_autofree char *key = g_strdup_printf ("model.merges[%" G_GSIZE_FORMAT "]", n - 1);
 
-    if (split_merge (json_array_get_element (merges, i), left, right)) {
-      a = vocabulary_id (reader, left->str);
-      b = vocabulary_id (reader, right->str);
-      g_string_append_len (left, right->str, (gssize)right->len);
-      both = vocabulary_id (reader, left->str);
+      return valley_build_fail (build, key, "expected \"a b\" or [\"a\", \"b\"]");
     }
-    if (a >= 0 && b >= 0 && both >= 0) {
-      valley_bpe_add_merge (reader->tokenizer->bpe, a, b, both);
-      continue;
-    }
-    key = g_strdup_printf ("model.merges[%u]", i);
-    return fail (reader, key, "expected two tokens of model.vocab that join to a third");
+    if (!valley_build_merge (build, "model.merges", (guint) (n - 1), left->str, left->len,
+                             right->str, right->len))
+      return FALSE;
   }
-  return TRUE;
-}
-
-/* Every byte has a token of its own, so that any text can be encoded. */
-static gboolean
-find_byte_tokens (const Reader *reader, gint32 byte_ids[256])
-{
-  for (gunichar c = 0; c < G_N_ELEMENTS (reader->byte_of); c++) {
-    char text[7] = { 0 };
-
-    if (reader->byte_of[c] < 0)
-      continue;
-    g_unichar_to_utf8 (c, text);
-    byte_ids[reader->byte_of[c]] = vocabulary_id (reader, text);
-    if (byte_ids[reader->byte_of[c]] < 0)
-      return fail (reader, "model.vocab", "expected a token \"%s\" for the byte 0x%02x", text,
-                   (guint)reader->byte_of[c]);
-  }
+  if (scan.failed || valley_json_scan_peek (&scan) != '\0')
+    return valley_build_fail (build, "model.merges", "expected an array of merges");
   return TRUE;
 }
 
 static gboolean
-read_model (Reader *reader, JsonObject *root)
+read_added_tokens (ValleyTokenizerBuild *build, JsonObject *root)
 {
-  JsonObject *model = get_object (root, "model");
-  JsonArray *merges = model != NULL ? get_array (model, "merges") : NULL;
-  JsonArray *added = get_array (root, "added_tokens");
-  gint32 byte_ids[256];
+  JsonArray *added = valley_json_get_array (root, "added_tokens");
 
-  reader->vocab = model != NULL ? get_object (model, "vocab") : NULL;
-  if (reader->vocab == NULL || merges == NULL)
-    return fail (reader, "model", "expected an object with vocab and merges");
-  if (!check_model (reader, model) || !allocate_tokens (reader, added) || !read_vocabulary (reader)
-      || !find_byte_tokens (reader, byte_ids))
-    return FALSE;
-  reader->tokenizer->bpe = valley_bpe_new (byte_ids, json_array_get_length (merges));
-  if (reader->tokenizer->bpe == NULL) {
-    g_set_error (reader->error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "%s: not enough memory for %u merges", reader->path,
-                 json_array_get_length (merges));
-    return FALSE;
+  if (added == NULL && valley_json_get (root, "added_tokens") != NULL)
+    return valley_build_fail (build, "added_tokens", "expected an array of objects");
+  for (guint i = 0; added != NULL && i < json_array_get_length (added); i++) {
+    g_autofree char *key = g_strdup_printf ("added_tokens[%u]", i);
+    JsonObject *entry = array_object (added, i);
+    JsonNode *id = entry != NULL ? valley_json_get (entry, "id") : NULL;
+
+    if (entry == NULL)
+      return valley_build_fail (build, key, "expected an object");
+    if (id == NULL || !JSON_NODE_HOLDS_VALUE (id) || json_node_get_value_type (id) != G_TYPE_INT64)
+      return valley_build_fail (build, key, "expected an id that is a whole number");
+    if (!valley_build_added (build, key, valley_json_get_string (entry, "content"),
+                             json_node_get_int (id), valley_json_is_true (entry, "special"), entry))
+      return FALSE;
   }
-  return read_merges (reader, merges) && read_added_tokens (reader, added);
+  return TRUE;
+}
+
+/* ---- the file ------------------------------------------------------------- */
+
+/* The value of member @name of @object, if it begins with @open; its own end is the value's. */
+static gboolean
+find_member (ValleyJsonScan object, const char *name, char open, ValleyJsonScan *value)
+{
+  g_autoptr (GString) key = g_string_new (NULL);
+  gsize n = 0;
+
+  if (!valley_json_scan_open (&object, '{'))
+    return FALSE;
+  while (valley_json_scan_more (&object, '}', &n) && valley_json_scan_name (&object, key)
+         && valley_json_scan_value (&object, value))
+    if (strcmp (key->str, name) == 0)
+      return valley_json_scan_peek (value) == open;
+  return FALSE;
+}
+
+/* Copies the text from @p up to @value, then @empty in the value's place, with its line ends, so
+ * that errors further on still count lines rightly.  Where the value ends. */
+static const char *
+leave_out (GString *out, const char *p, const ValleyJsonScan *value, const char *empty)
+{
+  g_string_append_len (out, p, value->p - p);
+  g_string_append (out, empty);
+  for (p = value->p; p < value->end; p++)
+    if (*p == '\n')
+      g_string_append_c (out, '\n');
+  return value->end;
+}
+
+/* The file less its vocabulary and merges, as json-glib reads it. */
+static JsonObject *
+parse_rest (const ValleyTokenizerBuild *build, ValleyJsonScan text, const ValleyJsonScan *vocab,
+            const ValleyJsonScan *merges)
+{
+  g_autoptr (GString) rest = g_string_new (NULL);
+  const char *p = text.p;
+
+  if (vocab->p < merges->p) {
+    p = leave_out (rest, p, vocab, "{}");
+    p = leave_out (rest, p, merges, "[]");
+  } else {
+    p = leave_out (rest, p, merges, "[]");
+    p = leave_out (rest, p, vocab, "{}");
+  }
+  g_string_append_len (rest, p, text.end - p);
+  return valley_json_parse (rest->str, rest->len, build->path, build->error);
+}
+
+static gboolean
+read_file (ValleyTokenizerBuild *build, ValleyJsonScan text)
+{
+  g_autoptr (JsonObject) root = NULL;
+  ValleyJsonScan model, vocab, merges;
+
+  if (!valley_json_is_valid (text.p, (gsize) (text.end - text.p), build->path, build->error))
+    return FALSE;
+  if (!find_member (text, "model", '{', &model) || !find_member (model, "vocab", '{', &vocab)
+      || !find_member (model, "merges", '[', &merges))
+    return valley_build_fail (build, "model", "expected an object with vocab and merges");
+  root = parse_rest (build, text, &vocab, &merges);
+  return root != NULL && read_normalizer (build, root) && check_pre_tokenizer (build, root)
+         && check_ends (build, root) && check_model (build, valley_json_get_object (root, "model"))
+         && valley_build_vocabulary (build, vocab, "model.vocab") && read_merges (build, merges)
+         && read_added_tokens (build, root);
+}
+
+ValleyTokenizer *
+valley_tokenizer_parse (const char *json, gsize length, const char *path, gsize vocab_size,
+                        GError **error)
+{
+  ValleyTokenizerBuild build;
+
+  valley_build_init (&build, vocab_size, error);
+  build.path = path;
+  return valley_build_finish (&build,
+                              read_file (&build, (ValleyJsonScan){ json, json + length, FALSE }));
 }
 
 ValleyTokenizer *
 valley_tokenizer_open (const char *dir, gsize vocab_size, GError **error)
 {
   g_autofree char *path = g_build_filename (dir, "tokenizer.json", NULL);
-  g_autoptr (JsonObject) root = valley_json_read (path, MAX_FILE_BYTES, error);
-  Reader reader = { .path = path, .vocab_size = vocab_size, .error = error };
+  g_autofree char *slow = g_build_filename (dir, "vocab.json", NULL);
+  g_autoptr (GMappedFile) file = NULL;
 
-  if (root == NULL)
+  if (!g_file_test (path, G_FILE_TEST_EXISTS) && g_file_test (slow, G_FILE_TEST_EXISTS)) {
+    ValleyTokenizerBuild build;
+
+    valley_build_init (&build, vocab_size, error);
+    return valley_build_finish (&build, valley_build_from_slow_files (&build, dir));
+  }
+  file = valley_map_file (path, VALLEY_TOKENIZER_MAX_BYTES, error);
+  if (file == NULL) {
     return NULL;
-  reader.tokenizer = g_new0 (ValleyTokenizer, 1);
-  reader.tokenizer->bytes = g_string_new (NULL);
-  valley_added_init (&reader.tokenizer->added);
-  valley_added_init (&reader.tokenizer->added_normalized);
-  init_alphabet (&reader);
-  if (read_normalizer (&reader, root) && check_pre_tokenizer (&reader, root)
-      && check_ends (&reader, root) && read_model (&reader, root))
-    return reader.tokenizer;
-  valley_tokenizer_free (reader.tokenizer);
-  return NULL;
+  }
+  return valley_tokenizer_parse (g_mapped_file_get_contents (file), g_mapped_file_get_length (file),
+                                 path, vocab_size, error);
 }

@@ -25,7 +25,7 @@ now_ns (void)
   struct timespec t;
 
   clock_gettime (CLOCK_MONOTONIC, &t);
-  return (guint64)t.tv_sec * 1000000000u + (guint64)t.tv_nsec;
+  return (guint64) t.tv_sec * 1000000000u + (guint64) t.tv_nsec;
 }
 
 /* The next record of @in, of elements of @size bytes; FALSE at the end of the file. */
@@ -36,17 +36,17 @@ read_record (FILE *in, gsize size, GByteArray *record)
 
   if (fread (&count, sizeof count, 1, in) != 1)
     return FALSE;
-  g_byte_array_set_size (record, (guint)(count * size));
+  g_byte_array_set_size (record, (guint) (count * size));
   if (fread (record->data, size, count, in) != count)
     g_error ("a record ends early");
-  g_byte_array_append (record, (const guint8 *)"", 1); /* texts are C strings */
+  g_byte_array_append (record, (const guint8 *) "", 1); /* texts are C strings */
   return TRUE;
 }
 
 static void
 write_record (const void *data, gsize size, gsize count)
 {
-  guint32 n = (guint32)count;
+  guint32 n = (guint32) count;
 
   fwrite (&n, sizeof n, 1, stdout);
   fwrite (data, size, count, stdout);
@@ -60,7 +60,7 @@ write_ids (const ValleyTokenizer *tokenizer)
 
   while (read_record (stdin, 1, text)) {
     g_array_set_size (ids, 0);
-    valley_tokenizer_encode (tokenizer, (const char *)text->data, ids);
+    valley_tokenizer_encode (tokenizer, (const char *) text->data, ids);
     write_record (ids->data, sizeof (gint32), ids->len);
   }
 }
@@ -72,7 +72,8 @@ gather (ValleyAnswer *answer, GString *shown)
 {
   const char *piece = answer->text->str + shown->len;
 
-  if (strncmp (answer->text->str, shown->str, shown->len) != 0 || !g_utf8_validate (piece, -1, NULL))
+  if (strncmp (answer->text->str, shown->str, shown->len) != 0
+      || !g_utf8_validate (piece, -1, NULL))
     g_error ("after \"%s\" came \"%s\"", shown->str, answer->text->str);
   g_string_append (shown, piece);
 }
@@ -83,7 +84,7 @@ write_texts (const ValleyTokenizer *tokenizer)
   g_autoptr (GByteArray) record = g_byte_array_new ();
 
   while (read_record (stdin, sizeof (gint32), record)) {
-    const gint32 *ids = (const gint32 *)(gpointer)record->data;
+    const gint32 *ids = (const gint32 *) (gpointer) record->data;
     g_autoptr (GString) whole = g_string_new (NULL);
     g_autoptr (GString) shown = g_string_new (NULL);
     ValleyAnswer answer;
@@ -113,7 +114,7 @@ time_rounds (const ValleyTokenizer *tokenizer, const char *path)
   if (in == NULL)
     g_error ("cannot read %s", path);
   while (read_record (in, 1, record))
-    g_ptr_array_add (texts, g_strdup ((const char *)record->data));
+    g_ptr_array_add (texts, g_strdup ((const char *) record->data));
   fclose (in);
   while (fgets (line, sizeof line, stdin) != NULL) {
     guint64 start = now_ns (), n_ids = 0;
@@ -141,7 +142,7 @@ main (int argc, char **argv)
     fprintf (stderr, "usage: %s FOLDER VOCABULARY ids|text|open|time FILE\n", argv[0]);
     return EXIT_FAILURE;
   }
-  tokenizer = valley_tokenizer_open (argv[1], (gsize)g_ascii_strtoull (argv[2], NULL, 10), &error);
+  tokenizer = valley_tokenizer_open (argv[1], (gsize) g_ascii_strtoull (argv[2], NULL, 10), &error);
   if (tokenizer == NULL) {
     fprintf (stderr, "%s\n", error->message);
     return EXIT_FAILURE;
