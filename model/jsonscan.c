@@ -38,13 +38,13 @@ valley_json_scan_more (ValleyJsonScan *scan, char close, gsize *n)
 {
   char c = valley_json_scan_peek (scan);
 
+  if (scan->failed)
+    return FALSE;
   if (c == close) {
     scan->p++;
     return FALSE;
   }
-  if ((*n)++ > 0)
-    return expect (scan, ',');
-  return !scan->failed;
+  return (*n)++ == 0 || expect (scan, ',');
 }
 
 static gint

@@ -2,6 +2,8 @@
  * UTF-8, and tokenizer.json files that nobody should trust.
  * GOLDEN_DIR: tests/golden.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "answer.h"
+#include "scratch.h"
 #include "tokenizer.h"
 #include "utf8.h"
 
@@ -185,13 +187,13 @@ test_random_bytes (void)
 
   for (guint round = 0; round < 2000; round++) {
     char text[64];
-    guint n = (guint)g_test_rand_int_range (0, sizeof text);
+    guint n = (guint) g_test_rand_int_range (0, sizeof text);
     g_autofree char *repaired = NULL, *normal = NULL, *back = NULL;
     g_autoptr (GArray) ids = NULL;
 
     for (guint i = 0; i < n; i++)
       text[i] = g_test_rand_bit () ? " \n'sa1\xCC\x81"[g_test_rand_int_range (0, 8)]
-                                   : (char)g_test_rand_int_range (1, 256);
+                                   : (char) g_test_rand_int_range (1, 256);
     text[n] = '\0';
     repaired = valley_utf8_repair (text);
     normal = g_utf8_normalize (repaired, -1, G_NORMALIZE_NFC);
@@ -363,7 +365,7 @@ test_deep_nesting (void)
 
     for (guint n = 0; n < 2000000; n++)
       g_string_append_c (text, '[');
-    g_assert_null (open_text (text->str, (gssize)text->len, &error));
+    g_assert_null (open_text (text->str, (gssize) text->len, &error));
     g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_READ);
     g_string_free (text, TRUE);
   }
@@ -380,12 +382,12 @@ test_damaged (void)
   for (guint round = 0; round < 600; round++) {
     g_autofree char *bad = g_strdup (good);
     g_autoptr (GError) error = NULL;
-    gsize at = (gsize)g_test_rand_int_range (0, (gint32)length - 2);
+    gsize at = (gsize) g_test_rand_int_range (0, (gint32) length - 2);
     gsize cut = round % 2 == 0 ? at : length;
     ValleyTokenizer *tokenizer;
 
-    bad[at] = (char)g_test_rand_int_range (0, 256);
-    tokenizer = open_text (bad, (gssize)cut, &error);
+    bad[at] = (char) g_test_rand_int_range (0, 256);
+    tokenizer = open_text (bad, (gssize) cut, &error);
     g_assert_true ((tokenizer == NULL) == (error != NULL));
     g_assert_true (round % 2 == 1 || tokenizer == NULL);
     if (tokenizer != NULL)
@@ -395,6 +397,235 @@ test_damaged (void)
     valley_tokenizer_free (tokenizer);
   }
   g_assert_cmpuint (refused, >, 300);
+}
+
+/* ---- vocab.json, merges.txt and added tokens ---- */
+
+/* A folder with the older layout of golden "ovis-softmax": all but the added tokens. */
+static char *
+slow_folder (void)
+{
+  g_autofree char *text = golden_text ("ovis-softmax/tokenizer.json");
+  g_autoptr (JsonParser) parser = json_parser_new ();
+  g_autoptr (GString) merges = g_string_new ("#version: 0.2\n");
+  g_autofree char *vocab = NULL;
+  char *dir = scratch_new ();
+  JsonObject *model;
+  JsonArray *list;
+
+  g_assert_true (json_parser_load_from_data (parser, text, -1, NULL));
+  model = json_object_get_object_member (json_node_get_object (json_parser_get_root (parser)),
+                                         "model");
+  vocab = json_to_string (json_object_get_member (model, "vocab"), FALSE);
+  list = json_object_get_array_member (model, "merges");
+  for (guint i = 0; i < json_array_get_length (list); i++)
+    g_string_append_printf (merges, "%s\r\n", json_array_get_string_element (list, i));
+  scratch_write (dir, "vocab.json", vocab, strlen (vocab));
+  scratch_write (dir, "merges.txt", merges->str, merges->len);
+  return dir;
+}
+
+static const char added_tokens_decoder[]
+    = "{\"added_tokens_decoder\":{"
+      "\"323\":{\"content\":\"<|endoftext|>\",\"special\":true,\"normalized\":false},"
+      "\"324\":{\"content\":\"<|im_start|>\",\"special\":true,\"normalized\":false},"
+      "\"325\":{\"content\":\"<|im_end|>\",\"special\":false,\"normalized\":true}}}";
+static const char added_tokens[]
+    = "{\"<|endoftext|>\":323,\"<|im_start|>\":324,\"<|im_end|>\":325}";
+static const char special_tokens_map[]
+    = "{\"eos_token\":{\"content\":\"<|endoftext|>\"},"
+      "\"additional_special_tokens\":[\"<|im_start|>\",{\"lstrip\":false}],\"pad_token\":null}";
+
+static void
+write_text (const char *dir, const char *name, const char *text)
+{
+  scratch_write (dir, name, text, strlen (text));
+}
+
+/* The folder's tokenizer gives the golden's ids, and has one added token that is not special. */
+static void
+check_slow (const char *dir, gboolean end_is_special)
+{
+  static const char text[]
+      = "<|im_start|>user\nDescribe the video, e\xCC\x81t\xC3\xA9 12<|im_end|>";
+  g_autoptr (GError) error = NULL;
+  ValleyTokenizer *golden = open_golden ("ovis-softmax");
+  ValleyTokenizer *slow = valley_tokenizer_open (dir, VOCABULARY, &error);
+  g_autoptr (GArray) want = encode (golden, text);
+  g_autoptr (GArray) got = NULL;
+
+  g_assert_no_error (error);
+  got = encode (slow, text);
+  g_assert_cmpmem (got->data, got->len * 4, want->data, want->len * 4);
+  g_assert_true (valley_tokenizer_is_special (slow, 323));
+  g_assert_true (valley_tokenizer_is_special (slow, 324));
+  g_assert_true (valley_tokenizer_is_special (slow, 325) == end_is_special);
+  valley_tokenizer_free (slow);
+  valley_tokenizer_free (golden);
+}
+
+static void
+test_slow_files (void)
+{
+  char *dir = slow_folder ();
+  g_autofree char *whole = golden_text ("ovis-softmax/tokenizer.json");
+
+  write_text (dir, "added_tokens.json", added_tokens);
+  check_slow (dir, TRUE);
+  write_text (dir, "special_tokens_map.json", special_tokens_map);
+  check_slow (dir, FALSE);
+  /* The config's table goes before added_tokens.json, */
+  write_text (dir, "added_tokens.json", "{\"nothing\":-1}");
+  write_text (dir, "tokenizer_config.json", added_tokens_decoder);
+  check_slow (dir, FALSE);
+  /* and tokenizer.json before everything else. */
+  write_text (dir, "vocab.json", "{}");
+  write_text (dir, "tokenizer.json", whole);
+  check_slow (dir, TRUE);
+  scratch_remove (dir);
+}
+
+/* Each of these in place of a good file is refused, with the file and the place named. */
+static void
+test_slow_refused (void)
+{
+  static const struct {
+    const char *file, *text, *place;
+  } cases[] = {
+    { "vocab.json", "[1]", "entry" },
+    { "vocab.json", "{\"a\":1,\"a\":2}", "twice" },
+    { "vocab.json", "{\"a\":1,\"b\":1}", "shares id 1" },
+    { "vocab.json", "{\"a\":340}", "0 to 339" },
+    { "vocab.json", "{\"a\":1.5}", "entry 1 (\"a\")" },
+    { "vocab.json", "{\"a\":0} {}", "entry" },
+    { "vocab.json", "{\"a\":0,}", "entry" },
+    { "vocab.json", "{\"a\":0", "entry" },
+    { "vocab.json", "{\"a\\ud800\":0}", "JSON" },
+    { "vocab.json", "{\"a\xFF\":0}", "UTF-8" },
+    { "vocab.json", "{\"a\":0}", "byte 0x" },
+    { "merges.txt", "#version: 0.2\nh e\nhe\n", "line 3: expected" },
+    { "merges.txt", "h e\n#version: 0.2\n", "line 2: expected" },
+    { "merges.txt", "h  e\n", "line 1: expected" },
+    { "merges.txt", "h e x", "line 1: expected" },
+    { "tokenizer_config.json", "{\"tokenizer_class\":\"GPT2Tokenizer\"}", "tokenizer_class" },
+    { "tokenizer_config.json", "{\"added_tokens_decoder\":{\"x\":{}}}", "added_tokens_decoder.x" },
+    { "tokenizer_config.json", "{\"added_tokens_decoder\":{\"324\":{}}}", "decoder.324" },
+    { "tokenizer_config.json", "{\"added_tokens_decoder\":{\"340\":{\"content\":\"x\"}}}",
+      "0 to 339" },
+    { "tokenizer_config.json",
+      "{\"added_tokens_decoder\":{\"324\":{\"content\":\"x\",\"lstrip\":true}}}", "lstrip" },
+    { "added_tokens.json", "{\"x\":\"y\"}", "x: expected an id" },
+    { "added_tokens.json", "{\"x\":340}", "0 to 339" },
+    { "added_tokens.json", "{\"x\":324,\"y\":324}", "shares id 324" },
+    { "special_tokens_map.json", "{", "JSON" },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    char *dir = slow_folder ();
+    g_autoptr (GError) error = NULL;
+
+    write_text (dir, "added_tokens.json", added_tokens);
+    write_text (dir, cases[i].file, cases[i].text);
+    if (valley_tokenizer_open (dir, VOCABULARY, &error) != NULL)
+      g_error ("accepted %s in %s", cases[i].text, cases[i].file);
+    if (strstr (error->message, cases[i].file) == NULL
+        || strstr (error->message, cases[i].place) == NULL)
+      g_error ("%s: error does not name %s: %s", cases[i].text, cases[i].place, error->message);
+    scratch_remove (dir);
+  }
+}
+
+/* One of the files is missing: the error names it. */
+static void
+test_slow_missing (void)
+{
+  static const char *const names[] = { "merges.txt", "added_tokens.json" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
+    char *dir = slow_folder ();
+    g_autofree char *path = g_build_filename (dir, names[i], NULL);
+    g_autoptr (GError) error = NULL;
+
+    if (i == 0)
+      g_assert_cmpint (g_unlink (path), ==, 0);
+    g_assert_null (valley_tokenizer_open (dir, VOCABULARY, &error));
+    g_assert_nonnull (strstr (error->message, names[i]));
+    scratch_remove (dir);
+  }
+}
+
+/* ---- tokenizer.json as others may write it ---- */
+
+/* White space, escapes, members in another order: the same tokenizer. */
+static void
+test_other_spelling (void)
+{
+  static const struct {
+    const char *what, *with;
+  } edits[] = {
+    { "\"vocab\":{", "\"vo\\u0063ab\" : \n{ " },
+    { "\"merges\":[\"h e\"", "\"merges\"\t:\r\n[ \"h\\u0020e\"" },
+    { "\"merges\":[\"h e\"", "\"merges\":[[\"\\u0068\" , \"e\" ]" },
+    { "\"h\":", "\"\\u0068\" :\t" },
+    { "\"!\":0", " \"!\" : 0 " },
+    { "\"model\":{", "\"x\":{\"vocab\":[1,\"]\\\"}\"]},\"model\":{" },
+  };
+  static const char text[] = "<|im_start|>Describe the video, e\xCC\x81t\xC3\xA9";
+  g_autofree char *good = golden_text ("ovis-softmax/tokenizer.json");
+  ValleyTokenizer *golden = open_golden ("ovis-softmax");
+  g_autoptr (GArray) want = encode (golden, text);
+
+  for (guint i = 0; i < G_N_ELEMENTS (edits); i++) {
+    g_autofree char *other = replace (good, edits[i].what, edits[i].with);
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer = open_text (other, -1, &error);
+    g_autoptr (GArray) got = NULL;
+
+    g_assert_no_error (error);
+    got = encode (tokenizer, text);
+    g_assert_cmpmem (got->data, got->len * 4, want->data, want->len * 4);
+    valley_tokenizer_free (tokenizer);
+  }
+  valley_tokenizer_free (golden);
+}
+
+/* ---- answers piece by piece ---- */
+
+/* Random ids, many of them single bytes: what an answer has shown is never taken back, is always
+ * whole characters, and in the end is the text of all the bytes. */
+static void
+test_pieces (void)
+{
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+
+  for (guint round = 0; round < 3000; round++) {
+    g_autoptr (GString) whole = g_string_new (NULL), shown = g_string_new (NULL);
+    g_autofree char *want = NULL;
+    gint32 n = g_test_rand_int_range (1, 20);
+    ValleyAnswer answer;
+
+    valley_answer_init (&answer, NULL);
+    for (gint32 i = 0; i <= n; i++) {
+      gint32 id = g_test_rand_int_range (0, VOCABULARY);
+
+      if (i == n)
+        valley_answer_finish (&answer);
+      else
+        valley_answer_add (&answer, tokenizer, id);
+      if (i < n && !valley_tokenizer_is_special (tokenizer, id))
+        valley_tokenizer_decode (tokenizer, id, whole);
+      g_assert_true (g_str_has_prefix (answer.text->str, shown->str));
+      g_assert_true (g_utf8_validate (answer.text->str + shown->len, -1, NULL));
+      g_string_assign (shown, answer.text->str);
+    }
+    for (gsize i = 0; i < whole->len; i++) /* a NUL is shown as any broken byte */
+      if (whole->str[i] == '\0')
+        whole->str[i] = '\xFF';
+    want = valley_utf8_repair (whole->str);
+    g_assert_cmpstr (shown->str, ==, want);
+    valley_answer_clear (&answer);
+  }
+  valley_tokenizer_free (tokenizer);
 }
 
 int
@@ -412,5 +643,10 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/no-file", test_no_file);
   g_test_add_func ("/tokenizer/deep-nesting", test_deep_nesting);
   g_test_add_func ("/tokenizer/damaged", test_damaged);
+  g_test_add_func ("/tokenizer/slow/files", test_slow_files);
+  g_test_add_func ("/tokenizer/slow/refused", test_slow_refused);
+  g_test_add_func ("/tokenizer/slow/missing", test_slow_missing);
+  g_test_add_func ("/tokenizer/other-spelling", test_other_spelling);
+  g_test_add_func ("/tokenizer/pieces", test_pieces);
   return g_test_run ();
 }
