@@ -89,13 +89,13 @@ write_texts (const ValleyTokenizer *tokenizer)
     g_autoptr (GString) shown = g_string_new (NULL);
     ValleyAnswer answer;
 
-    valley_answer_init (&answer, NULL);
+    valley_answer_init (&answer, NULL, VALLEY_MARKERS_KEEP);
     for (guint i = 0; i < record->len / sizeof (gint32); i++) {
       valley_tokenizer_decode (tokenizer, ids[i], whole);
       valley_answer_add (&answer, tokenizer, ids[i]);
       gather (&answer, shown);
     }
-    valley_answer_finish (&answer);
+    valley_answer_finish (&answer, FALSE);
     gather (&answer, shown);
     write_record (whole->str, 1, whole->len);
     write_record (shown->str, 1, shown->len);
