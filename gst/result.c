@@ -51,9 +51,8 @@ stream_time (const GstValleyChunk *chunk, guint64 pts)
 }
 
 static GArray *
-frame_times (const GstValleyChunk *chunk)
+frame_times (const GstValleyChunk *chunk, const GArray *frames)
 {
-  const GArray *frames = chunk->window.frames;
   GArray *times = g_array_sized_new (FALSE, FALSE, sizeof (guint64), frames->len);
 
   for (guint i = 0; i < frames->len; i++) {
@@ -65,9 +64,9 @@ frame_times (const GstValleyChunk *chunk)
 }
 
 gchar *
-gst_valley_chunk_prompt (const GstValleyChunk *chunk)
+gst_valley_chunk_prompt (const GstValleyChunk *chunk, const GArray *frames)
 {
-  g_autoptr (GArray) times = frame_times (chunk);
+  g_autoptr (GArray) times = frame_times (chunk, frames);
 
   return gst_valley_request_expand (chunk->request, stream_time (chunk, chunk->window.start),
                                     stream_time (chunk, chunk->window.end),
@@ -251,7 +250,7 @@ gchar *
 gst_valley_chunk_to_json (const GstValleyChunk *chunk)
 {
   const ValleyWindow *window = &chunk->window;
-  g_autoptr (GArray) times = frame_times (chunk);
+  g_autoptr (GArray) times = frame_times (chunk, chunk->window.frames);
   g_autofree gchar *ntp
       = GST_CLOCK_TIME_IS_VALID (chunk->unix_ns) ? wall_clock_text (chunk->unix_ns) : NULL;
   GString *out = g_string_new ("{");
@@ -293,7 +292,7 @@ seconds (guint64 ns)
 static void
 set_frame_times (GstStructure *structure, const GstValleyChunk *chunk)
 {
-  g_autoptr (GArray) times = frame_times (chunk);
+  g_autoptr (GArray) times = frame_times (chunk, chunk->window.frames);
   GValue list = G_VALUE_INIT, item = G_VALUE_INIT;
 
   gst_value_array_init (&list, times->len);

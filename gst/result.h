@@ -50,8 +50,8 @@ typedef struct {
 GstValleyChunk *gst_valley_chunk_ref (GstValleyChunk *chunk);
 void gst_valley_chunk_unref (GstValleyChunk *chunk);
 
-/* The expanded prompt of this window. */
-gchar *gst_valley_chunk_prompt (const GstValleyChunk *chunk);
+/* The prompt of this window, its placeholders filled in for @frames (guint64, PTS). */
+gchar *gst_valley_chunk_prompt (const GstValleyChunk *chunk, const GArray *frames);
 
 /* Text as subtitle formats can bear it: valid UTF-8, no NUL or other control character, no
  * blank line, no "-->", no newline at either end, at most 65,535 bytes.  NULL: nothing left. */

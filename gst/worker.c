@@ -141,11 +141,33 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   g_mutex_unlock (&worker->lock);
 }
 
+/* Fills @request in for @chunk; *prompt holds its text.  Where the model cannot be shown every
+ * frame, the prompt tells of those that it is shown. */
+static gboolean
+prepare_request (GstValleyWorker *worker, const GstValleyChunk *chunk, ValleyRequest *request,
+                 gchar **prompt, GError **error)
+{
+  const GArray *frames = chunk->window.frames;
+  g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
+
+  *prompt = gst_valley_chunk_prompt (chunk, frames);
+  *request = gst_valley_request_engine (chunk->request, *prompt);
+  if (!valley_session_fit (worker->session, request, shown, error))
+    return FALSE;
+  if (shown->len < frames->len) {
+    g_free (*prompt);
+    *prompt = gst_valley_chunk_prompt (chunk, shown);
+    *request = gst_valley_request_engine (chunk->request, *prompt);
+    request->max_frames = shown->len;
+  }
+  return TRUE;
+}
+
 static gboolean
 generate (GstValleyWorker *worker, GstValleyChunk *chunk, GError **error)
 {
-  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk);
-  ValleyRequest request = gst_valley_request_engine (chunk->request, prompt);
+  g_autofree gchar *prompt = NULL;
+  ValleyRequest request;
   const GArray *frames = chunk->window.frames;
   ValleyStep step;
 
@@ -155,7 +177,8 @@ generate (GstValleyWorker *worker, GstValleyChunk *chunk, GError **error)
     return FALSE;
   }
   valley_session_drop_before (worker->session, g_array_index (frames, guint64, 0));
-  if (!valley_session_begin (worker->session, &request, error))
+  if (!prepare_request (worker, chunk, &request, &prompt, error)
+      || !valley_session_begin (worker->session, &request, error))
     return FALSE;
   while ((step = valley_session_next (worker->session, error)) == VALLEY_STEP_TOKEN)
     ;

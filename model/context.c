@@ -34,9 +34,12 @@ valley_context_fit (const ValleyContext *context, guint *n_shown, guint *max_new
 {
   gsize max = context->max_positions;
   gsize reserve = valley_context_reserve (max, context->max_new_tokens);
+  guint most = context->n_pictures;
 
+  if (context->max_pictures > 0)
+    most = MIN (most, context->max_pictures);
   /* Pictures may differ in size, so that fewer of them can be more tokens: try every number. */
-  for (guint n = context->n_pictures;; n--) {
+  for (guint n = most;; n--) {
     *n_tokens = prompt_length (context, n);
     if (*n_tokens + reserve <= max) {
       *n_shown = n;

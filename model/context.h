@@ -16,6 +16,7 @@ typedef struct {
   gsize n_text_more;   /* and what every further picture adds to them */
   const gsize *n_rows; /* the tokens of each picture, without text */
   guint n_pictures;
+  guint max_pictures;   /* 0: as many as fit */
   guint max_new_tokens; /* asked for */
 } ValleyContext;
 

@@ -314,6 +314,7 @@ fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown
   ValleyContext context = { .max_positions = session->model->config->llm.max_position_embeddings,
                             .n_rows = n_rows,
                             .n_pictures = n,
+                            .max_pictures = request->max_frames,
                             .n_text_more = valley_prompt_slot_text (session->model->prompt),
                             .max_new_tokens = session->max_new_tokens };
   gsize n_tokens;
@@ -426,6 +427,24 @@ describe_window (ValleySession *session)
   result->n_input_ids = session->input_ids->len;
   result->encode_ms = session->encode_ms;
   session->encode_ms = 0;
+}
+
+gboolean
+valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray *pts_ns,
+                    GError **error)
+{
+  gboolean ok;
+
+  clear_answer (session);
+  ok = check_request (request, error) && build_prompt (session, request, error);
+  for (guint i = 0; ok && i < session->frames->len; i++) {
+    const Frame *frame = &g_array_index (session->frames, Frame, i);
+
+    if (!frame->left_out)
+      g_array_append_val (pts_ns, frame->pts_ns);
+  }
+  clear_answer (session);
+  return ok;
 }
 
 gboolean

@@ -181,6 +181,7 @@ typedef struct {
   const char *const *stop;       /* NULL, or a NULL-terminated list: the answer ends before
                                     the first of these strings */
   ValleyMarkers markers;
+  guint max_frames;              /* show at most so many pictures of the window; 0: all that fit */
 } ValleyRequest;
 
 /* Prefills the prompt over the pictures held now.  Strings are copied.
@@ -191,6 +192,11 @@ typedef struct {
  * VALLEY_ERROR_CONTEXT: one picture and the text, which is never shortened, are too long. */
 VALLEY_API gboolean valley_session_begin (ValleySession *session, const ValleyRequest *request,
                                           GError **error);
+
+/* Which pictures valley_session_begin would show for @request: appends their PTS to @pts_ns, a
+ * GArray of guint64.  For prompts that tell how many there are and when; cheap. */
+VALLEY_API gboolean valley_session_fit (ValleySession *session, const ValleyRequest *request,
+                                        GArray *pts_ns, GError **error);
 
 typedef enum {
   VALLEY_STEP_TOKEN, /* a token was generated; the result's text has grown (or will) */
@@ -216,7 +222,7 @@ typedef struct {
   const char *reasoning;         /* <think>, <thinking>, <REASONING> */
   const char *summary, *caption;
   const char *conclusion;        /* <CONCLUSION>; it is in `text` too */
-  guint n_frames_dropped;        /* left out because max_position_embeddings has no room */
+  guint n_frames_dropped;        /* left out: no room in max_position_embeddings, max_frames */
   guint max_new_tokens;          /* what that left of the request's, or all of it */
 } ValleyResult;
 /* Owned by the session, valid until the next call on it. */

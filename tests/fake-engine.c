@@ -5,6 +5,7 @@
  *                                next steps together take; every one can be cancelled
  *   gate=FILE                    no answer before this file is there
  *   tokens=N                     steps an answer takes (default 4)
+ *   fit=N                        only the first N frames of a window are shown
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
  *   show=luma|rgb|corners|pts|sizes         what the answer says of the window's frames
@@ -22,7 +23,7 @@
 
 struct _ValleyModel {
   char *text, *show, *gate;
-  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens;
+  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit;
   gint fail_window, fail_frame;
   gboolean fail_load, fail_session, echo, echo_system;
 };
@@ -81,6 +82,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->gate = g_strdup (value);
   else if (g_str_equal (key, "tokens"))
     model->tokens = MAX (number, 1);
+  else if (g_str_equal (key, "fit"))
+    model->fit = number;
   else if (g_str_equal (key, "fail-load"))
     model->fail_load = TRUE;
   else if (g_str_equal (key, "fail-session"))
@@ -445,10 +448,22 @@ answer (ValleySession *session, const ValleyRequest *request)
 }
 
 gboolean
+valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray *pts_ns,
+                    GError **error)
+{
+  guint fit = session->model->fit;
+
+  for (GList *l = session->pictures.head; l != NULL && (fit == 0 || pts_ns->len < fit); l = l->next)
+    g_array_append_val (pts_ns, ((ValleyPicture *)l->data)->pts);
+  return TRUE;
+}
+
+gboolean
 valley_session_begin (ValleySession *session, const ValleyRequest *request, GError **error)
 {
   const ValleyPicture *first = g_queue_peek_head (&session->pictures);
   const ValleyPicture *last = g_queue_peek_tail (&session->pictures);
+  guint n_shown = request->max_frames != 0 ? request->max_frames : G_MAXUINT;
 
   if (!pass_gate (session, error) || !pass_time (session, session->model->prefill_ms, error))
     return FALSE;
@@ -473,6 +488,9 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
                                     .n_input_tokens = 10 + session->pictures.length,
                                     .n_vision_tokens = session->pictures.length,
                                     .max_new_tokens = request->max_new_tokens,
+                                    .n_frames_dropped
+                                    = session->pictures.length
+                                      - MIN (session->pictures.length, n_shown),
                                     .encode_ms = session->model->encode_ms,
                                     .prefill_ms = session->model->prefill_ms };
   return TRUE;

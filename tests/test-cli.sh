@@ -88,6 +88,11 @@ check "the same seed, the same answer" is \
 answers=$(for seed in 1 2 3 4 5; do frames_run --temperature 1.5 --seed $seed | md5sum; done | sort -u | wc -l)
 check "other seeds, other answers" test "$answers" -gt 1
 
+many=()
+for _ in $(seq 60); do many+=("$DIR/bars.png"); done
+check "frames that do not fit are left out, and it says so" eval \
+  'frames_run --frames "${many[@]}" >/dev/null && grep -q "of 63 frames were left out" "$DIR/metrics"'
+
 # Nearly any token at random, markers among them.
 babble ()
 {

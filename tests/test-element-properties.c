@@ -168,6 +168,46 @@ test_no_answer (void)
 }
 
 static void
+count_warnings (GstBus *bus, guint *n)
+{
+  GstMessage *message;
+
+  while ((message = gst_bus_pop_filtered (bus, GST_MESSAGE_WARNING)) != NULL) {
+    g_autoptr (GError) error = NULL;
+
+    gst_message_parse_warning (message, &error, NULL);
+    g_assert_nonnull (strstr (error->message, "2 of a window's 4 frames"));
+    gst_message_unref (message);
+    (*n)++;
+  }
+}
+
+/* The model is not shown every frame: the prompt tells of those that it is, every result says
+ * how many are missing, one warning says it once. */
+static void
+test_frames_dropped (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT | RIG_JSON, "echo,fit=2", "prompt",
+                                 "{num_frames} from {start}: {timestamps}", NULL);
+  g_autofree char *first = NULL, *last = NULL;
+  guint warnings = 0;
+
+  rig_push_span (rig, 0, 6100 * MS, 50);
+  first = rig_caption (rig, 0);
+  last = rig_caption (rig, 2);
+  g_assert_cmpstr (first, ==, "2 from 0.0: 0.0, 0.5");
+  g_assert_cmpstr (last, ==, "2 from 4.0: 4.0, 4.5");
+  for (guint i = 0; i < 3; i++) {
+    g_autoptr (JsonObject) line = rig_json (rig, i);
+
+    g_assert_cmpint (json_object_get_int_member (line, "frames_dropped"), ==, 2);
+    g_assert_cmpint (json_object_get_int_member (line, "frame_count"), ==, 4);
+  }
+  count_warnings (rig->bus, &warnings);
+  g_assert_cmpuint (warnings, ==, 1);
+}
+
+static void
 test_placeholders (void)
 {
   g_autoptr (Rig) rig = rig_new (
@@ -336,6 +376,7 @@ main (int argc, char **argv)
     g_test_add_data_func (name, &marker_cases[i], test_markers);
   }
   g_test_add_func ("/element/properties/no-answer", test_no_answer);
+  g_test_add_func ("/element/properties/frames-dropped", test_frames_dropped);
   g_test_add_func ("/element/properties/placeholders", test_placeholders);
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
   g_test_add_func ("/element/properties/prompt-file-gone", test_prompt_file_gone);

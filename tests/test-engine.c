@@ -120,6 +120,27 @@ open_short (Fixture *f, const char *max_positions, char **dir)
   fixture_open (f, *dir, VALLEY_PRECISION_F32);
 }
 
+/* 0, 2 and 4 of five frames fit; fewer are shown on request, more are not. */
+static void
+check_fit (Fixture *f)
+{
+  static const guint most[] = { 0, 2, 9 }, shown[][3] = { { 0, 2, 4 }, { 0, 4 }, { 0, 2, 4 } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (most); i++) {
+    ValleyRequest request = { .prompt = QUESTION, .max_new_tokens = 8, .max_frames = most[i] };
+    g_autoptr (GArray) pts = g_array_new (FALSE, FALSE, sizeof (guint64));
+    GError *error = NULL;
+
+    g_assert_true (valley_session_fit (f->session, &request, pts, &error));
+    g_assert_no_error (error);
+    g_assert_cmpuint (pts->len, ==, most[i] == 2 ? 2 : 3);
+    for (guint j = 0; j < pts->len; j++)
+      g_assert_cmpuint (g_array_index (pts, guint64, j), ==, shown[i][j] * FRAME_NS);
+    g_assert_true (valley_session_begin (f->session, &request, &error));
+    g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, pts->len);
+  }
+}
+
 /* A window that is too long is answered like the shorter one that is left of it. */
 static void
 test_context_frames (Fixture *f, gconstpointer data)
@@ -151,6 +172,7 @@ test_context_frames (Fixture *f, gconstpointer data)
   g_assert_cmpuint (result->end_ns, ==, 4 * FRAME_NS);
   answer_assert_same (&want, &got);
   answer_clear (&got);
+  check_fit (&tight);
 
   /* They were left out of one answer, not forgotten: 2, 3 and 4 fit. */
   g_assert_cmpuint (valley_session_n_pictures (tight.session), ==, 5);

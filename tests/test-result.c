@@ -264,7 +264,7 @@ static void
 test_placeholders (void)
 {
   g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
-  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk);
+  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk, chunk->window.frames);
 
   g_assert_cmpstr (prompt, ==, "2 of cam-1 from 6.0 to 8.0: 6.0, 6.5 {\"a\":1} {x}");
 }
