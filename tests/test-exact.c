@@ -7,6 +7,7 @@
 
 #include "compare.h"
 #include "device.h"
+#include "internal.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -79,7 +80,9 @@ test_products (void)
 {
   for (guint i = 0; i < 24; i++) {
     Product p = { .precision = i & 1 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32,
-                  .type = i / 2 % 2 ? VALLEY_BF16 : VALLEY_F32,
+                  .type = i % 3 == 2    ? VALLEY_F16
+                          : i / 2 % 2 ? VALLEY_BF16
+                                      : VALLEY_F32,
                   .role = i / 4 % 2 ? VALLEY_ROWS_GENERATED : VALLEY_ROWS_PROMPT,
                   .mix = i % 8 < 4 && i >= 16,
                   .n = g_rand_int_range (rng, 1, 300),
@@ -367,8 +370,11 @@ check_load (ValleyPrecision precision, ValleyDType type, gsize misalignment)
   memmove (file + misalignment, file, bytes);
   g_assert_true (OPS (d)->load_matrix (d.backend, &m, file + misalignment, type, ROWS, COLS));
   g_assert_true (OPS (d)->load_vector (d.backend, &v, file + misalignment, type, ROWS, COLS));
-  g_assert_cmpint (m.dtype, ==, precision == VALLEY_PRECISION_BF16 ? VALLEY_BF16 : type);
+  g_assert_cmpint (m.dtype, ==,
+                   precision == VALLEY_PRECISION_BF16 && type == VALLEY_F32 ? VALLEY_BF16 : type);
   g_assert_cmpint (v.dtype, ==, VALLEY_F32);
+  g_assert_true ((m.memory->data == file + misalignment)
+                 == (m.dtype == type && misalignment % valley_dtype_bytes (type) == 0));
   g_assert_true (OPS (d)->download (d.stream, &m, matrix, NULL));
   g_assert_true (OPS (d)->download (d.stream, &v, vector, NULL));
   assert_close ("matrix", matrix, want, ROWS * COLS, tolerance, 0);

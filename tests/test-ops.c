@@ -9,6 +9,7 @@
 
 #include "compare.h"
 #include "device.h"
+#include "gemm.h"
 
 /* ---- moving ---- */
 
@@ -341,7 +342,16 @@ test_rows (void)
 
 /* ---- products ---- */
 
-/* What a product multiplies: in precision bf16 the activations are rounded. */
+/* Whether a product rounds its factors: f16 weights only where bf16 is faster. */
+static gboolean
+rounds (ValleyPrecision precision, ValleyDType type, ValleyRole role)
+{
+  return precision == VALLEY_PRECISION_BF16
+         && (type == VALLEY_BF16
+             || (type == VALLEY_F16 && role == VALLEY_ROWS_PROMPT && valley_gemm_has_bf16 ()));
+}
+
+/* What a product multiplies. */
 static float *
 factors (const float *x, gsize n, gboolean rounded)
 {
@@ -363,12 +373,12 @@ check_linear (ValleyPrecision precision, ValleyDType type, ValleyRole role, Vall
   Device d = device_new (precision, 2, TRUE);
   g_autofree float *x = random_floats (m * k, 1), *w = random_floats (n * k, 1);
   g_autofree float *b = random_floats (n, 1), *got = NULL;
-  g_autofree float *xf
-      = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
+  gboolean rounded = rounds (precision, type, role);
+  g_autofree float *xf = factors (x, m * k, rounded);
   g_autofree double *want = g_new (double, m *n);
   Guarded gx = guarded_new (&d, VALLEY_F32, m, k, x), gw = guarded_new (&d, type, n, k, w);
   Guarded gb = guarded_new (&d, VALLEY_F32, 1, n, b), gy = guarded_new (&d, VALLEY_F32, m, n, NULL);
-  g_autofree float *stored = guarded_read (&d, &gw);
+  g_autofree float *read = guarded_read (&d, &gw), *stored = factors (read, n * k, rounded);
 
   for (gsize i = 0; i < m; i++)
     for (gsize j = 0; j < n; j++) {
@@ -408,12 +418,12 @@ check_mix (ValleyPrecision precision, ValleyDType type, gsize m, gsize n, gsize 
 {
   Device d = device_new (precision, 2, TRUE);
   g_autofree float *x = random_floats (m * k, 1), *w = random_floats (n * k, 1), *got = NULL;
-  g_autofree float *xf
-      = factors (x, m * k, precision == VALLEY_PRECISION_BF16 && type == VALLEY_BF16);
+  gboolean rounded = rounds (precision, type, VALLEY_ROWS_PROMPT);
+  g_autofree float *xf = factors (x, m * k, rounded);
   g_autofree double *want = g_new0 (double, m *n);
   Guarded gx = guarded_new (&d, VALLEY_F32, m, k, x), gw = guarded_new (&d, type, k, n, w);
   Guarded gy = guarded_new (&d, VALLEY_F32, m, n, NULL);
-  g_autofree float *stored = guarded_read (&d, &gw);
+  g_autofree float *read = guarded_read (&d, &gw), *stored = factors (read, n * k, rounded);
 
   for (gsize i = 0; i < m; i++)
     for (gsize l = 0; l < k; l++)

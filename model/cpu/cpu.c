@@ -111,8 +111,10 @@ static gboolean
 load_matrix (ValleyBackend *backend, ValleyTensor *out, const void *host, ValleyDType dtype,
              gsize rows, gsize cols)
 {
-  return load (backend, out, host, dtype,
-               backend->precision == VALLEY_PRECISION_BF16 ? VALLEY_BF16 : dtype, rows, cols);
+  /* f32 would be read at half the speed; f16 is as short as bf16 and more exact */
+  gboolean narrow = backend->precision == VALLEY_PRECISION_BF16 && dtype == VALLEY_F32;
+
+  return load (backend, out, host, dtype, narrow ? VALLEY_BF16 : dtype, rows, cols);
 }
 
 static gboolean

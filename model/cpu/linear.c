@@ -7,7 +7,9 @@
  *
  * Precision f32: weights of any type, widened to f32 block by block.  Precision bf16: both
  * factors rounded to bf16, sums in f32; without instructions for that the same rounded
- * factors are multiplied in f32.
+ * factors are multiplied in f32.  Weights in f16 stay as they are in the file: they are
+ * rounded block by block, and only where that is faster, for rows of a prompt on a machine
+ * with such instructions.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "gemm.h"
 #include "internal.h"
@@ -21,7 +23,7 @@
 #define SHORT_ROW 512
 #define ROW_CHUNK 1024       /* activation rows a task takes */
 #define ROW_TILE 256         /* activation rows in one call of the library */
-#define WIDEN_BLOCK 2048     /* weights of a row that are widened to f32 at a time */
+#define CONVERT_BLOCK 2048   /* weights of a row that are converted at a time */
 #define SMALL_WORK (1 << 19) /* multiplications that are not worth waking a thread for */
 
 typedef struct {
@@ -30,6 +32,7 @@ typedef struct {
   const ValleyTensor *y, *w;
   const float *bias;
   ValleyActivation act;
+  ValleyRole role;
   gboolean transposed; /* w is [N,K], as linear has it; else [K,N], as mix has it */
 
   gsize m, n, k;
@@ -42,9 +45,13 @@ typedef struct {
 } Job;
 
 static gboolean
-rounds_to_bf16 (ValleyStream *stream, const ValleyTensor *w)
+rounds_to_bf16 (const Job *job)
 {
-  return stream->backend->precision == VALLEY_PRECISION_BF16 && w->dtype == VALLEY_BF16;
+  if (job->stream->backend->precision != VALLEY_PRECISION_BF16)
+    return FALSE;
+  return job->w->dtype == VALLEY_BF16
+         || (job->w->dtype == VALLEY_F16 && job->role == VALLEY_ROWS_PROMPT
+             && valley_gemm_has_bf16 ());
 }
 
 /* ---- the activations ---- */
@@ -84,7 +91,7 @@ prepare_rows (gsize first, gsize n, gpointer data)
 static gboolean
 prepare (Job *job, const ValleyTensor *x, gsize padding)
 {
-  gboolean round = rounds_to_bf16 (job->stream, job->w);
+  gboolean round = rounds_to_bf16 (job);
   gboolean native = round && valley_gemm_has_bf16 ();
   Prepare prepare = { job->kernels, x, NULL, native ? VALLEY_BF16 : VALLEY_F32, round && !native };
   gsize rows, bytes;
@@ -120,14 +127,15 @@ weight_at (const Job *job, gsize column, gsize k)
          + (job->transposed ? k : column) * valley_dtype_bytes (job->w->dtype);
 }
 
-/* Weights of @n columns from @k on, as f32 in the layout of w; returns its stride. */
+/* Weights of @n columns from @k on, in the type of x and the layout of w; returns its stride. */
 static gsize
-widen (const Job *job, float *out, gsize column, gsize n, gsize k, gsize n_k)
+convert_block (const Job *job, guint8 *out, gsize column, gsize n, gsize k, gsize n_k)
 {
   gsize lines = job->transposed ? n : n_k, length = job->transposed ? n_k : n;
+  gsize bytes = length * valley_dtype_bytes (job->x_type);
 
   for (gsize i = 0; i < lines; i++)
-    valley_cpu_convert (job->kernels, out + i * length, VALLEY_F32,
+    valley_cpu_convert (job->kernels, out + i * bytes, job->x_type,
                         job->transposed ? weight_at (job, column + i, k)
                                         : weight_at (job, column, k + i),
                         job->w->dtype, length);
@@ -154,10 +162,10 @@ multiply (const Job *job, ValleyGemmShape *shape, gsize first_row, gsize rows, g
 
 static gboolean
 product_block (const Job *job, gsize first_row, gsize rows, gsize column, gsize n, float *c,
-               float *widened)
+               gpointer converted)
 {
   gboolean direct = job->w->dtype == job->x_type;
-  gsize step = direct ? job->k : WIDEN_BLOCK;
+  gsize step = direct ? job->k : CONVERT_BLOCK;
   ValleyGemmShape shape = { .dtype = job->x_type,
                             .b_transposed = job->transposed,
                             .n = n,
@@ -166,13 +174,13 @@ product_block (const Job *job, gsize first_row, gsize rows, gsize column, gsize 
                             .c_stride = job->column_block };
 
   for (gsize k = 0; k < job->k; k += step) {
-    const void *w = widened;
+    const void *w = converted;
 
     shape.k = MIN (step, job->k - k);
     if (direct)
       w = weight_at (job, column, k);
     else
-      shape.b_stride = widen (job, widened, column, n, k, shape.k);
+      shape.b_stride = convert_block (job, converted, column, n, k, shape.k);
     if (!multiply (job, &shape, first_row, rows, k, w, c))
       return FALSE;
     shape.accumulate = TRUE;
@@ -189,7 +197,7 @@ prompt_task (gsize task, gpointer data)
   gsize rows = MIN (job->row_chunk, job->m - first_row);
   gsize n = MIN (job->column_block, job->n - column);
   gsize c_elements = (job->row_chunk + job->padding) * job->column_block;
-  float *c = valley_pool_scratch ((c_elements + WIDEN_BLOCK * job->column_block) * sizeof *c);
+  float *c = valley_pool_scratch ((c_elements + CONVERT_BLOCK * job->column_block) * sizeof *c);
 
   if (c == NULL || !product_block (job, first_row, rows, column, n, c, c + c_elements)) {
     g_atomic_int_set (&job->failed, 1);
@@ -287,6 +295,7 @@ valley_cpu_linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTens
               .y = y,
               .w = w,
               .act = act,
+              .role = role,
               .transposed = TRUE,
               .m = x->rows,
               .n = w->rows,

@@ -26,17 +26,13 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 import activations
 import checkpoint
 import prompts
+from release import EAGLE, SIGLIP
 from specs import Spec
 
 TOLERANCE = 1e-4
 LLM_KEYS = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
             "num_hidden_layers", "rope_theta", "rms_norm_eps", "head_dim", "attention_bias")
 CONNECTOR_KEYS = ("mm_projector_type", "mlp_hidden_dim", "tokenize_function", "pixelshuffle_downsample_ratio")
-# The release's towers; its config.json does not give their sizes.
-SIGLIP = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16,
-              image_size=384, patch_size=14, layer_norm_eps=1e-6)
-EAGLE = dict(depth=32, embed_dim=1280, num_heads=16, mlp_ratio=4, patch_size=14, temporal_patch_size=2,
-             spatial_merge_size=2, min_pixels=3136, max_pixels=12845056)
 
 
 def load(folder: str):

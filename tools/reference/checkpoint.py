@@ -71,7 +71,8 @@ def _values(name: str, tensor: torch.Tensor, rng) -> torch.Tensor:
 
 
 def set_weights(parts: dict, spec, tokenizer, seed: int) -> None:
-    """Seeded, then rounded to the type of the file: what is computed from is what is stored."""
+    """Seeded, then rounded to the type of the file: what is computed from is what is stored.
+    With a tokenizer, words that cannot be printed are made unlikely."""
     rng = torch.Generator().manual_seed(seed)
     for part, module in parts.items():
         module.eval()
@@ -79,6 +80,8 @@ def set_weights(parts: dict, spec, tokenizer, seed: int) -> None:
             for name, tensor in sorted(module.state_dict().items()):
                 scale = 0.02 if f"{part}.{name}".startswith(spec.quiet) else 1.0
                 tensor.copy_((scale * _values(f"{part}.{name}", tensor, rng)).to(spec.dtype))
+    if tokenizer is None:
+        return
     # An answer of printable ASCII: how half a character or a marker is shown is
     # the tokenizer tests' matter.
     head = parts["llm"].lm_head.weight
