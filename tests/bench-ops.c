@@ -255,17 +255,17 @@ bench_prompt (Device *d, guint threads, gsize m, gsize k, gsize n)
 }
 
 static void
-bench_generated (Device *d, guint threads, gsize k, gsize n)
+bench_generated (Device *d, guint threads, ValleyDType type, gsize k, gsize n)
 {
-  gboolean bf16 = d->backend->precision == VALLEY_PRECISION_BF16;
-  gsize bytes = n * k * (bf16 ? 2 : 4);
+  static const char *const names[] = { "f32", "bf16", "f16" };
+  gsize bytes = n * k * valley_dtype_bytes (type);
   Time before = peak_bandwidth (threads), time;
   Work work = { .x = random_tensor (d, VALLEY_F32, 1, k),
-                .w = random_tensor (d, bf16 ? VALLEY_BF16 : VALLEY_F32, n, k),
+                .w = random_tensor (d, type, n, k),
                 .y = random_tensor (d, VALLEY_F32, 1, n),
                 .role = VALLEY_ROWS_GENERATED };
   g_autofree char *what
-      = g_strdup_printf ("one generated row, %s %zu x %zu", bf16 ? "bf16" : "f32", k, n);
+      = g_strdup_printf ("one generated row, %s %zu x %zu", names[type], k, n);
 
   time = best_time (d, &work);
   report (threads, what, rate_of ((double) bytes, time), before, peak_bandwidth (threads),
@@ -302,7 +302,10 @@ bench (guint threads)
     bench_prompt (&d, threads, 784, 1280, 5120); /* the Eagle tower */
     bench_prompt (&d, threads, 512, 896, 4864);  /* Qwen2 0.5 B */
     bench_prompt (&d, threads, 64, 192, 768);    /* the bundled model's size */
-    bench_generated (&d, threads, 3584, 18944);
+    bench_generated (&d, threads, p == VALLEY_PRECISION_F32 ? VALLEY_F32 : VALLEY_BF16, 3584,
+                     18944); /* Qwen2 7 B */
+    if (p == VALLEY_PRECISION_BF16)
+      bench_generated (&d, threads, VALLEY_F16, 3584, 18944);
     device_clear (&d);
   }
   {

@@ -30,6 +30,28 @@ damaged (const char *from, const char *to)
   return dir;
 }
 
+/* Where a tensor lies in the folder's model.safetensors. */
+static gsize
+first_byte (const char *dir, const char *name)
+{
+  g_autofree char *path = g_build_filename (dir, "model.safetensors", NULL);
+  g_autofree char *bytes = NULL;
+  ValleySafetensors *files = valley_safetensors_open (dir, NULL);
+  const ValleySafetensor *tensor;
+  const char *at;
+  gsize length, place;
+
+  g_assert_nonnull (files);
+  tensor = valley_safetensors_find (files, name);
+  g_assert_nonnull (tensor);
+  g_assert_true (g_file_get_contents (path, &bytes, &length, NULL));
+  at = memmem (bytes, length, tensor->data, tensor->bytes);
+  g_assert_nonnull (at);
+  place = (gsize) (at - bytes);
+  valley_safetensors_free (files);
+  return place;
+}
+
 static void
 assert_load_fails (const char *dir, int code, const char *name, const char *expected)
 {
@@ -342,25 +364,54 @@ test_release_layout (void)
   scratch_remove (dir);
 }
 
-/* ---- stop tokens ---- */
+/* ---- values ---- */
 
-/* Two rows of the head change places in a copy of model.safetensors: one token's score becomes
- * the other's. */
+/* A weight that is no number is not refused when a file is opened (17 GB would have to be read),
+ * but it is an error of the first token, never text. */
 static void
-swap_scores (const char *dir, const ValleySafetensor *head, gsize a, gsize b)
+test_infinite_weight (void)
 {
-  g_autofree char *path = g_build_filename (dir, "model.safetensors", NULL);
-  gsize row_bytes = head->bytes / head->shape[0], length;
-  const guint8 *row_a = head->data + a * row_bytes, *row_b = head->data + b * row_bytes;
+  static const guint16 odd[] = { 0x7c00, 0xfe01 }; /* infinity, a NaN */
+  g_autofree char *golden = golden_dir ("pixel-shuffle"); /* f16 */
+  g_autofree char *path = g_build_filename (golden, "model.safetensors", NULL);
   g_autofree char *bytes = NULL;
-  guint8 *at_a, *at_b;
+  gsize length;
 
   g_assert_true (g_file_get_contents (path, &bytes, &length, NULL));
-  at_a = memmem (bytes, length, row_a, row_bytes);
-  at_b = memmem (bytes, length, row_b, row_bytes);
-  g_assert_true (at_a != NULL && at_b != NULL);
-  memcpy (at_a, row_b, row_bytes);
-  memcpy (at_b, row_a, row_bytes);
+  for (guint i = 0; i < 2 * G_N_ELEMENTS (odd); i++) {
+    ValleyRequest request = { .prompt = QUESTION, .max_new_tokens = 2 };
+    ValleyPrecision precision = i & 1 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32;
+    char *dir = scratch_new ();
+    g_autoptr (GError) error = NULL;
+    Fixture f;
+
+    scratch_copy (dir, golden);
+    memcpy (bytes + first_byte (dir, "model.norm.weight"), &odd[i / 2], 2);
+    scratch_write (dir, "model.safetensors", bytes, length);
+    fixture_open (&f, dir, precision);
+    fixture_push_frames (&f, 0, 1);
+    g_assert_false (fixture_run (&f, &request, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+    fixture_close (&f);
+    scratch_remove (dir);
+  }
+}
+
+/* ---- stop tokens ---- */
+
+/* Two rows of the head change places in a folder's model.safetensors: one token's score becomes
+ * the other's. */
+static void
+swap_scores (const char *dir, gsize row_bytes, gsize a, gsize b)
+{
+  g_autofree char *path = g_build_filename (dir, "model.safetensors", NULL);
+  g_autofree char *bytes = NULL, *row = NULL;
+  gsize length, head = first_byte (dir, "lm_head.weight");
+
+  g_assert_true (g_file_get_contents (path, &bytes, &length, NULL));
+  row = g_memdup2 (bytes + head + a * row_bytes, row_bytes);
+  memcpy (bytes + head + a * row_bytes, bytes + head + b * row_bytes, row_bytes);
+  memcpy (bytes + head + b * row_bytes, row, row_bytes);
   scratch_write (dir, "model.safetensors", bytes, length);
 }
 
@@ -403,7 +454,7 @@ test_end_of_text (void)
   chosen = answer.ids[place];
   end = valley_tokenizer_lookup (f.model->tokenizer, "<|endoftext|>");
   scratch_copy (dir, golden);
-  swap_scores (dir, valley_safetensors_find (f.model->files, "lm_head.weight"), (gsize) chosen,
+  swap_scores (dir, f.model->config->llm.hidden_size * sizeof (float), (gsize) chosen,
                (gsize) end);
   answer_clear (&answer);
   fixture_close (&f);
@@ -428,6 +479,7 @@ main (int argc, char **argv)
   g_test_add_func ("/checkpoint/release-layout", test_release_layout);
   g_test_add_func ("/checkpoint/inspect", test_inspect);
   g_test_add_func ("/checkpoint/inspect-garbage", test_inspect_garbage);
+  g_test_add_func ("/checkpoint/infinite-weight", test_infinite_weight);
   g_test_add_func ("/checkpoint/end-of-text", test_end_of_text);
   return g_test_run ();
 }

@@ -5,8 +5,8 @@
     numerics.py VALLEY FOLDER [--seeds N ...] [--weights f32 bf16 f16]
 
 VALLEY is the engine's command line. For every seed and type of weights a random
-checkpoint of 165 M parameters in the release's proportions is written to FOLDER
-(not in the repository: 660 MB in f32) and asked about the same two pictures by torch in
+checkpoint of 177 M parameters in the release's proportions is written to FOLDER
+(not in the repository: 710 MB in f32) and asked about the same two pictures by torch in
 f32 and in bf16 and by the engine in both precisions. The table's figures are
 distances from torch's f32: the largest one as a share of the stage's largest
 magnitude, and the root mean square as a share of the stage's.
