@@ -322,6 +322,7 @@ valley_cpu_mix (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor 
               .kernels = valley_cpu_kernels (stream),
               .y = y,
               .w = w,
+              .role = VALLEY_ROWS_PROMPT,
               .m = x->rows,
               .n = w->cols,
               .k = x->cols };
