@@ -43,7 +43,7 @@ allow (ValleyPrompt *prompt, const char *format, const char *name)
   g_autofree char *text = g_strdup_printf (format, name);
   gint32 id = valley_tokenizer_lookup (prompt->tokenizer, text);
 
-  if (id >= 0)
+  if (valley_tokenizer_is_added (prompt->tokenizer, id))
     valley_added_add (&prompt->typed, text, id);
 }
 

@@ -149,6 +149,14 @@ valley_tokenizer_lookup (const ValleyTokenizer *tokenizer, const char *text)
 }
 
 gboolean
+valley_tokenizer_is_added (const ValleyTokenizer *tokenizer, gint32 id)
+{
+  const ValleyToken *token = known_token (tokenizer, id);
+
+  return token != NULL && token->added;
+}
+
+gboolean
 valley_tokenizer_is_special (const ValleyTokenizer *tokenizer, gint32 id)
 {
   const ValleyToken *token = known_token (tokenizer, id);

@@ -3,10 +3,15 @@
 
 Where the user's text looks like the template's own tokens, the ids are those of the text with these
 tokens escaped, and the case says so.
+
+    prompt_cases.py TOKENIZER.json OUT.json        (make_goldens.py writes the small one)
 """
 
 import json
 import random
+import sys
+
+from tokenizers import Tokenizer
 
 import prompts
 
@@ -53,3 +58,7 @@ def write(tokenizer, path: str) -> None:
     with open(path, "w", encoding="utf-8") as f:
         f.write("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")
     print(f"{path}: {len(cases)} conversations, {sum(c['escaped'] for c in cases)} of them escaped, random part seed {RANDOM_SEED}")
+
+
+if __name__ == "__main__":
+    write(Tokenizer.from_file(sys.argv[1]), sys.argv[2])

@@ -5,7 +5,7 @@ import re
 
 SLOT = -200  # stands for one picture's tokens
 DEFAULT_SYSTEM = "You are a helpful assistant."
-MARKER = re.compile(r"(</?(?:SUMMARY|CAPTION|REASONING|CONCLUSION|think|thinking|answer)>)")
+MARKER = re.compile(r"(</?(?:SUMMARY|CAPTION|REASONING|CONCLUSION|think|thinking|answer)>)")  # a token only in some vocabularies
 
 
 def _segments(system, question, pictures, start_end):
@@ -33,11 +33,9 @@ def build(tokenizer, system, question: str, pictures: int, start_end: bool = Tru
 
 def _typed(tokenizer, text: str):
     """What a user typed: no token of the template, but the markers of reasoning."""
-    ids = []
-    for part in MARKER.split(text):
-        marker = tokenizer.token_to_id(part) if MARKER.fullmatch(part) else None
-        ids += [marker] if marker is not None else tokenizer.encode(part, add_special_tokens=False).ids
-    return ids
+    markers = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items() if MARKER.fullmatch(t.content)}
+    parts = re.split("(" + "|".join(map(re.escape, markers)) + ")", text) if markers else [text]
+    return [i for part in parts for i in ([markers[part]] if part in markers else tokenizer.encode(part, add_special_tokens=False).ids)]
 
 
 def build_escaped(tokenizer, system, question: str, pictures: int, start_end: bool = True):
