@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "bpe.h"
 
+#include "alloc.h"
+
 #include <string.h>
 
 #define NO_PAIR G_MAXUINT64
@@ -39,7 +41,7 @@ typedef struct {
 static Merge *
 allocate_slots (gsize n)
 {
-  Merge *slots = g_try_new (Merge, n);
+  Merge *slots = VALLEY_NEW (Merge, n);
 
   for (gsize i = 0; slots != NULL && i < n; i++)
     slots[i].pair = NO_PAIR;

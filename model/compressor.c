@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "compressor.h"
 
+#include "alloc.h"
+
 #define NORM_EPS 1e-5f
 
 /* ---- weights ---- */
@@ -82,7 +84,7 @@ static void
 share_second_half (ValleyStream *stream, const ValleyTensor *x)
 {
   ValleyTensor half = valley_tensor_cols (x, x->cols / 2, x->cols / 2), mean;
-  g_autofree gint32 *zeros = g_try_new0 (gint32, x->rows);
+  g_autofree gint32 *zeros = VALLEY_NEW0 (gint32, x->rows);
 
   if (zeros == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to compress tokens");
@@ -100,7 +102,7 @@ static float *
 score_tokens (const ValleyCompressor *c, ValleyStream *stream, const ValleyTensor *x,
               gsize n_scores)
 {
-  g_autofree float *host = g_try_new (float, x->rows *n_scores);
+  g_autofree float *host = VALLEY_NEW (float, x->rows *n_scores);
   ValleyTensor normed, scores;
   GError *error = NULL;
 
@@ -166,7 +168,7 @@ run_choice (const ValleyCompressor *c, ValleyStream *stream, const ValleyTensor 
             ValleyTensor *out)
 {
   gboolean is_evo = c->config.type == VALLEY_COMPRESSOR_EVO;
-  g_autofree gint32 *kept = g_try_new (gint32, MAX (x->rows, 1));
+  g_autofree gint32 *kept = VALLEY_NEW (gint32, MAX (x->rows, 1));
   g_autofree float *scores = NULL;
   gsize n = 0;
 

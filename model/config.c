@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "config_connector.h"
 #include "config_llm.h"
 #include "json.h"
@@ -138,7 +139,11 @@ read_stop_ids (ValleyReader *r, ValleyConfig *config)
 
   if (n == 0)
     return FALSE;
-  ids = g_new (gint32, n);
+  ids = VALLEY_NEW (gint32, n);
+  if (ids == NULL) {
+    valley_reader_lack_memory (r, "eos_token_id");
+    return FALSE;
+  }
   for (gsize i = 0; i < n; i++) {
     JsonNode *one = is_list ? json_array_get_element (json_node_get_array (node), i) : node;
     gint64 id = valley_reader_is_type (one, G_TYPE_INT64) ? json_node_get_int (one) : -1;

@@ -25,6 +25,15 @@ valley_reader_complain (ValleyReader *r, const char *key, const char *format, ..
                r->path, r->parent, key, found, expected);
 }
 
+void
+valley_reader_lack_memory (ValleyReader *r, const char *key)
+{
+  if (!r->failed)
+    g_set_error (r->error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "%s: not enough memory for \"%s%s\"",
+                 r->path, r->parent, key);
+  r->failed = TRUE;
+}
+
 JsonNode *
 valley_reader_member (ValleyReader *r, const char *key)
 {

@@ -25,6 +25,8 @@ typedef struct {
 /* "FILE: "KEY" is VALUE; expected FORMAT", unless a problem was met before. */
 void valley_reader_complain (ValleyReader *r, const char *key, const char *format, ...)
     G_GNUC_PRINTF (3, 4);
+/* There is no room for what the key lists. */
+void valley_reader_lack_memory (ValleyReader *r, const char *key);
 /* The member's node, or NULL when it is absent or null. */
 JsonNode *valley_reader_member (ValleyReader *r, const char *key);
 gboolean valley_reader_is_type (JsonNode *node, GType type);

@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "decoder.h"
 
+#include "alloc.h"
+
 #include <math.h>
 
 /* Activations of one chunk of rows, reused by every layer and chunk. */
@@ -57,8 +59,12 @@ valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config, ValleyWe
   gsize pairs = config->head_dim / 2;
 
   llm->config = *config;
-  llm->layers = g_new0 (ValleyDecoderLayer, config->n_layers);
-  llm->frequencies = g_new (float, pairs);
+  llm->layers = valley_weights_structs (weights, "layers of the language model", config->n_layers,
+                                        sizeof *llm->layers);
+  llm->frequencies
+      = valley_weights_structs (weights, "rotary frequencies", pairs, sizeof *llm->frequencies);
+  if (llm->layers == NULL || llm->frequencies == NULL)
+    return;
   for (gsize i = 0; i < pairs; i++)
     llm->frequencies[i]
         = 1.0f / powf ((float)config->rope_theta, (float)(2 * i) / (float)config->head_dim);
@@ -133,8 +139,8 @@ upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, Vall
                ValleyTensor *sin)
 {
   gsize rows = cos->rows, pairs = cos->cols;
-  g_autofree float *cosines = g_try_new (float, rows *pairs);
-  g_autofree float *sines = g_try_new (float, rows *pairs);
+  g_autofree float *cosines = VALLEY_NEW (float, rows *pairs);
+  g_autofree float *sines = VALLEY_NEW (float, rows *pairs);
 
   if (cosines == NULL || sines == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for the rotary angles");

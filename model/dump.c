@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "dump.h"
 
+#include "alloc.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,7 +96,7 @@ valley_dump_tensor (const ValleyDump *dump, ValleyStream *stream, const ValleyTe
 
   if (!valley_dump_is_on (dump) || valley_stream_stopped (stream))
     return;
-  data = g_try_new (float, tensor->rows * tensor->cols);
+  data = VALLEY_NEW (float, tensor->rows * tensor->cols);
   if (data == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to dump a stage");
     return;

@@ -1,6 +1,7 @@
 /* encode.c - one picture through the towers and the connector: the rows of its image slot.
  * The SigLIP tokens come first, the Eagle tokens follow them.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "engine.h"
 
 static gsize
@@ -23,7 +24,7 @@ eagle_tokens (const ValleyConfig *config, const ValleyPicture *picture)
 static float *
 stage_patches (ValleyStream *stream, ValleyTensor *tensor, gsize rows, gsize cols)
 {
-  float *host = g_try_malloc_n (rows, cols * sizeof (float));
+  float *host = valley_alloc (rows, cols * sizeof (float));
 
   valley_tensor_init (stream, tensor, VALLEY_F32, rows, cols);
   if (host == NULL)
@@ -62,7 +63,7 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
 {
   const ValleyUnpad *u = &picture->unpad;
   gsize side = picture->token_side, n = (gsize)u->n_rows * u->n_cols;
-  g_autofree gint32 *rows = g_try_new (gint32, n);
+  g_autofree gint32 *rows = VALLEY_NEW (gint32, n);
   ValleyTensor kept;
 
   if (rows == NULL) {
@@ -120,7 +121,7 @@ encode_eagle (const ValleyModel *model, ValleyStream *stream, const ValleyPictur
   const ValleyEagleConfig *c = &model->config->eagle;
   ValleyDump dump = valley_dump_named (dump_dir, "frame.%u.eagle", index);
   gsize n = eagle_patches (model->config, picture);
-  g_autofree gint32 *positions = g_try_new (gint32, 2 * n);
+  g_autofree gint32 *positions = VALLEY_NEW (gint32, 2 * n);
   ValleyTensor patches, tokens;
   g_autofree float *host = stage_patches (
       stream, &patches, n, 3 * c->temporal_patch_size * c->patch_size * c->patch_size);

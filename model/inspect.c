@@ -56,6 +56,10 @@ examine (Report *report)
   report->weights = valley_weights_new (report->files, NULL, NULL);
   valley_stages_init (&stages, report->config, report->weights);
   valley_stages_clear (&stages);
+  if (valley_weights_failure (report->weights) != NULL) {
+    error = g_error_copy (valley_weights_failure (report->weights));
+    note_problem (report, &error);
+  }
 }
 
 static void

@@ -2,21 +2,24 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kvcache.h"
 
+#include "alloc.h"
+
 #define MIN_ROWS ((gsize)256)
 
-void
+gboolean
 valley_kv_cache_init (ValleyKvCache *cache, ValleyBackend *backend, gsize n_layers, gsize cols)
 {
   *cache = (ValleyKvCache){ .n_layers = n_layers, .cols = cols };
   cache->dtype = backend->precision == VALLEY_PRECISION_BF16 ? VALLEY_BF16 : VALLEY_F32;
-  cache->k = g_new0 (ValleyTensor, n_layers);
-  cache->v = g_new0 (ValleyTensor, n_layers);
+  cache->k = VALLEY_NEW0 (ValleyTensor, n_layers);
+  cache->v = VALLEY_NEW0 (ValleyTensor, n_layers);
+  return cache->k != NULL && cache->v != NULL;
 }
 
 void
 valley_kv_cache_clear (ValleyKvCache *cache, ValleyBackend *backend)
 {
-  for (gsize i = 0; i < cache->n_layers; i++) {
+  for (gsize i = 0; cache->k != NULL && cache->v != NULL && i < cache->n_layers; i++) {
     valley_tensor_clear (backend, &cache->k[i]);
     valley_tensor_clear (backend, &cache->v[i]);
   }

@@ -12,7 +12,8 @@ typedef struct {
   ValleyTensor *k, *v; /* [capacity, cols], one a layer */
 } ValleyKvCache;
 
-void valley_kv_cache_init (ValleyKvCache *cache, ValleyBackend *backend, gsize n_layers,
+/* FALSE when memory is short: then it can only be cleared. */
+gboolean valley_kv_cache_init (ValleyKvCache *cache, ValleyBackend *backend, gsize n_layers,
                            gsize cols);
 void valley_kv_cache_clear (ValleyKvCache *cache, ValleyBackend *backend);
 /* Makes room for @rows rows in all, keeping those that count.  On failure the stream's error

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "alloc.h"
 #include "engine.h"
 
 static gsize
@@ -96,8 +97,8 @@ picture_alloc (guint64 pts_ns, const ValleyInputSizes *sizes, guint n_tiles, GEr
   picture->pts_ns = pts_ns;
   picture->sizes = *sizes;
   picture->n_tiles = tile > 0 ? n_tiles : 0;
-  picture->siglip_rgb = g_try_malloc (picture->n_tiles * tile);
-  picture->eagle_rgb = g_try_malloc (eagle);
+  picture->siglip_rgb = valley_alloc (1, picture->n_tiles * tile);
+  picture->eagle_rgb = valley_alloc (1, eagle);
   if ((picture->n_tiles > 0 && picture->siglip_rgb == NULL)
       || (eagle > 0 && picture->eagle_rgb == NULL)) {
     valley_picture_unref (picture);

@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "qwen2vit.h"
 
+#include "alloc.h"
+
 #include <math.h>
 
 #define PREFIX "model.qwen2vl_vision_tower."
@@ -47,7 +49,9 @@ valley_eagle_init (ValleyEagle *eagle, const ValleyEagleConfig *config, ValleyWe
 
   eagle->config = *config;
   eagle->merge_rows = MERGE_ROWS;
-  eagle->blocks = g_new0 (ValleyVisionBlock, config->depth);
+  eagle->blocks = valley_weights_structs (weights, "layers of the Eagle tower", config->depth, sizeof *eagle->blocks);
+  if (eagle->blocks == NULL && config->depth > 0)
+    return;
   valley_weights_set_prefix (weights, PREFIX);
   valley_weights_conv (weights, "patch_embed.proj.weight", 5,
                        (gsize[]){ h, 3, config->temporal_patch_size, patch, patch }, &eagle->patch);
@@ -74,8 +78,8 @@ static void
 upload_angles (ValleyStream *stream, const gint32 *positions, ValleyTensor *cos, ValleyTensor *sin)
 {
   gsize rows = cos->rows, pairs = cos->cols, half = pairs / 2;
-  g_autofree float *cosines = g_try_new (float, rows *pairs);
-  g_autofree float *sines = g_try_new (float, rows *pairs);
+  g_autofree float *cosines = VALLEY_NEW (float, rows *pairs);
+  g_autofree float *sines = VALLEY_NEW (float, rows *pairs);
 
   if (cosines == NULL || sines == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for the rotary angles");

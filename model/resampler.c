@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "resampler.h"
 
+#include "alloc.h"
+
 #include <math.h>
 
 #define NORM_EPS 1e-6f
@@ -51,7 +53,7 @@ static void
 make_keys (ValleyStream *stream, const ValleyTensor *patches, ValleyTensor *keys)
 {
   gsize side = valley_square_side (patches->rows);
-  g_autofree float *host = g_try_malloc_n (patches->rows * patches->cols, sizeof (float));
+  g_autofree float *host = valley_alloc (patches->rows * patches->cols, sizeof (float));
 
   valley_tensor_init (stream, keys, VALLEY_F32, patches->rows, patches->cols);
   if (host == NULL) {

@@ -4,6 +4,7 @@
  * shrinks much more than the width; the models were trained before that, so it is not followed.)
  * Coefficients are kept for the sizes that a stream uses again and again.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "resize_kernels.h"
 #include "valley.h"
 
@@ -92,8 +93,8 @@ table_new (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
 {
   guint max_count = (guint)ceil (2.0 * MAX ((double)in / out, 1.0)) * 2 + 1;
   gsize max_quads = (max_count + align - 1 + 3) / 4;
-  g_autofree double *weights = g_try_new (double, max_count);
-  g_autofree gint32 *k = g_try_new (gint32, 4 * max_quads);
+  g_autofree double *weights = VALLEY_NEW (double, max_count);
+  g_autofree gint32 *k = VALLEY_NEW (gint32, 4 * max_quads);
   Table *table = g_new0 (Table, 1);
   ValleyResizeTable *t = &table->table;
 
@@ -102,9 +103,9 @@ table_new (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
                     .align = align,
                     .bytes = 16 * max_quads * out,
                     .references = 1 };
-  t->first = g_try_new (guint32, out);
-  t->n_quads = g_try_new (guint32, out);
-  t->packed = g_try_new0 (guint32, t->stride * out);
+  t->first = VALLEY_NEW (guint32, out);
+  t->n_quads = VALLEY_NEW (guint32, out);
+  t->packed = VALLEY_NEW0 (guint32, t->stride * out);
   if (weights == NULL || k == NULL || t->first == NULL || t->n_quads == NULL || t->packed == NULL) {
     table_unref (table);
     return NULL;
@@ -182,8 +183,8 @@ pass_horizontal (const ValleyResizeKernels *kernels, const guint8 *src, gsize sr
 {
   gsize plane_bytes = ((gsize)src_width + 15) / 16 * (16 * VALLEY_RESIZE_ROWS);
   gsize n_samples = (gsize)dst_width * channels;
-  g_autofree guint8 *tiles = g_try_malloc (plane_bytes * channels);
-  g_autofree guint8 *columns = g_try_malloc ((n_samples + 15) / 16 * (16 * VALLEY_RESIZE_ROWS));
+  g_autofree guint8 *tiles = valley_alloc (1, plane_bytes * channels);
+  g_autofree guint8 *columns = valley_alloc (1, (n_samples + 15) / 16 * (16 * VALLEY_RESIZE_ROWS));
   Table *table = table_get (kernels, src_width, dst_width, 4);
   gboolean ready = tiles != NULL && columns != NULL && table != NULL;
 
@@ -219,7 +220,7 @@ pass_both (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stri
            guint dst_height)
 {
   gsize row_bytes = (gsize)dst_width * channels;
-  g_autofree guint8 *between = g_try_malloc_n (src_height, row_bytes);
+  g_autofree guint8 *between = valley_alloc (src_height, row_bytes);
 
   return between != NULL
          && pass_horizontal (kernels, src, src_stride, src_width, src_height, channels, between,

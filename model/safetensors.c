@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "mapfile.h"
 #include "utf8.h"
 
 #define MAX_HEADER_BYTES ((gsize)100 << 20) /* the format's own limit */
@@ -248,7 +249,7 @@ add_file (ValleySafetensors *files, const char *path, GError **error)
                  path);
     return FALSE;
   }
-  map = g_mapped_file_new (path, FALSE, &reason);
+  map = valley_map (path, &reason);
   if (map == NULL) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: %s", path, reason->message);
     return FALSE;

@@ -6,6 +6,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "sampler.h"
 
+#include "alloc.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -70,8 +72,8 @@ valley_sampler_new (const ValleySamplerOptions *options, gsize n_vocabulary, GEr
   sampler->options = *options;
   sampler->n = n_vocabulary;
   sampler->state = options->seed;
-  sampler->seen = g_try_new0 (guint8, n_vocabulary);
-  sampler->candidates = g_try_new (Candidate, n_vocabulary);
+  sampler->seen = VALLEY_NEW0 (guint8, n_vocabulary);
+  sampler->candidates = VALLEY_NEW (Candidate, n_vocabulary);
   if (sampler->seen != NULL && sampler->candidates != NULL)
     return sampler;
   valley_sampler_free (sampler);

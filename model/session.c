@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "answer.h"
 #include "context.h"
 #include "engine.h"
@@ -111,13 +112,16 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->output_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->prefill_rows = PREFILL_ROWS;
-  session->logits = g_try_new (float, llm->vocab_size);
+  session->logits = VALLEY_NEW (float, llm->vocab_size);
   session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
   session->keep_logits = options != NULL && options->keep_logits;
   session->result.text = "";
-  valley_kv_cache_init (&session->cache, model->backend, llm->n_layers,
-                        llm->n_kv_heads * llm->head_dim);
-  if (session->logits == NULL)
+  if (!valley_kv_cache_init (&session->cache, model->backend, llm->n_layers,
+                             llm->n_kv_heads * llm->head_dim))
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for the KV caches of %" G_GSIZE_FORMAT " layers",
+                 llm->n_layers);
+  else if (session->logits == NULL)
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                  "not enough memory for the logits of %" G_GSIZE_FORMAT " tokens", llm->vocab_size);
   else
@@ -478,7 +482,7 @@ keep_logits (ValleySession *session, GError **error)
     return TRUE;
   if (session->n_kept == session->kept_capacity) {
     gsize capacity = MAX (16, 2 * session->kept_capacity);
-    float *larger = g_try_realloc_n (session->kept, capacity, n * sizeof (float));
+    float *larger = valley_alloc_resize (session->kept, capacity, n * sizeof (float));
 
     if (larger == NULL) {
       g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,

@@ -26,7 +26,9 @@ valley_siglip_init (ValleySiglip *siglip, const ValleySiglipConfig *config, Vall
   gsize h = config->hidden_size, patch = config->patch_size;
 
   siglip->config = *config;
-  siglip->blocks = g_new0 (ValleyVisionBlock, config->n_layers);
+  siglip->blocks = valley_weights_structs (weights, "layers of the SigLIP tower", config->n_layers, sizeof *siglip->blocks);
+  if (siglip->blocks == NULL && config->n_layers > 0)
+    return;
   valley_weights_set_prefix (weights, PREFIX);
   valley_weights_conv (weights, "embeddings.patch_embedding.weight", 4,
                        (gsize[]){ h, 3, patch, patch }, &siglip->patch);

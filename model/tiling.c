@@ -1,6 +1,7 @@
 /* tiling.c - how a lone still picture is cut into tiles ("anyres"), and which of the tiles'
  * tokens show the picture and not the padding around it.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "image.h"
 
 #include <math.h>
@@ -70,7 +71,7 @@ paint_canvas (const ValleyConfig *config, const ValleyTiling *tiling, const guin
 
   if (g_size_checked_mul (&bytes, stride, tiling->rows)
       && g_size_checked_mul (&bytes, bytes, config->crop_size))
-    canvas = g_try_malloc0 (bytes);
+    canvas = valley_alloc0 (1, bytes);
   if (canvas == NULL
       || !valley_image_resize (rgb, stride_bytes, width, height, 3,
                                canvas + tiling->pad_top * stride + 3 * (gsize)tiling->pad_left,
@@ -86,7 +87,7 @@ valley_tiling_cut (const ValleyConfig *config, const ValleyTiling *tiling, const
   gsize crop = config->crop_size, tile_bytes = 3 * crop * crop;
   gsize canvas_stride = 3 * tiling->cols * crop;
   g_autofree guint8 *canvas = paint_canvas (config, tiling, rgb, stride_bytes, width, height);
-  g_autofree guint8 *tiles = g_try_malloc_n ((gsize)tiling->rows * tiling->cols + 1, tile_bytes);
+  g_autofree guint8 *tiles = valley_alloc ((gsize)tiling->rows * tiling->cols + 1, tile_bytes);
   guint8 *tile = tiles;
 
   if (canvas == NULL || tiles == NULL

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "tokenizer_build.h"
 
+#include "alloc.h"
 #include "utf8.h"
 
 #include <string.h>
@@ -111,7 +112,7 @@ reach_token (ValleyTokenizerBuild *build, const char *key, gint64 id)
                               build->vocab_size - 1, id);
   if ((gsize) id >= build->n_allocated) {
     n = MAX (n, (gsize) id + 1);
-    tokens = g_try_renew (ValleyToken, tokenizer->tokens, n);
+    tokens = valley_alloc_resize (tokenizer->tokens, n, sizeof *tokens);
     if (tokens == NULL)
       return fail_memory (build, "tokens");
     memset (tokens + build->n_allocated, 0, (n - build->n_allocated) * sizeof *tokens);
@@ -142,18 +143,21 @@ append_bytes (const ValleyTokenizerBuild *build, const char *text, GString *out)
 }
 
 /* Vocabulary entries are written in the byte-level alphabet, added tokens as they are. */
-static void
+static gboolean
 set_token (ValleyTokenizerBuild *build, gint64 id, const char *text, gboolean added)
 {
   GString *bytes = build->tokenizer->bytes;
   ValleyToken *token = &build->tokenizer->tokens[id];
 
+  if (!valley_alloc_string (bytes, strlen (text)))
+    return fail_memory (build, "tokens");
   token->offset = bytes->len;
   if (added || !append_bytes (build, text, bytes))
     g_string_append (bytes, text);
   token->length = (guint32) (bytes->len - token->offset);
   token->known = TRUE;
   token->added = added;
+  return TRUE;
 }
 
 /* ---- vocabulary ----------------------------------------------------------- */
@@ -167,8 +171,7 @@ add_entry (ValleyTokenizerBuild *build, const char *key, const GString *text, gi
     return fail_shared (build, key, text->str, id);
   switch (valley_vocabulary_add (build->vocabulary, text->str, text->len, (gint32) id)) {
   case VALLEY_VOCABULARY_ADDED:
-    set_token (build, id, text->str, FALSE);
-    return TRUE;
+    return set_token (build, id, text->str, FALSE);
   case VALLEY_VOCABULARY_TWICE:
     return fail_twice (build, key, text->str);
   default:
@@ -268,7 +271,8 @@ valley_build_added (ValleyTokenizerBuild *build, const char *key, const char *te
     return FALSE;
   if (tokenizer->tokens[id].added)
     return fail_shared (build, key, text, id);
-  set_token (build, id, text, TRUE);
+  if (!set_token (build, id, text, TRUE))
+    return FALSE;
   tokenizer->tokens[id].special = special;
   if (normalized && tokenizer->nfc) {
     g_autofree char *normal = g_utf8_normalize (text, -1, G_NORMALIZE_NFC);

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "vocabulary.h"
 
+#include "alloc.h"
+
 #include <string.h>
 
 #define FIRST_SLOTS 1024
@@ -22,7 +24,7 @@ struct _ValleyVocabulary {
 static Slot *
 allocate_slots (gsize n)
 {
-  Slot *slots = g_try_new (Slot, n);
+  Slot *slots = VALLEY_NEW (Slot, n);
 
   for (gsize i = 0; slots != NULL && i < n; i++)
     slots[i].id = -1;
@@ -105,7 +107,8 @@ valley_vocabulary_add (ValleyVocabulary *vocabulary, const char *text, gsize len
   Slot *slot;
 
   if (length > G_MAXUINT32
-      || (2 * (vocabulary->n_used + 1) > vocabulary->n_slots && !grow (vocabulary)))
+      || (2 * (vocabulary->n_used + 1) > vocabulary->n_slots && !grow (vocabulary))
+      || !valley_alloc_string (vocabulary->texts, length))
     return VALLEY_VOCABULARY_FULL;
   slot = find_slot (vocabulary, text, length, hash);
   if (slot->id >= 0)

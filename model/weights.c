@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "weights.h"
 
+#include "alloc.h"
+
 #include <string.h>
 
 #define MAX_NAMED_PROBLEMS 3 /* in the error; the rest is counted */
@@ -198,6 +200,25 @@ valley_weights_norm (ValleyWeights *weights, const char *name, gsize n, ValleyTe
 
   valley_weights_vector (weights, weight_name, n, weight);
   valley_weights_vector (weights, bias_name, n, bias);
+}
+
+gpointer
+valley_weights_structs (ValleyWeights *weights, const char *what, gsize n, gsize size)
+{
+  gpointer structs = valley_alloc0 (n, size);
+
+  if (structs == NULL && n > 0 && weights->error == NULL)
+    weights->error
+        = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                       "%s: not enough memory for %" G_GSIZE_FORMAT " %s",
+                       valley_safetensors_path (weights->files), n, what);
+  return structs;
+}
+
+const GError *
+valley_weights_failure (const ValleyWeights *weights)
+{
+  return weights->error;
 }
 
 void

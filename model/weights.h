@@ -40,11 +40,17 @@ void valley_weights_linear (ValleyWeights *weights, const char *name, gsize rows
                             ValleyTensor *weight, ValleyTensor *bias);
 void valley_weights_norm (ValleyWeights *weights, const char *name, gsize n, ValleyTensor *weight,
                           ValleyTensor *bias);
+/* @n zeroed structs of a stage's own, say its layers, to g_free; NULL (for none, too) when there
+ * is no room, which ends the walk with an error about @what. */
+gpointer valley_weights_structs (ValleyWeights *weights, const char *what, gsize n, gsize size);
 /* Tensors that start with this are in the released files and belong to no stage. */
 void valley_weights_ignore (ValleyWeights *weights, const char *prefix);
 
 /* FALSE when a tensor was missing, misshapen or did not load: the error names the first few. */
 gboolean valley_weights_finish (ValleyWeights *weights, GError **error);
+
+/* What made loading fail, or NULL: not what the problems below say. */
+const GError *valley_weights_failure (const ValleyWeights *weights);
 
 /* For the report. */
 const GPtrArray *valley_weights_problems (const ValleyWeights *weights); /* ValleyWeightProblem */

@@ -15,6 +15,8 @@ typedef struct {
 
 /* On the calling thread alone.  FALSE when the library refuses or memory is short. */
 gboolean valley_gemm (const ValleyGemmShape *shape, const void *a, const void *b, float *c);
+/* Whether it was memory of ours that the calling thread's last product lacked. */
+gboolean valley_gemm_lacked_memory (void);
 
 /* TRUE where the machine, our kernels and the library all multiply bf16 with instructions of
  * its own; elsewhere bf16 must not be asked for. */

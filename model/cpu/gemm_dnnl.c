@@ -6,6 +6,7 @@
  * itself to one.  Primitives are made for a shape and kept: making one costs as much as a
  * small product.  inner_product is avoided: its bits depend on the number of rows.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "gemm.h"
 
 #include "kernels.h"
@@ -297,6 +298,7 @@ typedef struct {
   dnnl_stream_t stream;
   gpointer scratch;
   gsize scratch_bytes;
+  gboolean lacked_memory;
 } Local;
 
 static void
@@ -310,16 +312,18 @@ local_free (gpointer data)
   g_free (local);
 }
 
+static GPrivate local_key = G_PRIVATE_INIT (local_free);
+
 static Local *
 get_local (gsize scratch_bytes)
 {
-  static GPrivate key = G_PRIVATE_INIT (local_free);
-  Local *local = g_private_get (&key);
+  Local *local = g_private_get (&local_key);
 
   if (local == NULL) {
     local = g_new0 (Local, 1);
-    g_private_set (&key, local);
+    g_private_set (&local_key, local);
   }
+  local->lacked_memory = FALSE;
   if (local->stream == NULL
       && dnnl_stream_create (&local->stream, get_engine (), dnnl_stream_default_flags)
              != dnnl_success)
@@ -327,13 +331,21 @@ get_local (gsize scratch_bytes)
   if (scratch_bytes > local->scratch_bytes) {
     free (local->scratch);
     local->scratch_bytes = 0;
-    if (posix_memalign (&local->scratch, 64, scratch_bytes) != 0) {
-      local->scratch = NULL;
+    local->scratch = valley_alloc_aligned (scratch_bytes);
+    local->lacked_memory = local->scratch == NULL;
+    if (local->lacked_memory)
       return NULL;
-    }
     local->scratch_bytes = scratch_bytes;
   }
   return local;
+}
+
+gboolean
+valley_gemm_lacked_memory (void)
+{
+  const Local *local = g_private_get (&local_key);
+
+  return local != NULL && local->lacked_memory;
 }
 
 static gboolean

@@ -41,7 +41,7 @@ typedef struct {
   gsize x_stride;
   gsize tile, padding; /* rows of a library call: at most tile, a multiple of padding */
   gsize column_block, row_chunk;
-  gint failed; /* atomic */
+  gint failed; /* atomic: a ValleyError */
 } Job;
 
 static gboolean
@@ -200,7 +200,9 @@ prompt_task (gsize task, gpointer data)
   float *c = valley_pool_scratch ((c_elements + CONVERT_BLOCK * job->column_block) * sizeof *c);
 
   if (c == NULL || !product_block (job, first_row, rows, column, n, c, c + c_elements)) {
-    g_atomic_int_set (&job->failed, 1);
+    g_atomic_int_set (&job->failed, c == NULL || valley_gemm_lacked_memory ()
+                                        ? VALLEY_ERROR_MEMORY
+                                        : VALLEY_ERROR_DEVICE);
     return;
   }
   for (gsize i = 0; i < rows; i++)
@@ -239,9 +241,11 @@ run_prompt (Job *job, const ValleyTensor *x)
                        * ((job->m + ROW_CHUNK - 1) / ROW_CHUNK),
                    &job->stream->cancelled, prompt_task, job);
   if (job->failed)
-    valley_stream_fail (job->stream, VALLEY_ERROR_DEVICE,
-                        "the CPU's matrix product of %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT
-                        " x %" G_GSIZE_FORMAT " failed (memory, or oneDNN refused)",
+    valley_stream_fail (job->stream, job->failed,
+                        "%s the CPU's matrix product of %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT
+                        " x %" G_GSIZE_FORMAT,
+                        job->failed == VALLEY_ERROR_MEMORY ? "not enough memory for"
+                                                           : "oneDNN refused",
                         job->m, job->n, job->k);
 }
 

@@ -4,11 +4,11 @@
  * would cost more than many of the operations on them.  Sizes are rounded up to a quarter of
  * their power of two, so that nearly equal ones share blocks.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "internal.h"
 
 #include <stdlib.h>
 
-#define ALIGNMENT 64
 #define MAX_IDLE_BLOCKS 64
 #define MAX_IDLE_BYTES ((gsize) 256 << 20)
 
@@ -43,13 +43,14 @@ valley_cpu_memory_new (ValleyBackend *backend, gsize bytes)
 {
   gsize capacity = round_up_size (bytes);
   ValleyMemory *memory;
-  void *data;
+  gpointer data;
 
   if (capacity == 0)
     return NULL;
   memory = take_idle ((ValleyCpuBackend *) backend, capacity);
   if (memory == NULL) {
-    if (posix_memalign (&data, ALIGNMENT, capacity) != 0)
+    data = valley_alloc_aligned (capacity);
+    if (data == NULL)
       return NULL;
     memory = g_new0 (ValleyMemory, 1);
     memory->data = data;
@@ -106,14 +107,15 @@ gpointer
 valley_cpu_stream_scratch (ValleyStream *stream, gsize bytes)
 {
   ValleyCpuStream *cpu = (ValleyCpuStream *) stream;
-  void *fresh;
+  gpointer fresh;
 
   if (bytes <= cpu->scratch_bytes)
     return cpu->scratch;
   free (cpu->scratch);
   cpu->scratch = NULL;
   cpu->scratch_bytes = 0;
-  if (posix_memalign (&fresh, ALIGNMENT, bytes) != 0) {
+  fresh = valley_alloc_aligned (bytes);
+  if (fresh == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY,
                         "not enough memory for %" G_GSIZE_FORMAT " bytes of scratch", bytes);
     return NULL;

@@ -12,6 +12,8 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "pool.h"
 
+#include "alloc.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -231,10 +233,9 @@ valley_pool_scratch (gsize bytes)
   if (bytes > scratch->bytes) {
     free (scratch->memory);
     *scratch = (Scratch){ 0 };
-    if (posix_memalign (&scratch->memory, 64, bytes) != 0) {
-      scratch->memory = NULL;
+    scratch->memory = valley_alloc_aligned (bytes);
+    if (scratch->memory == NULL)
       return NULL;
-    }
     scratch->bytes = bytes;
   }
   return scratch->memory;

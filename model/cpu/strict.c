@@ -5,6 +5,7 @@
  * very line.  Blocks end at a page that is never accessible and start out filled with NaN,
  * so overruns and reads of undefined contents show too.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "internal.h"
 
 #include <string.h>
@@ -23,6 +24,8 @@ memory_new (ValleyBackend *backend, gsize bytes)
   if (bytes > G_MAXSIZE - 3 * page)
     return NULL;
   length = (MAX (bytes, 1) + page - 1) / page * page;
+  if (!valley_alloc_try ())
+    return NULL;
   base = mmap (NULL, length + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED)
     return NULL;
