@@ -210,14 +210,15 @@ valley_compressors_run (const ValleyCompressors *compressors, ValleyStream *stre
 {
   for (gsize i = 0; i < compressors->n; i++) {
     const ValleyCompressor *c = &compressors->list[i];
+    gboolean is_few = c->config.type == VALLEY_COMPRESSOR_ROIPOOL
+                      && valley_compressor_tokens (&c->config, x->rows, n_tiles) == x->rows;
     ValleyTensor out;
 
-    if (c->config.type == VALLEY_COMPRESSOR_ROIPOOL
-        && valley_compressor_tokens (&c->config, x->rows, n_tiles) == x->rows)
-      continue; /* few enough; they need not be a square */
-    run_one (c, stream, x, n_tiles, &out);
-    valley_tensor_clear (stream->backend, x);
-    *x = out;
+    if (!is_few) { /* those that pass as they are need not be a square */
+      run_one (c, stream, x, n_tiles, &out);
+      valley_tensor_clear (stream->backend, x);
+      *x = out;
+    }
     valley_dump_tensor (dump, stream, x, "compressor.%" G_GSIZE_FORMAT, i);
   }
 }

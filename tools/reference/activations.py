@@ -39,7 +39,7 @@ def _with_hooks(recorder, watched, run):
 
 
 def run_siglip(parts, recorder, prefix: str, pixels: np.ndarray) -> torch.Tensor:
-    """One square picture through the SigLIP tower and the connector."""
+    """One square picture through the SigLIP tower, the connector and the token compressors."""
     model = parts["siglip"].vision_model
     values = SiglipImageProcessor(do_resize=False)(pixels, input_data_format="channels_last", return_tensors="pt").pixel_values
     watched = [(model.embeddings, f"{prefix}.siglip.embeddings")]
@@ -48,6 +48,9 @@ def run_siglip(parts, recorder, prefix: str, pixels: np.ndarray) -> torch.Tensor
     recorder.put(f"{prefix}.siglip.output", output)
     tokens = parts["connector"](output)
     recorder.put(f"{prefix}.connector", tokens)
+    for i, compressor in enumerate(parts["compressors"].compressor_list):
+        tokens, = compressor([tokens])
+        recorder.put(f"{prefix}.compressor.{i}", tokens)
     return tokens
 
 

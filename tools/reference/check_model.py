@@ -32,7 +32,8 @@ from specs import Spec
 TOLERANCE = 1e-4
 LLM_KEYS = ("hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
             "num_hidden_layers", "rope_theta", "rms_norm_eps", "head_dim", "attention_bias")
-CONNECTOR_KEYS = ("mm_projector_type", "mlp_hidden_dim", "tokenize_function", "pixelshuffle_downsample_ratio")
+CONNECTOR_KEYS = ("mm_projector_type", "mlp_hidden_dim", "tokenize_function", "pixelshuffle_downsample_ratio",
+                  "pool_out_size", "token_compressor_config")
 
 
 def load(folder: str):

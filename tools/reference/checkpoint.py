@@ -11,11 +11,13 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCau
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
+from compressors import Compressors
 from connectors import Connector
 
 PREFIX = {
     "siglip": "model.vision_tower.vision_tower.",
     "connector": "model.mm_projector.",
+    "compressors": "model.token_compressor.",
     "eagle": "model.qwen2vl_vision_tower.",
     "llm": "",
 }
@@ -49,9 +51,11 @@ def modules(spec, vocabulary: int) -> dict:
     # The pooling head is in the release's file and unused; one golden carries it too.
     vision = SiglipVisionConfig(**spec.siglip, vision_use_head=bool(spec.image), **EAGER)
     side = spec.siglip["image_size"] // spec.siglip["patch_size"]
+    width, hidden = spec.siglip["hidden_size"], spec.llm["hidden_size"]
     return {
         "siglip": SiglipVisionModel(vision),
-        "connector": Connector(spec.connector, side, spec.siglip["hidden_size"], spec.llm["hidden_size"]),
+        "connector": Connector(spec.connector, side, width, hidden),
+        "compressors": Compressors(spec.connector.get("token_compressor_config"), width, hidden),
         **parts,
     }
 
