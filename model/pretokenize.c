@@ -17,13 +17,40 @@ is_space (gunichar c)
          || c == 0x3000;
 }
 
+/* The letters and numbers of Unicode 16, which the reference knows, as far as GLib's tables (on
+ * Debian 12 those of Unicode 15) have them unassigned. */
+static CharClass
+classify_newer (gunichar c)
+{
+  static const struct {
+    gunichar first, last;
+    CharClass class;
+  } ranges[] = {
+    { 0x1C89, 0x1C8A, LETTER },   { 0xA7CB, 0xA7CD, LETTER },   { 0xA7DA, 0xA7DC, LETTER },
+    { 0x105C0, 0x105F3, LETTER }, { 0x10D40, 0x10D49, NUMBER }, { 0x10D4A, 0x10D65, LETTER },
+    { 0x10D6F, 0x10D85, LETTER }, { 0x10EC2, 0x10EC4, LETTER }, { 0x11380, 0x11389, LETTER },
+    { 0x1138B, 0x1138B, LETTER }, { 0x1138E, 0x1138E, LETTER }, { 0x11390, 0x113B5, LETTER },
+    { 0x113B7, 0x113B7, LETTER }, { 0x113D1, 0x113D1, LETTER }, { 0x113D3, 0x113D3, LETTER },
+    { 0x116D0, 0x116E3, NUMBER }, { 0x11BC0, 0x11BE0, LETTER }, { 0x11BF0, 0x11BF9, NUMBER },
+    { 0x13460, 0x143FA, LETTER }, { 0x16100, 0x1611D, LETTER }, { 0x16130, 0x16139, NUMBER },
+    { 0x16D40, 0x16D6C, LETTER }, { 0x16D70, 0x16D79, NUMBER }, { 0x18CFF, 0x18CFF, LETTER },
+    { 0x1CCF0, 0x1CCF9, NUMBER }, { 0x1E5D0, 0x1E5ED, LETTER }, { 0x1E5F0, 0x1E5F0, LETTER },
+    { 0x1E5F1, 0x1E5FA, NUMBER }, { 0x2EBF0, 0x2EE5D, LETTER },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (ranges); i++)
+    if (c >= ranges[i].first && c <= ranges[i].last)
+      return ranges[i].class;
+  return OTHER;
+}
+
 static CharClass
 classify (gunichar c)
 {
   if (c < 0x80) {
-    if (g_ascii_isalpha ((char)c))
+    if (g_ascii_isalpha ((char) c))
       return LETTER;
-    if (g_ascii_isdigit ((char)c))
+    if (g_ascii_isdigit ((char) c))
       return NUMBER;
     if (c == '\r' || c == '\n')
       return NEWLINE;
@@ -40,6 +67,8 @@ classify (gunichar c)
   case G_UNICODE_LETTER_NUMBER:
   case G_UNICODE_OTHER_NUMBER:
     return NUMBER;
+  case G_UNICODE_UNASSIGNED:
+    return classify_newer (c);
   default:
     return is_space (c) ? SPACE : OTHER;
   }
@@ -68,7 +97,7 @@ match_contraction (const char *p, const char *end)
   for (guint i = 0; i < G_N_ELEMENTS (endings); i++) {
     gsize n = strlen (endings[i]);
 
-    if ((gsize)(end - p) > n && g_ascii_strncasecmp (p + 1, endings[i], n) == 0)
+    if ((gsize) (end - p) > n && g_ascii_strncasecmp (p + 1, endings[i], n) == 0)
       return p + 1 + n;
   }
   return NULL;

@@ -1,14 +1,10 @@
 /* tokenizer.c - text to token ids and back.  The order of the rules is Hugging Face's: added
  * tokens in the raw text, NFC on what lies between them, added tokens that ask for
  * normalised text, the pre-tokenizer's pieces, byte-pair merges in each piece.
- *
- * One difference is known: Hugging Face's normaliser has the tables of Unicode 9, GLib newer
- * ones, so that some hundred combining marks that were added since (U+07FD, U+0898 ... U+089F,
- * U+0EBA, U+1ABF ... U+1ACE and rarer ones) are put in order here when two marks follow one
- * letter, and left as they are there.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "tokenizer_private.h"
 
+#include "nfc.h"
 #include "pretokenize.h"
 #include "utf8.h"
 
@@ -39,7 +35,7 @@ encode_pieces (Encoder *encoder, const char *p, const char *end)
   while (p < end) {
     const char *next = valley_pretokenize_next (p, end);
 
-    valley_bpe_encode (encoder->tokenizer->bpe, (const guint8 *)p, (gsize)(next - p),
+    valley_bpe_encode (encoder->tokenizer->bpe, (const guint8 *) p, (gsize) (next - p),
                        &encoder->scratch, encoder->ids);
     p = next;
   }
@@ -65,7 +61,7 @@ split_added (Encoder *encoder, const ValleyAddedSet *set, const char *p, const c
 static gboolean
 is_surely_nfc (const char *p, const char *end)
 {
-  while (p < end && (guchar)*p < 0xCC)
+  while (p < end && (guchar) *p < 0xCC)
     p++;
   return p == end;
 }
@@ -77,7 +73,7 @@ encode_normalized (Encoder *encoder, const char *p, const char *end,
   g_autofree char *normal = NULL;
 
   if (encoder->tokenizer->nfc && !is_surely_nfc (p, end)) {
-    normal = g_utf8_normalize (p, end - p, G_NORMALIZE_NFC);
+    normal = valley_nfc (p, end);
     p = normal;
     end = normal + strlen (normal);
   }
@@ -123,7 +119,7 @@ valley_tokenizer_encode_plain (const ValleyTokenizer *tokenizer, const char *tex
 static const ValleyToken *
 known_token (const ValleyTokenizer *tokenizer, gint32 id)
 {
-  if (id < 0 || (gsize)id >= tokenizer->n_tokens || !tokenizer->tokens[id].known)
+  if (id < 0 || (gsize) id >= tokenizer->n_tokens || !tokenizer->tokens[id].known)
     return NULL;
   return &tokenizer->tokens[id];
 }
@@ -141,9 +137,9 @@ valley_tokenizer_lookup (const ValleyTokenizer *tokenizer, const char *text)
         || memcmp (tokenizer->bytes->str + token->offset, text, length) != 0)
       continue;
     if (token->added)
-      return (gint32)id;
+      return (gint32) id;
     if (found < 0)
-      found = (gint32)id;
+      found = (gint32) id;
   }
   return found;
 }
@@ -170,5 +166,5 @@ valley_tokenizer_decode (const ValleyTokenizer *tokenizer, gint32 id, GString *o
   const ValleyToken *token = known_token (tokenizer, id);
 
   if (token != NULL)
-    g_string_append_len (out, tokenizer->bytes->str + token->offset, (gssize)token->length);
+    g_string_append_len (out, tokenizer->bytes->str + token->offset, (gssize) token->length);
 }

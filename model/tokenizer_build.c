@@ -3,6 +3,7 @@
 #include "tokenizer_build.h"
 
 #include "alloc.h"
+#include "nfc.h"
 #include "utf8.h"
 
 #include <string.h>
@@ -275,7 +276,7 @@ valley_build_added (ValleyTokenizerBuild *build, const char *key, const char *te
     return FALSE;
   tokenizer->tokens[id].special = special;
   if (normalized && tokenizer->nfc) {
-    g_autofree char *normal = g_utf8_normalize (text, -1, G_NORMALIZE_NFC);
+    g_autofree char *normal = valley_nfc (text, text + strlen (text));
 
     valley_added_add (&tokenizer->added_normalized, normal, (gint32) id);
   } else {

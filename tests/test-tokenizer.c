@@ -3,6 +3,8 @@
  * GOLDEN_DIR: tests/golden.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "answer.h"
+#include "nfc.h"
+#include "pretokenize.h"
 #include "scratch.h"
 #include "tokenizer.h"
 #include "utf8.h"
@@ -107,7 +109,7 @@ test_golden (void)
     const char *text = json_object_get_string_member (item, "text");
     g_autoptr (GArray) ids = encode (tokenizer, text);
     g_autofree char *shown = g_strescape (text, NULL), *back = decode (tokenizer, ids);
-    g_autofree char *normal = g_utf8_normalize (text, -1, G_NORMALIZE_NFC);
+    g_autofree char *normal = valley_nfc (text, text + strlen (text));
 
     if (!same_ids (ids, json_object_get_array_member (item, "ids")))
       g_error ("case %u: \"%s\" has other ids", i, shown);
@@ -196,12 +198,66 @@ test_random_bytes (void)
                                    : (char) g_test_rand_int_range (1, 256);
     text[n] = '\0';
     repaired = valley_utf8_repair (text);
-    normal = g_utf8_normalize (repaired, -1, G_NORMALIZE_NFC);
+    normal = valley_nfc (repaired, repaired + strlen (repaired));
     ids = encode (tokenizer, text);
     back = decode (tokenizer, ids);
     g_assert_cmpstr (back, ==, normal);
   }
   valley_tokenizer_free (tokenizer);
+}
+
+/* ---- Unicode's versions ---- */
+
+/* Marks newer than Unicode 9 stay where they are, and are passed by no other; older ones are put
+ * in order. */
+static void
+test_nfc (void)
+{
+  static const char *const cases[][2] = {
+    { "e\u0301", "\u00E9" },
+    { "a\u0301\u0323", "\u1EA1\u0301" },
+    { "\u1ABF\u0334", "\u1ABF\u0334" },
+    { "a\u1ABF\u0334", "a\u1ABF\u0334" },
+    { "a\u0345\u0898", "a\u0345\u0898" },
+    { "e\u0301\u08D3e\u0301", "\u00E9\u08D3\u00E9" },
+    { "e\u1ABF\u0301\u0323", "e\u1ABF\u0323\u0301" },
+    { "\u1ABF\u1ABF", "\u1ABF\u1ABF" },
+    { "\U00011935\U00011930", "\U00011935\U00011930" },
+    { "\U00011938", "\U00011938" },
+    { "", "" },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autofree char *got = valley_nfc (cases[i][0], cases[i][0] + strlen (cases[i][0]));
+
+    g_assert_cmpstr (got, ==, cases[i][1]);
+  }
+}
+
+/* Letters and numbers of Unicode 16 end no piece where letters and numbers do not: 'm after them
+ * is a contraction, as it is not after what is neither. */
+static void
+test_newer_letters (void)
+{
+  static const struct {
+    const char *text;
+    gsize piece;
+  } cases[] = {
+    { "\u1C89'm", 3 },
+    { "a\U0001610Ab'm", 6 },
+    { "\U00016130\U00016131", 4 },
+    { "\U0001E5F0\U0001E5F1", 4 },
+    { "\U0002EBF0\U0002EE5D", 8 },
+    { "\U0002EE5E'm", 5 },
+    { "\u0378'm", 3 },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    const char *text = cases[i].text;
+
+    g_assert_cmpuint ((gsize) (valley_pretokenize_next (text, text + strlen (text)) - text), ==,
+                      cases[i].piece);
+  }
 }
 
 /* ---- UTF-8 ---- */
@@ -647,6 +703,8 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/plain", test_plain);
   g_test_add_func ("/tokenizer/long-piece", test_long_piece);
   g_test_add_func ("/tokenizer/random-bytes", test_random_bytes);
+  g_test_add_func ("/tokenizer/unicode/nfc", test_nfc);
+  g_test_add_func ("/tokenizer/unicode/newer-letters", test_newer_letters);
   g_test_add_func ("/tokenizer/utf8/repair", test_repair);
   g_test_add_func ("/tokenizer/utf8/complete", test_complete);
   g_test_add_func ("/tokenizer/refused", test_refused);

@@ -82,7 +82,9 @@ def table_differences(pair: Pair) -> dict:
     points = texts.every_code_point()
     marks = [c for c in points if unicodedata.category(c) in ("Mn", "Mc", "Me", "Cn") and ord(c) < 0x20000]
     tries = {
-        "class": {f"a{c}b {c}": c for c in points},
+        # Only where a piece ends shows the class, and only if something merges there: 'm after what
+        # is neither letter, number nor space is no contraction.
+        "class": {form: c for c in points for form in (f"{c}'m", f"a{c}b {c}", f"  {c}", f"\n {c}\n")},
         "order": {form: c for c in marks for form in (f"\u0429{c}\u0334", f"\u0429\u0345{c}")},
         "composition": {unicodedata.normalize(form, c): c for c in points for form in ("NFD", "NFC")
                         if unicodedata.normalize("NFD", c) != c},

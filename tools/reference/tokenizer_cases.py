@@ -11,6 +11,7 @@ import random
 
 from tokenizers import Tokenizer
 
+import tokenizer_texts
 from tiny_tokenizer import ADDED
 
 PLAIN = [
@@ -65,6 +66,12 @@ CONTROLS = [
     "\x80", "\x9f", "a\x90b", "\xad", "co\xadop", "\u200e\u200f", "\u202a\u202c", "\ufffd", "\ufffe", "\uffff", "\ue000", "\U000f0000", "\U0010ffff", "\u0378",
 ]
 
+# What Unicode tables of different age class and order differently (pretokenize.c, nfc.c).
+NEWER = [
+    "\u1c89'm", "\U0001610a'm", "a\U00013460'd \U0002ebf0's", "\u0378'm", "\U0001e5f1\U0001e5f0'm", "e\u1abf\u0301\u0323", "a\u0345\u0898",
+    "\u1abf\u0334", "\U00011935\U00011930", "\U00011938", "\u0c15\u0c3c\u0c4d",
+]
+
 # Composed, decomposed, reordered and excluded from composition; Hangul too.
 NFC = [
     "e\u0301", "\u00e9", "cafe\u0301", "e\u0301te\u0301", "A\u030a", "\u212b", "\u2126", "\u212a", "o\u0302\u0323", "o\u0323\u0302", "\u1ed9",
@@ -96,14 +103,18 @@ POOL = (
 )
 RANDOM_SEED = 20250611
 RANDOM_CASES = 160
+GENERATED_CASES = 72  # eight of each kind of compare_tokenizer.py, less what JSON cannot hold
+GENERATED_BYTES = 80
 
 
 def texts():
     """Every string once, the fixed ones first."""
     rng = random.Random(RANDOM_SEED)
-    fixed = PLAIN + CONTRACTIONS + SPACES + DIGITS + SCRIPTS + EMOJI + CONTROLS + NFC + MARKERS
+    fixed = PLAIN + CONTRACTIONS + SPACES + DIGITS + SCRIPTS + EMOJI + CONTROLS + NEWER + NFC + MARKERS
     mixed = ["".join(rng.choices(POOL, k=rng.randint(2, 30))) for _ in range(RANDOM_CASES)]
-    return list(dict.fromkeys(fixed + mixed))
+    generated = [data.decode() for kind, data in tokenizer_texts.generated(rng, 4 * GENERATED_CASES)
+                 if kind != "invalid" and len(data) <= GENERATED_BYTES]
+    return list(dict.fromkeys(fixed + mixed + generated[:GENERATED_CASES]))
 
 
 def write(tok: Tokenizer, path: str) -> None:
