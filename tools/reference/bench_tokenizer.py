@@ -79,6 +79,17 @@ def measure(engine: Engine, reference: Tokenizer, batch: list, rounds: int) -> l
     return pairs
 
 
+def opening(probe: str, folder: str, path: str, rounds: int) -> str:
+    theirs, ours = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        vocabulary = Tokenizer.from_file(path).get_vocab_size()
+        theirs.append(time.perf_counter() - start)
+        ours.append(int(subprocess.check_output([probe, folder, str(vocabulary), "open"])) / 1e9)
+    ratio = statistics.median(a / b for a, b in zip(theirs, ours))
+    return f"{min(ours) * 1e3:.0f} ms, theirs {min(theirs) * 1e3:.0f} ms at best; {ratio:.2f} in the median"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", help="folder with tokenizer.json")
@@ -87,6 +98,7 @@ def main() -> None:
     args = parser.parse_args()
     probe = os.path.join(args.build, "tests", "tokenizer-probe")
     path = os.path.join(args.checkpoint, "tokenizer.json")
+    print("opening: " + opening(probe, args.checkpoint, path, args.rounds))
     print(f"{'texts':26} {'MB':>5} {'cold':>6} {'warm':>6}   engine MB/s   (ratios: theirs / ours)")
     for name, batch in workloads().items():
         reference = Tokenizer.from_file(path)  # anew: it remembers words
