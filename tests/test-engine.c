@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine-fixture.h"
+#include "markers.h"
 #include "scratch.h"
 
 /* ---- sessions ---- */
@@ -386,6 +387,64 @@ test_seed (Fixture *f, gconstpointer data)
   answer_clear (&c);
 }
 
+/* ---- markers ---- */
+
+static void
+assert_field (const char *found, const GString *wanted)
+{
+  g_assert_cmpstr (found, ==, wanted->len > 0 ? wanted->str : NULL);
+}
+
+/* Nearly random tokens, the release's markers among them: the fields are the sections of what
+ * the same seed gives with markers kept, and the answer grows without ever showing one. */
+static guint
+split_babble (Fixture *f, guint64 seed)
+{
+  ValleyRequest request
+      = { .prompt = QUESTION, .max_new_tokens = 150, .temperature = 100, .seed = seed };
+  const ValleyResult *result = valley_session_result (f->session);
+  g_autofree char *before = g_strdup ("");
+  ValleySections sections;
+  GError *error = NULL;
+  guint n_sections = 0;
+
+  g_assert_true (fixture_run (f, &request, &error));
+  valley_sections_init (&sections);
+  valley_sections_add (&sections, result->text);
+  valley_sections_finish (&sections, strcmp (result->finish_reason, "stop") != 0);
+  request.markers = VALLEY_MARKERS_SPLIT;
+  g_assert_true (valley_session_begin (f->session, &request, &error));
+  while (valley_session_next (f->session, &error) == VALLEY_STEP_TOKEN) {
+    g_assert_true (g_str_has_prefix (result->text, before));
+    g_assert_null (strstr (result->text, "<SUMMARY>"));
+    g_free (before);
+    before = g_strdup (result->text);
+  }
+  g_assert_no_error (error);
+  g_assert_cmpstr (result->text, ==, sections.fields[VALLEY_FIELD_RESULT]->str);
+  assert_field (result->reasoning, sections.fields[VALLEY_FIELD_REASONING]);
+  assert_field (result->summary, sections.fields[VALLEY_FIELD_SUMMARY]);
+  assert_field (result->caption, sections.fields[VALLEY_FIELD_CAPTION]);
+  assert_field (result->conclusion, sections.fields[VALLEY_FIELD_CONCLUSION]);
+  for (guint i = VALLEY_FIELD_REASONING; i < VALLEY_N_FIELDS; i++)
+    n_sections += sections.fields[i]->len > 0;
+  valley_sections_clear (&sections);
+  return n_sections;
+}
+
+static void
+test_markers (Fixture *f, gconstpointer data)
+{
+  guint32 seed = g_test_rand_int ();
+  guint n_sections = 0;
+
+  g_test_message ("seed %u", seed);
+  fixture_push_frames (f, 0, 0);
+  for (guint i = 0; i < 10; i++)
+    n_sections += split_babble (f, (guint64) seed + i);
+  g_assert_cmpuint (n_sections, >, 0);
+}
+
 /* ---- cancelling ---- */
 
 typedef enum { IN_PUSH, IN_BEGIN, IN_NEXT, N_PHASES } Phase;
@@ -551,6 +610,7 @@ main (int argc, char **argv)
               fixture_teardown);
   SESSION_TEST ("stop-string", test_stop_string);
   SESSION_TEST ("seed", test_seed);
+  SESSION_TEST ("markers", test_markers);
   SESSION_TEST ("cancel", test_cancel);
   g_test_add_data_func ("/engine/chunks/f32", GINT_TO_POINTER (VALLEY_PRECISION_F32), test_chunks);
   g_test_add_data_func ("/engine/chunks/bf16", GINT_TO_POINTER (VALLEY_PRECISION_BF16),
