@@ -199,8 +199,8 @@ check_params (ValleyReader *params, const Kind *kind)
     if (!g_strv_contains (kind->params, l->data)) {
       g_autofree char *known = g_strjoinv ("\", \"", (char **) kind->params);
 
-      valley_reader_complain (params, l->data, "no such parameter of %s, only \"%s\"", kind->name,
-                              known);
+      valley_reader_complain (params, l->data, "only \"%s\" as parameters of %s", known,
+                              kind->name);
     }
 }
 
@@ -264,18 +264,12 @@ check_scorer (ValleyReader *item, const ValleyConfig *config, const Flow *flow,
     valley_reader_complain (item, "type", "an even hidden_size, not %" G_GSIZE_FORMAT, hidden);
 }
 
-/* Takes @flow through @c, or says why it cannot go through. */
+/* Whether @c takes so many tokens and leaves @n of them. */
 static void
-check_flow (ValleyReader *item, ValleyReader *params, const ValleyConfig *config,
-            const ValleyCompressorConfig *c, Flow *flow)
+check_tokens (ValleyReader *item, ValleyReader *params, const ValleyCompressorConfig *c,
+              const Flow *flow, gsize n)
 {
-  gsize n = valley_compressor_tokens (c, flow->n_tokens, 1);
   gsize side = valley_square_side (flow->n_tokens);
-
-  if (c->type == VALLEY_COMPRESSOR_MINICPM_RESAMPLER)
-    check_resampler (item, config, flow);
-  else if (c->type == VALLEY_COMPRESSOR_EVO || c->type == VALLEY_COMPRESSOR_LAVIT)
-    check_scorer (item, config, flow, c->type);
 
   if (flow->varies && c->type != VALLEY_COMPRESSOR_EVO
       && (c->type != VALLEY_COMPRESSOR_ROIPOOL || n < flow->n_tokens))
@@ -293,7 +287,21 @@ check_flow (ValleyReader *item, ValleyReader *params, const ValleyConfig *config
   else if (n == 0)
     valley_reader_complain (
         params, "scale", "a divisor of the %" G_GSIZE_FORMAT " tokens a side that reach it", side);
+}
 
+/* Takes @flow through @c, or says why it cannot go through. */
+static void
+check_flow (ValleyReader *item, ValleyReader *params, const ValleyConfig *config,
+            const ValleyCompressorConfig *c, Flow *flow)
+{
+  gsize n = valley_compressor_tokens (c, flow->n_tokens, 1);
+
+  if (c->type == VALLEY_COMPRESSOR_MINICPM_RESAMPLER)
+    check_resampler (item, config, flow);
+  else if (c->type == VALLEY_COMPRESSOR_EVO || c->type == VALLEY_COMPRESSOR_LAVIT)
+    check_scorer (item, config, flow, c->type);
+  if (!item->failed) /* @params has a flag of its own, and there is one error to fill */
+    check_tokens (item, params, c, flow, n);
   flow->n_tokens = n;
   flow->varies = flow->varies || c->type == VALLEY_COMPRESSOR_LAVIT;
   if (c->type == VALLEY_COMPRESSOR_MINICPM_RESAMPLER)

@@ -361,6 +361,42 @@ test_varying (void)
   scratch_remove (none);
 }
 
+/* The same without the Eagle tower: an image slot may be left with nothing in it. */
+static void
+test_empty (void)
+{
+  const char *const change[][2]
+      = { { "\"anyres\": true",
+            "\"token_compressor_config\": [{\"type\":\"lavit\",\"params\":{\"inner_dim\":2}}]" },
+          { "\"eagle_vision_tower\": \"Qwen/Qwen2-VL-7B-Instruct\"",
+            "\"eagle_vision_tower\": null" } };
+  char *dir = changed ("ovis-softmax", change, 2);
+
+  add_lavit (dir, 0, 1);
+  g_assert_cmpuint (vision_tokens (dir), ==, 0);
+  scratch_remove (dir);
+}
+
+/* ---- the report ---- */
+
+static void
+test_inspect (void)
+{
+  const char *const change[][2]
+      = { { "\"anyres\": true", ADD ("{\"type\":\"avgpool\",\"params\":{\"scale\":1}},"
+                                     "{\"type\":\"lavit\",\"params\":{\"inner_dim\":2}}") } };
+  char *dir = changed ("ovis-softmax", change, 1);
+  gboolean complete;
+  g_autofree char *text = valley_inspect (dir, FALSE, &complete, NULL);
+  g_autofree char *json = valley_inspect (dir, TRUE, &complete, NULL);
+
+  g_assert_false (complete); /* lavit's tensors */
+  g_assert_nonnull (strstr (text, "ovis_conv_adapter + avgpool + lavit, at most 9 tokens a tile"));
+  g_assert_nonnull (strstr (text, "Missing: model.token_compressor.compressor_list.1.norm.weight"));
+  g_assert_nonnull (strstr (json, "\"ovis_conv_adapter + avgpool + lavit\""));
+  scratch_remove (dir);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -376,5 +412,7 @@ main (int argc, char **argv)
     g_test_add_data_func (path, &gridless[i], test_gridless);
   }
   g_test_add_func ("/compressor/varying", test_varying);
+  g_test_add_func ("/compressor/empty", test_empty);
+  g_test_add_func ("/compressor/inspect", test_inspect);
   return g_test_run ();
 }

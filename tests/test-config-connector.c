@@ -39,7 +39,7 @@ typedef struct {
 #define ONE(type, params) "[{\"type\":\"" type "\",\"params\":{" params "}}]"
 #define TWO(type, params, then, more)                                                              \
   "[{\"type\":\"" type "\",\"params\":{" params "}},{\"type\":\"" then "\",\"params\":{" more "}}" \
-                                                                                              "]"
+  "]"
 #define SHUFFLE "\"mlp_pixel_shuffle\",\"pixelshuffle_downsample_ratio\":"
 #define QUERIES "\"num_queries\":64"
 
@@ -232,6 +232,10 @@ static const Bad bad[] = {
     ONE ("evo", "\"prune_ratio\":0.005"),
     { PARAM ("prune_ratio"), "one of 196 tokens" } },
   { 3584, OVIS, ONE ("evo", "\"inner_dim\":0"), { PARAM ("inner_dim"), "from 1" } },
+  { 3584, /* two faults, one error */
+    PATCH,
+    ONE ("evo", "\"prune_ratio\":0.001"),
+    { TYPE, "hidden_size 3584 before it, not 1152" } },
   { 3584, PATCH, ONE ("evo", ""), { TYPE, "hidden_size 3584 before it, not 1152" } },
 
   { 3584, OVIS, ONE ("lavit", "\"tau\":1"), { PARAM ("tau"), "only \"inner_dim\"" } },
