@@ -1,9 +1,11 @@
-"""Stage 2 and 3: the whole model learns to answer, on rendered clips and then on encoded ones too.
+"""Stages 2 to 4: the whole model learns to answer, on rendered clips and then on encoded ones too.
 
-Every rendered clip is new, so the printed accuracies are held-out ones.
+Every rendered clip is new, so the printed accuracies are held-out ones. Stopped
+and started again with the same --out, it goes on where it was.
 """
 
 import argparse
+import itertools
 import pathlib
 import time
 from collections import defaultdict
@@ -24,14 +26,22 @@ from model import Valley
 from sequences import IGNORE, Packer
 
 
+# Frames and frames a second of training windows: mostly 4 at 2/s, as deployed; the rest is any of 2 to 8 at 1 to 5
+WINDOWS = ((0.45, 4, 2.0), (0.15, 2, 1.0), (0.15, 8, 4.0), (0.03, 1, 2.0))
+
+
 def window(rng):
-    """Frame times of one training window: mostly 4 at 2/s, as deployed."""
     chance = rng.random()
-    if chance < 0.6:
-        return 4, 2.0
-    if chance < 0.65:
-        return 1, 2.0
+    for part, count, rate in WINDOWS:
+        chance -= part
+        if chance < 0:
+            return count, rate
     return int(rng.integers(2, 9)), float(rng.integers(1, 6))
+
+
+def clips_a_step(rows, count):
+    """Equal work a step, whatever the number of frames."""
+    return max(6, round(rows * 4 / (count + 1)))
 
 
 class Clips:
@@ -43,8 +53,7 @@ class Clips:
     def __call__(self, rng):
         w, h = scenes.pick(rng, data.SIZES)
         count, rate = window(rng)
-        # equal work per batch, whatever the number of frames
-        size = max(6, round(self.rows * 4 / (count + 1)))
+        size = clips_a_step(self.rows, count)
         times = [i / rate for i in range(count)]
         clips = []
         for _ in range(size):
@@ -139,7 +148,7 @@ def mixed(args, config):
         yield from rendered
     import codec_cache
 
-    encoded = codec_cache.Batches(args.codec, args.rows, questions.draw)
+    encoded = codec_cache.Batches(args.codec, lambda count: clips_a_step(args.rows, count), questions.draw)
     rng = np.random.default_rng(args.stream)
     while True:
         yield encoded(rng) if rng.random() < args.codec_share else next(rendered)
@@ -164,7 +173,7 @@ class Run:
     """Model, helper heads and optimiser, from a checkpoint or anew."""
 
     def __init__(self, args):
-        self.args, self.seen = args, 0
+        self.args, self.seen, self.begun = args, 0, 0
         self.config = checkpoint.configuration.load(args.layout)
         self.model, self.helpers = Valley(self.config), Helpers(self.config)
         parts = groups(self.model, args.tower, self.helpers)
@@ -172,20 +181,33 @@ class Run:
         self.opt = torch.optim.AdamW(parts, lr=args.lr, weight_decay=0.02, betas=(0.9, 0.98))
         tok = checkpoint.Tokenizer.from_file(str(pathlib.Path(args.layout) / "tokenizer.json"))
         self.packer, self.words = Packer(tok), color_words(tok)
-        if args.init:
+        if pathlib.Path(args.out).exists():
+            self.resume(torch.load(args.out))
+        elif args.init:
             self.load(torch.load(args.init))
 
     def load(self, saved):
         adopt(self.model, saved["model"])
         if "helpers" in saved:
             self.helpers.load_state_dict(saved["helpers"], strict=not self.args.fresh)
-            self.seen = saved["seen"]
+            self.seen = self.begun = saved["seen"]
             if not self.args.fresh:
                 self.opt.load_state_dict(saved["opt"])
 
+    def resume(self, saved):
+        self.model.load_state_dict(saved["model"])
+        self.helpers.load_state_dict(saved["helpers"])
+        self.opt.load_state_dict(saved["opt"])
+        self.seen, self.begun = saved["seen"], saved["begun"]
+
     def save(self):
-        torch.save({"model": self.model.state_dict(), "helpers": self.helpers.state_dict(), "config": self.config,
-                    "opt": self.opt.state_dict(), "seen": self.seen}, self.args.out)  # fmt: skip
+        state = {"model": self.model.state_dict(), "helpers": self.helpers.state_dict(), "config": self.config,
+                 "opt": self.opt.state_dict(), "seen": self.seen, "begun": self.begun}  # fmt: skip
+        checkpoint.save(state, self.args.out)
+
+    def late(self):
+        """How much of this stage is done."""
+        return (self.seen - self.begun) / self.args.clips
 
     def batches(self):
         self.args.stream = self.args.seed * 1_000_003 + self.seen
@@ -226,11 +248,14 @@ def train(args):
     torch.set_num_threads(1)
     scenes.reweigh(args.weights)
     run = Run(args)
-    begun, start, saved_at = run.seen, time.time(), time.time()
+    start = saved_at = time.time()
     score, losses = defaultdict(list), []
-    for i, batch in enumerate(run.batches()):
-        late = (time.time() - start) / (60 * args.minutes)
-        rate = args.lr * min(1, (i + 1) / 100) * min(1, max(0.03, (1 - late) / args.decay))
+    batches = run.batches()
+    for i in itertools.count(1):
+        if run.late() >= 1:
+            break
+        rate = args.lr * min(1, i / 100) * min(1, max(0.03, (1 - run.late()) / args.decay))
+        batch = next(batches)
         *loss, outcome = run.step(batch, rate)
         losses.append(loss)
         if "used" not in batch:
@@ -238,26 +263,25 @@ def train(args):
         if len(losses) == 50:
             report(score, start, run.seen, *np.mean(losses, 0))
             score, losses = defaultdict(list), []
-        if late >= 1 or time.time() - saved_at > 120:
+        if time.time() - saved_at > 120:
             run.save()
             saved_at = time.time()
-        if late >= 1:
-            print(f"{run.seen - begun} clips in {(time.time() - start) / 60:.1f} minutes, {run.seen} in all")
-            return
+    run.save()
+    print(f"{run.seen - run.begun} clips, {run.seen} in all, {(time.time() - start) / 60:.1f} minutes in this sitting")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--out", required=True, help="checkpoint file, outside the repository")
+    p.add_argument("--out", required=True, help="checkpoint file, outside the repository; gone on from if it exists")
     p.add_argument("--layout", required=True, help="folder with config.json and tokenizer.json (assets/valley-tiny)")
     p.add_argument("--init", help="checkpoint file of pretrain.py or of this program")
     p.add_argument("--fresh", action="store_true", help="start the optimiser anew")
-    p.add_argument("--minutes", type=float, required=True)
+    p.add_argument("--clips", type=int, required=True, help="clips of this stage, repeats counted")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--rows", type=int, default=24, help="clips a step, at 4 frames each")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--tower", type=float, default=0.33, help="the towers' part of the learning rate")
-    p.add_argument("--decay", type=float, default=0.25, help="last part of the time, in which the rate falls to zero")
+    p.add_argument("--decay", type=float, default=0.25, help="last part of the clips, in which the rate falls to zero")
     p.add_argument("--help-weight", dest="help", type=float, default=0.3)
     p.add_argument("--freeze", type=int, default=0, help="leave the towers as they are and use each batch so many times")
     p.add_argument("--weights", nargs="*", default=[], help="how often kinds of clips are drawn, such as two=60 (see scenes.py)")

@@ -1,4 +1,4 @@
-"""Reads and writes the Hugging Face layout: config.json, model.safetensors, tokenizer and generation config."""
+"""Reads and writes the Hugging Face layout (config.json, model.safetensors, tokenizer, generation config); saves a training run."""
 
 import json
 import pathlib
@@ -39,3 +39,10 @@ def read(folder):
     tensors = load_file(folder / "model.safetensors")
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
     return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def save(state, path):
+    """A training checkpoint, whole or not at all: being stopped in the middle must not cost the run."""
+    half = pathlib.Path(f"{path}.part")
+    torch.save(state, half)
+    half.rename(path)

@@ -1,4 +1,4 @@
-"""Stage 3's clips: encoded, decoded and resized once, kept as small shards outside the repository.
+"""The last stages' clips: encoded, decoded and resized once, kept as small shards outside the repository.
 
 python codec_cache.py --out DIR --layout assets/valley-tiny --count N --seed S
 """
@@ -18,27 +18,29 @@ import preprocess
 import scenes
 
 SHARD = 32
+RATES = (2, 1, 4)  # frames a second: windows of 4, 2 and 8 frames out of one file
 
 
-def one(rng, config, folder, kind):
-    """One encoded clip as (clip, times, squares, pictures), or None where the codec left no snow."""
-    s = codec.settings(rng, h265=0.15)
+def views(rng, config, folder, kind):
+    """One encoded clip at each rate as (clip, times, squares, pictures), without those where the codec left no snow."""
+    s = codec.settings(rng, h265=0.2)
     clip = codec.draw(rng, s, kind)
     path = pathlib.Path(folder) / "clip.mp4"
     codec.encode(clip, s, path)
-    times = codec.slot_times(s, clip.duration)
-    pairs = [preprocess.pictures(f, config) for f in codec.decode(path, s, times)]
-    squares, pictures = map(np.stack, zip(*pairs))
-    if not (codec.snow_survives(clip, times, squares) and codec.both_sides_seen(clip, times)):
-        return None
-    return clip, times, squares, pictures
+    for rate in RATES:
+        times = codec.slot_times(s, clip.duration, rate)
+        pairs = [preprocess.pictures(f, config) for f in codec.decode(path, s, times)]
+        squares, pictures = map(np.stack, zip(*pairs))
+        if codec.snow_survives(clip, times, squares) and codec.both_sides_seen(clip, times):
+            yield clip, times, squares, pictures
 
 
 class Batches:
     """Draws training batches from the shards there are, new ones included as they appear."""
 
-    def __init__(self, folder, rows, questions):
-        self.folder, self.rows, self.questions = pathlib.Path(folder), rows, questions
+    def __init__(self, folder, size, questions):
+        """`size`: clips a batch, by the number of frames."""
+        self.folder, self.size, self.questions = pathlib.Path(folder), size, questions
         self.groups, self.known, self.calls = {}, set(), 0
 
     def refresh(self):
@@ -54,9 +56,13 @@ class Batches:
         if self.calls % 100 == 0:
             self.refresh()
         self.calls += 1
-        groups = [g for g in self.groups.values() if len(g) >= 8]
+        if not self.groups:
+            raise SystemExit(f"{self.folder}: no encoded clips here; codec_cache.py makes them")
+        least = min(8, max(map(len, self.groups.values())))  # a batch of few would be seen too often
+        groups = [g for g in self.groups.values() if len(g) >= least]
         group = groups[rng.choice(len(groups), p=np.array([len(g) for g in groups]) / sum(map(len, groups)))]
-        items = [group[i] for i in rng.choice(len(group), min(self.rows, len(group)), replace=False)]
+        size = min(self.size(len(group[0][1])), len(group))
+        items = [group[i] for i in rng.choice(len(group), size, replace=False)]
         clips, times, squares, pictures = zip(*items)
         return {
             "frames": len(times[0]),
@@ -87,11 +93,11 @@ def main():
             if path.exists():
                 continue
             rng = np.random.default_rng((args.seed, shard))
-            items = [i for i in (one(rng, config, folder, args.kind) for _ in range(SHARD)) if i is not None]
+            items = [view for _ in range(SHARD) for view in views(rng, config, folder, args.kind)]
             half = path.with_suffix(".part")
             half.write_bytes(pickle.dumps(items))
             half.rename(path)
-            print(f"{path}: {len(items)} clips", flush=True)
+            print(f"{path}: {len(items)} windows", flush=True)
 
 
 if __name__ == "__main__":

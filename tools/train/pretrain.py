@@ -2,11 +2,13 @@
 
 End to end from nothing the captions never leave chance on color, shape and
 motion. Dense heads on every patch and token make the towers learn them within
-minutes; the heads are dropped afterwards.
+minutes; the heads are dropped afterwards. Stopped and started again with the
+same --out, it goes on where it was.
 """
 
 import argparse
-import sys
+import itertools
+import pathlib
 import time
 
 import numpy as np
@@ -159,64 +161,89 @@ def step(model, heads, batch, shape_only):
     return loss, score
 
 
-def phase(model, heads, args, shape_only, minutes, frames, log):
-    parameters = [*model.model.vision_tower.parameters(), *model.model.mm_projector.parameters(),
-                  *model.model.qwen2vl_vision_tower.parameters(), *heads.parameters()]  # fmt: skip
-    opt = torch.optim.AdamW(parameters, lr=args.lr, weight_decay=0.01, betas=(0.9, 0.98))
-    stream = data.batches(Frames(model.config, args.batch, shape_only), args.seed + shape_only, args.workers)
-    start, seen, means, count = time.time(), 0, {}, 0
-    steps = frames // args.batch
-    for i in range(steps):
-        late = max(i / steps, (time.time() - start) / (60 * minutes))
-        if late >= 1:
-            break
-        rate = args.lr * min(1, (i + 1) / 100) * min(1, max(0.05, (1 - late) / 0.3))
-        for group in opt.param_groups:
-            group["lr"] = rate
-        loss, score = step(model, heads, next(stream), shape_only)
-        opt.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        opt.step()
-        seen += args.batch
-        for k, v in {**score, "loss": loss.item()}.items():
-            means[k] = means.get(k, 0) + v
-        count += 1
-        if count == 50:
-            line = "  ".join(f"{k} {v / count:.3f}" for k, v in sorted(means.items()))
-            print(f"{time.time() - start:6.0f} s {seen:7d} frames  {line}", file=log, flush=True)
-            means, count = {}, 0
+def report(means, count, seconds, seen):
+    line = "  ".join(f"{k} {v / count:.3f}" for k, v in sorted(means.items()))
+    print(f"{seconds:6.0f} s {seen:7d} frames  {line}", flush=True)
+
+
+class Run:
+    """Towers, heads and optimiser, and how far they are: which phase, and its frames so far."""
+
+    def __init__(self, args):
+        self.args, self.phase, self.seen = args, 0, 0
+        self.model = Valley(checkpoint.configuration.load(args.layout))
+        self.heads = Heads(self.model.config)
+        body = self.model.model
+        self.parameters = [*body.vision_tower.parameters(), *body.mm_projector.parameters(),
+                           *body.qwen2vl_vision_tower.parameters(), *self.heads.parameters()]  # fmt: skip
+        self.begin(0)
+        if pathlib.Path(args.out).exists():
+            self.load(torch.load(args.out))
+
+    def begin(self, phase):
+        self.phase, self.seen = phase, 0
+        self.opt = torch.optim.AdamW(self.parameters, lr=self.args.lr, weight_decay=0.01, betas=(0.9, 0.98))
+
+    def load(self, saved):
+        self.model.load_state_dict(saved["model"])
+        self.heads.load_state_dict(saved["heads"])
+        self.opt.load_state_dict(saved["opt"])
+        self.phase, self.seen = saved["phase"], saved["seen"]
+
+    def save(self):
+        checkpoint.save({"model": self.model.state_dict(), "heads": self.heads.state_dict(),
+                         "opt": self.opt.state_dict(), "phase": self.phase, "seen": self.seen}, self.args.out)  # fmt: skip
+
+    def train(self, shape_only, frames):
+        args = self.args
+        seed = args.seed + 1000 * self.phase + self.seen
+        stream = data.batches(Frames(self.model.config, args.batch, shape_only), seed, args.workers)
+        start = saved_at = time.time()
+        means, count = {}, 0
+        for i in itertools.count(1):
+            late = self.seen / frames
+            if late >= 1:
+                return self.save()
+            for group in self.opt.param_groups:
+                group["lr"] = args.lr * min(1, i / 100) * min(1, max(0.05, (1 - late) / 0.3))
+            loss, score = step(self.model, self.heads, next(stream), shape_only)
+            self.opt.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.opt.step()
+            self.seen += args.batch
+            count += 1
+            for k, v in {**score, "loss": loss.item()}.items():
+                means[k] = means.get(k, 0) + v
+            if count == 50:
+                report(means, count, time.time() - start, self.seen)
+                means, count = {}, 0
+            if time.time() - saved_at > 120:
+                self.save()
+                saved_at = time.time()
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--out", required=True, help="checkpoint file to write, outside the repository")
+    p.add_argument("--out", required=True, help="checkpoint file, outside the repository; gone on from if it exists")
     p.add_argument("--layout", required=True, help="folder with config.json (assets/valley-tiny)")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--batch", type=int, default=96)
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--workers", type=int, default=1)
-    p.add_argument("--shape-frames", type=int, default=100_000)
-    p.add_argument("--all-frames", type=int, default=100_000)
-    p.add_argument("--minutes", type=float, nargs=2, default=(6, 6), help="at most, of each phase")
-    p.add_argument("--init", help="checkpoint file to start from")
+    p.add_argument("--shape-frames", type=int, default=70_000, help="first: one object of any size, only its shape is asked")
+    p.add_argument("--all-frames", type=int, default=110_000, help="then: everything")
     p.add_argument("--weights", nargs="*", default=[], help="how often kinds of clips are drawn, such as two=60 (see scenes.py)")
     args = p.parse_args()
     scenes.reweigh(args.weights)
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
-    model = Valley(checkpoint.configuration.load(args.layout))
-    heads = Heads(model.config)
-    if args.init:
-        saved = torch.load(args.init)
-        model.load_state_dict(saved["model"])
-        if "heads" in saved:
-            heads.load_state_dict(saved["heads"])
-
-    for shape_only, minutes, frames in ((True, args.minutes[0], args.shape_frames), (False, args.minutes[1], args.all_frames)):
-        if minutes:
-            phase(model, heads, args, shape_only, minutes, frames, sys.stdout)
-        torch.save({"model": model.state_dict(), "heads": heads.state_dict()}, args.out)
+    run = Run(args)
+    for phase, frames in enumerate((args.shape_frames, args.all_frames)):
+        if run.phase < phase:
+            run.begin(phase)
+        if run.phase == phase:
+            run.train(phase == 0, frames)
 
 
 if __name__ == "__main__":

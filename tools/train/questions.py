@@ -4,7 +4,7 @@ import language
 import scenes
 from language import COLORS, SHAPES
 
-SIGNAL, LIST, ASK = 0.2, 0.35, 0.5  # parts of the batches
+SIGNAL, LIST, ASK = 0.2, 0.45, 0.8  # parts of the batches
 
 
 def draw(rng, clips):
@@ -20,7 +20,7 @@ def turns(rng, clip, signal, listing, asking):
     if listing:
         yield language.LIST, language.list_json(clip)
     if asking:
-        for color, shape in (asked(rng, clip), asked(rng, clip)):
+        for color, shape in (asked(rng, clip) for _ in range(3)):
             yield language.is_there(color, shape), language.yes_no(clip, color, shape)
 
 
