@@ -66,6 +66,8 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
   g_autofree gint32 *rows = VALLEY_NEW (gint32, n);
   ValleyTensor kept;
 
+  if (n == 0)
+    return; /* a picture thinner than a token: tile 0 stands for it */
   if (rows == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's tiles");
     return;

@@ -117,6 +117,7 @@ valley_tiling_unpad (const ValleyConfig *config, const ValleyTiling *tiling, gui
   gsize side = valley_config_tile_side (config, (gsize)tiling->rows * tiling->cols + 1);
   double across = (double)tiling->cols * (double)side, down = (double)tiling->rows * (double)side;
   double limit = (double)config->max_vision_token - (double)(side * side);
+  double left;
 
   *unpad = (ValleyUnpad){ .n_rows = (guint)down, .n_cols = (guint)across };
   if ((double)width / height > across / down)
@@ -125,7 +126,8 @@ valley_tiling_unpad (const ValleyConfig *config, const ValleyTiling *tiling, gui
     unpad_axis ((guint)across, width * (down / height), &unpad->first_col, &unpad->n_cols);
   unpad->pooled_rows = unpad->n_rows;
   unpad->pooled_cols = unpad->n_cols;
-  if ((double)unpad->n_rows * unpad->n_cols > limit) {
+  left = (double)unpad->n_rows * unpad->n_cols;
+  if (left > 0 && left > limit) {
     double ratio = (double)unpad->n_rows / unpad->n_cols;
     double pooled_cols = sqrt (MAX (limit, 1.0) / ratio);
 

@@ -335,6 +335,24 @@ test_foreign_tiles (Fixture *f, gconstpointer data)
   scratch_remove (dir);
 }
 
+/* Of a picture thinner than a token nothing is left of the tiles: tile 0 stands for it. */
+static void
+test_thin_tiles (Fixture *f, gconstpointer data)
+{
+  ValleyRequest request = { .prompt = QUESTION, .max_new_tokens = 2 };
+  guint8 rgb[3 * 900] = { 0 };
+  GError *error = NULL;
+  ValleyPicture *picture = valley_picture_new_tiled (f->model, rgb, sizeof rgb, 900, 1, &error);
+
+  g_assert_no_error (error);
+  g_assert_cmpuint ((gsize) picture->unpad.n_rows * picture->unpad.n_cols, ==, 0);
+  g_assert_true (valley_session_push (f->session, picture, &error));
+  g_assert_no_error (error);
+  g_assert_true (fixture_run (f, &request, &error));
+  g_assert_no_error (error);
+  valley_picture_unref (picture);
+}
+
 static void
 test_stop_string (Fixture *f, gconstpointer data)
 {
@@ -607,6 +625,8 @@ main (int argc, char **argv)
   SESSION_TEST ("misuse", test_misuse);
   SESSION_TEST ("foreign-picture", test_foreign_picture);
   g_test_add ("/engine/foreign-tiles", Fixture, "image-tiled", fixture_setup, test_foreign_tiles,
+              fixture_teardown);
+  g_test_add ("/engine/thin-tiles", Fixture, "pixel-shuffle", fixture_setup, test_thin_tiles,
               fixture_teardown);
   SESSION_TEST ("stop-string", test_stop_string);
   SESSION_TEST ("seed", test_seed);
