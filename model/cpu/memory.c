@@ -28,11 +28,12 @@ take_idle (ValleyCpuBackend *cpu, gsize capacity)
   ValleyMemory *found = NULL;
 
   g_mutex_lock (&cpu->lock);
-  for (GList *l = cpu->idle.head; l != NULL && found == NULL; l = l->next)
+  for (GList *l = cpu->idle.head; l != NULL; l = l->next)
     if (((ValleyMemory *) l->data)->capacity == capacity) {
       found = l->data;
       cpu->idle_bytes -= capacity;
       g_queue_delete_link (&cpu->idle, l);
+      break; /* the link is gone */
     }
   g_mutex_unlock (&cpu->lock);
   return found;
