@@ -12,19 +12,20 @@
 /* ---- sizes ---------------------------------------------------------------- */
 
 /* A long thin picture under a low maximum: the reference's answer has no pixels, or more than
- * the maximum.  Ours is one block thin and as long as fits.  Under a huge minimum it would be
+ * the maximum.  Ours is one block thin and as long as fits.  Where no whole blocks lie between
+ * the minimum and the maximum, the maximum counts.  Under a huge minimum the picture would be
  * longer than the resize can make it: then it stays below the minimum. */
 static void
 keep_within (double block, double max_pixels, double *wide, double *high)
 {
-  double *longer = *wide > *high ? wide : high;
-  double shorter;
+  double *longer = *wide > *high ? wide : high, *shorter = *wide > *high ? high : wide;
 
   *wide = MAX (*wide, block);
   *high = MAX (*high, block);
-  shorter = MIN (*wide, *high);
   if (*wide * *high > max_pixels)
-    *longer = MAX (floor (max_pixels / shorter / block) * block, block);
+    *longer = MAX (floor (max_pixels / *shorter / block) * block, block);
+  if (*wide * *high > max_pixels)
+    *shorter = MAX (floor (max_pixels / *longer / block) * block, block);
   *longer = MIN (*longer, floor (MAX_SIDE / block) * block);
 }
 

@@ -333,6 +333,10 @@ test_smart_resize_extremes (void)
   g_assert_true (valley_smart_resize (&eagle, 300, 1, 1 << 28, &width, &height, &error));
   g_assert_cmpuint (width, ==, 65535 / 28 * 28); /* what valley_image_resize can make */
   g_assert_cmpuint (height % 28, ==, 0);
+  eagle.min_pixels = 785; /* more than one block, and two are more than the maximum */
+  g_assert_true (valley_smart_resize (&eagle, 1, 1, 800, &width, &height, &error));
+  g_assert_cmpuint (width, ==, 28);
+  g_assert_cmpuint (height, ==, 28);
   g_assert_false (valley_smart_resize (&eagle, 0, 5, 153664, &width, &height, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   g_clear_error (&error);
