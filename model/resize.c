@@ -23,8 +23,8 @@ typedef struct {
   guint first, count;
 } Reach;
 
-static double
-cubic (double x)
+double
+valley_resize_cubic (double x)
 {
   const double a = -0.5;
 
@@ -39,14 +39,14 @@ cubic (double x)
 static Reach
 reach_of (guint in, guint out, guint i)
 {
-  double step = (double)in / out;
+  double step = (double) in / out;
   double scale = MAX (step, 1.0);
   double center = (i + 0.5) * step, support = 2.0 * scale;
-  int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
+  int first = (int) (center - support + 0.5), end = (int) (center + support + 0.5);
 
   first = MAX (first, 0);
-  end = MIN (end, (int)in);
-  return (Reach){ center, scale, (guint)first, (guint)(end - first) };
+  end = MIN (end, (int) in);
+  return (Reach){ center, scale, (guint) first, (guint) (end - first) };
 }
 
 /* The @reach.count fixed-point coefficients of one output; @weights is scratch. */
@@ -56,13 +56,13 @@ compute_coefficients (const Reach *reach, double *weights, gint32 *k)
   double sum = 0, inverse = 1.0 / reach->scale;
 
   for (guint j = 0; j < reach->count; j++) {
-    weights[j] = cubic (((int)(j + reach->first) - reach->center + 0.5) * inverse);
+    weights[j] = valley_resize_cubic (((int) (j + reach->first) - reach->center + 0.5) * inverse);
     sum += weights[j];
   }
   for (guint j = 0; j < reach->count; j++) {
     double weight = sum != 0 ? weights[j] / sum : weights[j];
 
-    k[j] = (gint32)(weight * (1 << VALLEY_RESIZE_BITS) + (weight < 0 ? -0.5 : 0.5));
+    k[j] = (gint32) (weight * (1 << VALLEY_RESIZE_BITS) + (weight < 0 ? -0.5 : 0.5));
   }
 }
 
@@ -91,7 +91,7 @@ table_unref (Table *table)
 static Table *
 table_new (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
 {
-  guint max_count = (guint)ceil (2.0 * MAX ((double)in / out, 1.0)) * 2 + 1;
+  guint max_count = (guint) ceil (2.0 * MAX ((double) in / out, 1.0)) * 2 + 1;
   gsize max_quads = (max_count + align - 1 + 3) / 4;
   g_autofree double *weights = VALLEY_NEW (double, max_count);
   g_autofree gint32 *k = VALLEY_NEW (gint32, 4 * max_quads);
@@ -181,8 +181,8 @@ pass_horizontal (const ValleyResizeKernels *kernels, const guint8 *src, gsize sr
                  guint src_width, guint height, guint channels, guint8 *dst, gsize dst_stride,
                  guint dst_width)
 {
-  gsize plane_bytes = ((gsize)src_width + 15) / 16 * (16 * VALLEY_RESIZE_ROWS);
-  gsize n_samples = (gsize)dst_width * channels;
+  gsize plane_bytes = ((gsize) src_width + 15) / 16 * (16 * VALLEY_RESIZE_ROWS);
+  gsize n_samples = (gsize) dst_width * channels;
   g_autofree guint8 *tiles = valley_alloc (1, plane_bytes * channels);
   g_autofree guint8 *columns = valley_alloc (1, (n_samples + 15) / 16 * (16 * VALLEY_RESIZE_ROWS));
   Table *table = table_get (kernels, src_width, dst_width, 4);
@@ -219,7 +219,7 @@ pass_both (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stri
            guint src_height, guint channels, guint8 *dst, gsize dst_stride, guint dst_width,
            guint dst_height)
 {
-  gsize row_bytes = (gsize)dst_width * channels;
+  gsize row_bytes = (gsize) dst_width * channels;
   g_autofree guint8 *between = valley_alloc (src_height, row_bytes);
 
   return between != NULL
@@ -240,7 +240,7 @@ valley_resize_with (const ValleyResizeKernels *kernels, const guint8 *src, gsize
                     guint src_width, guint src_height, guint channels, guint8 *dst,
                     gsize dst_stride, guint dst_width, guint dst_height)
 {
-  gsize row_bytes = (gsize)dst_width * channels;
+  gsize row_bytes = (gsize) dst_width * channels;
 
   if (!side_is_sane (src_width) || !side_is_sane (src_height) || !side_is_sane (dst_width)
       || !side_is_sane (dst_height) || channels < 1 || channels > 4)
@@ -283,9 +283,8 @@ valley_resize_kernel_sets (void)
   return sets;
 }
 
-/* The best set, or the best up to the one that VALLEY_CPU names (see cpu/kernels.c). */
-static const ValleyResizeKernels *
-best_kernels (void)
+const ValleyResizeKernels *
+valley_resize_best_kernels (void)
 {
   static gsize best; /* a pointer, as g_once_init_enter wants it */
 
@@ -305,6 +304,6 @@ valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width,
                      guint channels, guint8 *dst, gsize dst_stride_bytes, guint dst_width,
                      guint dst_height)
 {
-  return valley_resize_with (best_kernels (), src, src_stride_bytes, src_width, src_height,
-                             channels, dst, dst_stride_bytes, dst_width, dst_height);
+  return valley_resize_with (valley_resize_best_kernels (), src, src_stride_bytes, src_width,
+                             src_height, channels, dst, dst_stride_bytes, dst_width, dst_height);
 }

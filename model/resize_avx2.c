@@ -16,7 +16,7 @@ enum { ROWS = VALLEY_RESIZE_ROWS, LOW_BITS = 15 };
 static guint32
 pair (gint32 even, gint32 odd)
 {
-  return (guint16)even | (guint32)(guint16)odd << 16;
+  return (guint16) even | (guint32) (guint16) odd << 16;
 }
 
 /* A tile's even bytes meet k[0] and k[2], its odd bytes k[1] and k[3]. */
@@ -71,9 +71,9 @@ load_bytes (const guint8 *p, gsize left)
   guint8 bytes[16] = { 0 };
 
   if (left >= 16)
-    return _mm_loadu_si128 ((const __m128i *)p);
+    return _mm_loadu_si128 ((const __m128i *) p);
   memcpy (bytes, p, left);
-  return _mm_loadu_si128 ((const __m128i *)bytes);
+  return _mm_loadu_si128 ((const __m128i *) bytes);
 }
 
 /* Four rows' groups, transposed: out[i] holds group i of each row. */
@@ -93,7 +93,7 @@ AVX2_INLINE void
 tile_four_rows (const guint8 *const rows[4], gsize row_bytes, guint channels,
                 const Grouping *grouping, guint8 *tiles, gsize plane_bytes)
 {
-  __m128i shuffle = _mm_loadu_si128 ((const __m128i *)grouping->shuffle);
+  __m128i shuffle = _mm_loadu_si128 ((const __m128i *) grouping->shuffle);
   gsize step = grouping->pixels * channels;
   gsize quad = 0;
 
@@ -104,8 +104,8 @@ tile_four_rows (const guint8 *const rows[4], gsize row_bytes, guint channels,
       groups[r] = _mm_shuffle_epi8 (load_bytes (rows[r] + at, row_bytes - at), shuffle);
     transpose_groups (groups, columns);
     for (guint i = 0; i < grouping->n_groups; i++)
-      _mm_storeu_si128 ((__m128i *)(tiles + grouping->plane[i] * plane_bytes
-                                    + (quad + grouping->quad[i]) * (4 * ROWS)),
+      _mm_storeu_si128 ((__m128i *) (tiles + grouping->plane[i] * plane_bytes
+                                     + (quad + grouping->quad[i]) * (4 * ROWS)),
                         columns[i]);
   }
 }
@@ -119,7 +119,7 @@ valley_resize_tile_avx2 (const guint8 *src, gsize stride, guint n_rows, guint wi
 
     for (guint r = 0; r < 4; r++)
       rows[r] = src + stride * MIN (first + r, n_rows - 1);
-    tile_four_rows (rows, (gsize)width * channels, channels, &groupings[channels - 1],
+    tile_four_rows (rows, (gsize) width * channels, channels, &groupings[channels - 1],
                     tiles + 4 * first, plane_bytes);
   }
 }
@@ -136,8 +136,8 @@ accumulate (Sum *sum, __m256i tile, const guint32 packed[4])
 {
   __m256i even = _mm256_and_si256 (tile, _mm256_set1_epi16 (0xFF));
   __m256i odd = _mm256_srli_epi16 (tile, 8);
-  __m256i k0 = _mm256_set1_epi32 ((int)packed[0]), k1 = _mm256_set1_epi32 ((int)packed[1]);
-  __m256i k2 = _mm256_set1_epi32 ((int)packed[2]), k3 = _mm256_set1_epi32 ((int)packed[3]);
+  __m256i k0 = _mm256_set1_epi32 ((int) packed[0]), k1 = _mm256_set1_epi32 ((int) packed[1]);
+  __m256i k2 = _mm256_set1_epi32 ((int) packed[2]), k3 = _mm256_set1_epi32 ((int) packed[3]);
 
   sum->high = _mm256_add_epi32 (
       sum->high, _mm256_add_epi32 (_mm256_madd_epi16 (even, k0), _mm256_madd_epi16 (odd, k1)));
@@ -170,8 +170,8 @@ horizontal_sample (const guint8 *tiles, const guint32 *packed, guint n_quads)
   __m256i words;
 
   for (guint q = 0; q < n_quads; q++, tiles += 4 * ROWS, packed += 4) {
-    accumulate (&top, _mm256_loadu_si256 ((const __m256i *)tiles), packed);
-    accumulate (&bottom, _mm256_loadu_si256 ((const __m256i *)(tiles + 32)), packed);
+    accumulate (&top, _mm256_loadu_si256 ((const __m256i *) tiles), packed);
+    accumulate (&bottom, _mm256_loadu_si256 ((const __m256i *) (tiles + 32)), packed);
   }
   words = _mm256_permute4x64_epi64 (_mm256_packs_epi32 (finish (top), finish (bottom)), 0xD8);
   return _mm_packus_epi16 (_mm256_castsi256_si128 (words), _mm256_extracti128_si256 (words, 1));
@@ -182,11 +182,11 @@ horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *tab
             guint8 *columns)
 {
   for (guint x = 0; x < table->out; x++) {
-    const guint8 *start = tiles + (gsize)table->first[x] / 4 * (4 * ROWS);
+    const guint8 *start = tiles + (gsize) table->first[x] / 4 * (4 * ROWS);
     const guint32 *packed = table->packed + x * table->stride;
 
     for (guint c = 0; c < channels; c++, columns += ROWS)
-      _mm_storeu_si128 ((__m128i *)columns,
+      _mm_storeu_si128 ((__m128i *) columns,
                         horizontal_sample (start + c * plane_bytes, packed, table->n_quads[x]));
   }
 }
@@ -214,11 +214,11 @@ valley_resize_untile_avx2 (const guint8 *columns, gsize n, guint n_rows, guint8 
     __m128i v[16];
 
     for (guint i = 0; i < 16; i++)
-      v[i] = _mm_loadu_si128 ((const __m128i *)(columns + (s + i) * ROWS));
+      v[i] = _mm_loadu_si128 ((const __m128i *) (columns + (s + i) * ROWS));
     transpose_bytes (v);
     if (n - s >= 16 && n_rows == ROWS)
       for (guint row = 0; row < ROWS; row++)
-        _mm_storeu_si128 ((__m128i *)(dst + row * stride + s), v[row]);
+        _mm_storeu_si128 ((__m128i *) (dst + row * stride + s), v[row]);
     else
       for (guint row = 0; row < n_rows; row++)
         memcpy (dst + row * stride + s, &v[row], MIN (n - s, 16));
@@ -231,9 +231,9 @@ load_row (const guint8 *p, gsize n)
   guint8 bytes[32] = { 0 };
 
   if (n >= 32)
-    return _mm256_loadu_si256 ((const __m256i *)p);
+    return _mm256_loadu_si256 ((const __m256i *) p);
   memcpy (bytes, p, n);
-  return _mm256_loadu_si256 ((const __m256i *)bytes);
+  return _mm256_loadu_si256 ((const __m256i *) bytes);
 }
 
 /* Up to 32 samples of an output row: four rows are interleaved into tiles. */
@@ -275,11 +275,16 @@ vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint
   for (gsize from = 0; from < n; from += 32) {
     gsize at = MIN (from, n - 32); /* the last block overlaps the one before */
 
-    _mm256_storeu_si256 ((__m256i *)(dst + at), vertical_samples (src, stride, table, y, at, 32));
+    _mm256_storeu_si256 ((__m256i *) (dst + at), vertical_samples (src, stride, table, y, at, 32));
   }
 }
 
-const ValleyResizeKernels valley_resize_kernels_avx2
-    = { "avx2", pack, valley_resize_tile_avx2, horizontal, valley_resize_untile_avx2, vertical };
+const ValleyResizeKernels valley_resize_kernels_avx2 = { "avx2",
+                                                         pack,
+                                                         valley_resize_tile_avx2,
+                                                         horizontal,
+                                                         valley_resize_untile_avx2,
+                                                         vertical,
+                                                         &valley_video_kernels_avx2 };
 
 #endif

@@ -22,9 +22,9 @@ pack (const gint32 k[4], guint32 packed[4])
     gint32 rest = k[i];
 
     for (guint b = 0; b < 3; b++) {
-      gint8 byte = (gint8)rest;
+      gint8 byte = (gint8) rest;
 
-      packed[b] |= (guint32)(guint8)byte << (8 * i);
+      packed[b] |= (guint32) (guint8) byte << (8 * i);
       rest = (rest - byte) >> 8;
     }
   }
@@ -44,7 +44,7 @@ AVX512_INLINE void
 accumulate (Sum *sum, __m512i tile, const guint32 packed[4])
 {
   for (guint b = 0; b < 3; b++)
-    sum->byte[b] = _mm512_dpbusd_epi32 (sum->byte[b], tile, _mm512_set1_epi32 ((int)packed[b]));
+    sum->byte[b] = _mm512_dpbusd_epi32 (sum->byte[b], tile, _mm512_set1_epi32 ((int) packed[b]));
 }
 
 /* The rounded sum, not yet clipped. */
@@ -66,14 +66,14 @@ horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *tab
     const guint32 *packed = table->packed + x * table->stride;
 
     for (guint c = 0; c < channels; c++, columns += ROWS) {
-      const guint8 *tile = tiles + c * plane_bytes + (gsize)table->first[x] / 4 * (4 * ROWS);
+      const guint8 *tile = tiles + c * plane_bytes + (gsize) table->first[x] / 4 * (4 * ROWS);
       Sum sum = zero_sum ();
       __m512i rounded;
 
       for (guint q = 0; q < table->n_quads[x]; q++)
         accumulate (&sum, _mm512_loadu_si512 (tile + q * (4 * ROWS)), packed + 4 * q);
       rounded = _mm512_max_epi32 (finish (sum), _mm512_setzero_si512 ());
-      _mm_storeu_si128 ((__m128i *)columns, _mm512_cvtusepi32_epi8 (rounded));
+      _mm_storeu_si128 ((__m128i *) columns, _mm512_cvtusepi32_epi8 (rounded));
     }
   }
 }
@@ -110,14 +110,19 @@ vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint
           guint8 *dst)
 {
   for (gsize from = 0; from < n; from += 64) {
-    __mmask64 mask = n - from >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - from)) - 1;
+    __mmask64 mask = n - from >= 64 ? ~(__mmask64) 0 : ((__mmask64) 1 << (n - from)) - 1;
 
     _mm512_mask_storeu_epi8 (dst + from, mask,
                              vertical_samples (src, stride, table, y, from, mask));
   }
 }
 
-const ValleyResizeKernels valley_resize_kernels_avx512
-    = { "avx512", pack, valley_resize_tile_avx2, horizontal, valley_resize_untile_avx2, vertical };
+const ValleyResizeKernels valley_resize_kernels_avx512 = { "avx512",
+                                                           pack,
+                                                           valley_resize_tile_avx2,
+                                                           horizontal,
+                                                           valley_resize_untile_avx2,
+                                                           vertical,
+                                                           &valley_video_kernels_avx512 };
 
 #endif

@@ -35,7 +35,7 @@ horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *tab
     guint x = s / channels;
     const guint32 *k = table->packed + x * table->stride;
     const guint8 *quad
-        = tiles + (s % channels) * plane_bytes + (gsize)table->first[x] / 4 * (4 * ROWS);
+        = tiles + (s % channels) * plane_bytes + (gsize) table->first[x] / 4 * (4 * ROWS);
     guint32 sums[ROWS] = { 0 };
 
     for (guint i = 0; i < table->n_quads[x]; i++, quad += 4 * ROWS, k += 4)
@@ -43,7 +43,7 @@ horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *tab
         sums[row] += quad[4 * row] * k[0] + quad[4 * row + 1] * k[1] + quad[4 * row + 2] * k[2]
                      + quad[4 * row + 3] * k[3];
     for (guint row = 0; row < ROWS; row++)
-      columns[(gsize)s * ROWS + row] = valley_resize_round (sums[row]);
+      columns[(gsize) s * ROWS + row] = valley_resize_round (sums[row]);
   }
 }
 
@@ -77,4 +77,4 @@ vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint
 }
 
 const ValleyResizeKernels valley_resize_kernels_c
-    = { "c", pack, tile, horizontal, untile, vertical };
+    = { "c", pack, tile, horizontal, untile, vertical, &valley_video_kernels_c };

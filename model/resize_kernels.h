@@ -6,7 +6,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include <glib.h>
+#include "video_kernels.h"
 
 #define VALLEY_RESIZE_ROWS 16
 #define VALLEY_RESIZE_BITS 22 /* fraction bits of a coefficient, as in Pillow */
@@ -37,6 +37,7 @@ typedef struct {
   /* Output row @y of @n samples from the rows of @src. */
   void (*vertical) (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y,
                     gsize n, guint8 *dst);
+  const ValleyVideoKernels *video; /* the same set's, for planes of video */
 } ValleyResizeKernels;
 
 extern const ValleyResizeKernels valley_resize_kernels_c;
@@ -53,10 +54,19 @@ void valley_resize_untile_avx2 (const guint8 *columns, gsize n, guint n_rows, gu
 /* Every set this processor can run, the slowest first, NULL at the end. */
 const ValleyResizeKernels *const *valley_resize_kernel_sets (void);
 
+/* The one that is used: the best, or the best up to the one that VALLEY_CPU names. */
+const ValleyResizeKernels *valley_resize_best_kernels (void);
+
+/* Pillow's bicubic kernel, a = -0.5. */
+double valley_resize_cubic (double x);
+
 /* valley_image_resize with a chosen set. */
 gboolean valley_resize_with (const ValleyResizeKernels *kernels, const guint8 *src,
                              gsize src_stride, guint src_width, guint src_height, guint channels,
                              guint8 *dst, gsize dst_stride, guint dst_width, guint dst_height);
+
+/* valley_video_scaler_new with a chosen set; valley.h has the rest of it. */
+struct _ValleyVideoScaler *valley_video_scaler_new_with (const ValleyResizeKernels *kernels);
 
 /* The row that input @i of output row @y is read from: coefficients past the last row are 0. */
 static inline const guint8 *
@@ -69,7 +79,7 @@ valley_resize_row (const guint8 *src, gsize stride, const ValleyResizeTable *tab
 static inline guint8
 valley_resize_round (guint32 sum)
 {
-  gint32 value = (gint32)(sum + (1u << (VALLEY_RESIZE_BITS - 1))) >> VALLEY_RESIZE_BITS;
+  gint32 value = (gint32) (sum + (1u << (VALLEY_RESIZE_BITS - 1))) >> VALLEY_RESIZE_BITS;
 
-  return (guint8)CLAMP (value, 0, 255);
+  return (guint8) CLAMP (value, 0, 255);
 }

@@ -133,6 +133,43 @@ VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_byt
                                          guint8 *dst, gsize dst_stride_bytes, guint dst_width,
                                          guint dst_height);
 
+/* ---- planes of video ----------------------------------------------------- */
+
+/* A plane of a video frame: rows of 8- or 16-bit samples. */
+typedef struct {
+  const guint8 *data;      /* the first row */
+  gsize stride_bytes;
+  guint n_samples, n_rows; /* samples in a row, of all its components together */
+  double top, height;      /* what is shown, in rows; it may reach a little past the plane */
+} ValleyVideoPlane;
+
+/* Y, U or V inside a plane. */
+typedef struct {
+  guint plane;
+  guint first, step;  /* its samples in a row: first, first + step, ...; step is 1, 2 or 4 */
+  double left, width; /* what is shown, in its own samples */
+} ValleyVideoComponent;
+
+typedef struct {
+  guint bits;         /* 8: bytes; 9 to 16: little-endian words, whose low bits these are */
+  guint n_planes;     /* 1 to 3 */
+  guint n_components; /* 3: Y, U, V; 1: Y alone */
+  ValleyVideoPlane planes[3];
+  ValleyVideoComponent components[3];
+  double matrix[3][4]; /* R, G and B in 0 to 255 of Y, U, V (as if in 8 bits) and 1 */
+} ValleyVideo;
+
+/* Turns planes into small RGB pictures: the same antialiased bicubic kernel as above, with the
+ * colors rounded once, at the end.  Keeps coefficients and scratch memory for the next frame.
+ * Used from one thread at a time. */
+typedef struct _ValleyVideoScaler ValleyVideoScaler;
+VALLEY_API ValleyVideoScaler *valley_video_scaler_new (void);
+VALLEY_API void valley_video_scaler_free (ValleyVideoScaler *scaler); /* NULL is fine */
+/* FALSE when memory is short or a value is outside what is said above. */
+VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler,
+                                               const ValleyVideo *video, guint8 *rgb,
+                                               gsize stride_bytes, guint width, guint height);
+
 /* ---- session ------------------------------------------------------------- */
 
 /* One stream's state: the window's pictures with their encodings, the KV cache, the

@@ -11,6 +11,7 @@
  *   show=luma|rgb|corners|pts|sizes         what the answer says of the window's frames
  *   echo echo-system             the answer is the prompt, or the system prompt
  *   text=REST                    the answer, percent-encoded; REST may hold commas
+ * Pictures are resized by the real engine's code.
  * By default the answer is show=luma: "f4 0,0,255,255", the frame count and each frame's mean.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "markers.h"
@@ -248,33 +249,6 @@ gsize
 valley_picture_bytes (const ValleyPicture *picture)
 {
   return picture->bytes;
-}
-
-/* Means over the covered area: exact enough for flat colors and corners. */
-gboolean
-valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width, guint src_height,
-                     guint channels, guint8 *dst, gsize dst_stride_bytes, guint dst_width,
-                     guint dst_height)
-{
-  if (src_width == 0 || src_height == 0 || dst_width == 0 || dst_height == 0)
-    return FALSE;
-  for (guint y = 0; y < dst_height; y++) {
-    guint y0 = (guint)((guint64)y * src_height / dst_height);
-    guint y1 = MAX (y0 + 1, (guint)((guint64)(y + 1) * src_height / dst_height));
-
-    for (guint i = 0; i < dst_width * channels; i++) {
-      guint x = i / channels, c = i % channels, sum = 0;
-      guint x0 = (guint)((guint64)x * src_width / dst_width);
-      guint x1 = MAX (x0 + 1, (guint)((guint64)(x + 1) * src_width / dst_width));
-      guint n = (y1 - y0) * (x1 - x0);
-
-      for (guint sy = y0; sy < y1; sy++)
-        for (guint sx = x0; sx < x1; sx++)
-          sum += src[sy * src_stride_bytes + sx * channels + c];
-      dst[y * dst_stride_bytes + i] = (guint8)((sum + n / 2) / n);
-    }
-  }
-  return TRUE;
 }
 
 /* ---- session ------------------------------------------------------------- */

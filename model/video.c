@@ -1,0 +1,308 @@
+/* video.c - the planes of a decoder's or camera's picture become a small RGB picture: resized
+ * in their own color space, since a matrix commutes with a resize and the small picture has few
+ * pixels to apply it to.
+ *
+ * Sixteen output rows at a time: rows are combined into row buffers, those sorted by component
+ * into tiles, the tiles' columns combined and colored.  All of it stays in the cache.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "resize_kernels.h"
+#include "valley.h"
+#include "video_taps.h"
+
+#include <math.h>
+
+#define MAX_SIDE 65535
+#define N_TAPS 16 /* two towers, rows and columns of two or three planes, and some to spare */
+
+enum { ROWS = VALLEY_VIDEO_ROWS };
+
+typedef struct {
+  ValleyTapsKey key;
+  ValleyTaps taps;
+  guint64 used; /* when, in look-ups */
+} CachedTaps;
+
+typedef struct {
+  void *memory;
+  gsize bytes;
+} Scratch;
+
+struct _ValleyVideoScaler {
+  const ValleyResizeKernels *kernels;
+  CachedTaps cache[N_TAPS];
+  guint64 n_lookups;
+  Scratch rows[3], component, tiles[3], columns;
+};
+
+/* What one picture takes. */
+typedef struct {
+  const ValleyVideo *video;
+  const ValleyTaps *down[3], *across[3]; /* by plane, by component */
+  gsize row_stride[3];                   /* samples, by plane */
+  gsize n[3];                            /* samples in a row, by component */
+  ValleyVideoMatrix matrix;
+} Job;
+
+ValleyVideoScaler *
+valley_video_scaler_new_with (const ValleyResizeKernels *kernels)
+{
+  ValleyVideoScaler *scaler = g_new0 (ValleyVideoScaler, 1);
+
+  scaler->kernels = kernels;
+  return scaler;
+}
+
+ValleyVideoScaler *
+valley_video_scaler_new (void)
+{
+  return valley_video_scaler_new_with (valley_resize_best_kernels ());
+}
+
+void
+valley_video_scaler_free (ValleyVideoScaler *scaler)
+{
+  if (scaler == NULL)
+    return;
+  for (guint i = 0; i < N_TAPS; i++)
+    valley_taps_clear (&scaler->cache[i].taps);
+  for (guint i = 0; i < 3; i++) {
+    g_free (scaler->rows[i].memory);
+    g_free (scaler->tiles[i].memory);
+  }
+  g_free (scaler->component.memory);
+  g_free (scaler->columns.memory);
+  g_free (scaler);
+}
+
+/* Zeroed where it is new: vectors read a little past what is written, times 0. */
+static gboolean
+scratch_reserve (Scratch *scratch, gsize bytes)
+{
+  if (scratch->bytes >= bytes)
+    return TRUE;
+  g_free (scratch->memory);
+  scratch->memory = g_try_malloc0 (bytes);
+  scratch->bytes = scratch->memory != NULL ? bytes : 0;
+  return scratch->memory != NULL;
+}
+
+/* ---- coefficients --------------------------------------------------------- */
+
+static gboolean
+keys_equal (const ValleyTapsKey *a, const ValleyTapsKey *b)
+{
+  return a->in == b->in && a->out == b->out && a->start == b->start && a->length == b->length
+         && a->align == b->align && a->max_bits == b->max_bits;
+}
+
+/* Those of the last pictures are kept: a stream's sizes come again with every frame. */
+static const ValleyTaps *
+find_taps (ValleyVideoScaler *scaler, const ValleyTapsKey *key)
+{
+  CachedTaps *cached = &scaler->cache[0]; /* at the end: the one not used for longest */
+
+  scaler->n_lookups++;
+  for (guint i = 0; i < N_TAPS; i++) {
+    if (keys_equal (&scaler->cache[i].key, key)) {
+      scaler->cache[i].used = scaler->n_lookups;
+      return &scaler->cache[i].taps;
+    }
+    if (scaler->cache[i].used < cached->used)
+      cached = &scaler->cache[i];
+  }
+  valley_taps_clear (&cached->taps);
+  cached->key = *key;
+  cached->used = scaler->n_lookups;
+  if (valley_taps_init (&cached->taps, key))
+    return &cached->taps;
+  valley_taps_clear (&cached->taps);
+  cached->key = (ValleyTapsKey){ 0 };
+  return NULL;
+}
+
+/* FALSE where a factor is too large for a color matrix, or not a number. */
+static gboolean
+set_matrix (ValleyVideoMatrix *matrix, const double from[3][4])
+{
+  const int bits = VALLEY_VIDEO_MATRIX_BITS, all = bits + VALLEY_VIDEO_FRACTION;
+
+  for (guint c = 0; c < 3; c++) {
+    for (guint i = 0; i < 3; i++) {
+      if (!(fabs (from[c][i]) < 3.5))
+        return FALSE;
+      matrix->factor[c][i] = (gint16) lrint (ldexp (from[c][i], bits));
+    }
+    if (!(fabs (from[c][3]) < 1000))
+      return FALSE;
+    matrix->factor[c][3] = 0;
+    matrix->offset[c] = (gint32) lrint (ldexp (from[c][3] + 0.5, all));
+  }
+  return TRUE;
+}
+
+/* ---- what is asked for ---------------------------------------------------- */
+
+static gboolean
+plane_is_sane (const ValleyVideoPlane *plane)
+{
+  return plane->data != NULL && plane->n_samples >= 1 && plane->n_samples <= 4 * MAX_SIDE
+         && plane->n_rows >= 1 && plane->n_rows <= MAX_SIDE && plane->height > 0
+         && plane->height <= 2.0 * MAX_SIDE && fabs (plane->top) <= MAX_SIDE;
+}
+
+static gboolean
+component_is_sane (const ValleyVideo *video, const ValleyVideoComponent *component)
+{
+  return component->plane < video->n_planes
+         && (component->step == 1 || component->step == 2 || component->step == 4)
+         && component->first < component->step
+         && component->first < video->planes[component->plane].n_samples && component->width > 0
+         && component->width <= 2.0 * MAX_SIDE && fabs (component->left) <= MAX_SIDE;
+}
+
+static gboolean
+is_sane (const ValleyVideo *video, guint width, guint height)
+{
+  if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE || video->bits < 8
+      || video->bits > 16 || video->n_planes < 1 || video->n_planes > 3
+      || (video->n_components != 1 && video->n_components != 3))
+    return FALSE;
+  for (guint i = 0; i < video->n_planes; i++)
+    if (!plane_is_sane (&video->planes[i]))
+      return FALSE;
+  for (guint i = 0; i < video->n_components; i++)
+    if (!component_is_sane (video, &video->components[i]))
+      return FALSE;
+  return TRUE;
+}
+
+static gsize
+round_up (gsize n, gsize to)
+{
+  return (n + to - 1) / to * to;
+}
+
+/* Finds coefficients and memory. */
+static gboolean
+prepare_plane (ValleyVideoScaler *scaler, Job *job, guint i, guint height)
+{
+  const ValleyVideoPlane *plane = &job->video->planes[i];
+  ValleyTapsKey key = { .in = plane->n_rows,
+                        .out = height,
+                        .start = plane->top,
+                        .length = plane->height,
+                        .align = 1,
+                        .max_bits = job->video->bits == 8 ? 22 : 15 };
+
+  job->row_stride[i] = round_up (plane->n_samples, 32);
+  job->down[i] = find_taps (scaler, &key);
+  return job->down[i] != NULL
+         && scratch_reserve (&scaler->rows[i], ROWS * sizeof (gint16) * job->row_stride[i]);
+}
+
+static gboolean
+prepare_component (ValleyVideoScaler *scaler, Job *job, guint i, guint width)
+{
+  const ValleyVideoComponent *component = &job->video->components[i];
+  gsize n_samples = job->video->planes[component->plane].n_samples;
+  ValleyTapsKey key = {
+    .out = width, .start = component->left, .length = component->width, .align = 2, .max_bits = 16
+  };
+
+  job->n[i] = (n_samples - component->first + component->step - 1) / component->step;
+  key.in = (guint) job->n[i];
+  job->across[i] = find_taps (scaler, &key);
+  return job->across[i] != NULL && job->n[i] <= MAX_SIDE
+         && scratch_reserve (&scaler->tiles[i],
+                             ROWS * sizeof (gint16) * (round_up (job->n[i], 16) + 16));
+}
+
+static gboolean
+prepare (ValleyVideoScaler *scaler, Job *job, guint width, guint height)
+{
+  gsize largest = 0;
+
+  for (guint i = 0; i < job->video->n_planes; i++) {
+    if (!prepare_plane (scaler, job, i, height))
+      return FALSE;
+    largest = MAX (largest, job->row_stride[i]);
+  }
+  for (guint i = 0; i < job->video->n_components; i++)
+    if (!prepare_component (scaler, job, i, width))
+      return FALSE;
+  return scratch_reserve (&scaler->component, ROWS * sizeof (gint16) * largest)
+         && scratch_reserve (&scaler->columns, ROWS * round_up (3 * (gsize) width, 16));
+}
+
+/* ---- sixteen rows --------------------------------------------------------- */
+
+static void
+combine_rows (ValleyVideoScaler *scaler, const Job *job, guint i, guint y, guint n_rows)
+{
+  const ValleyVideoPlane *plane = &job->video->planes[i];
+  gint16 *rows = scaler->rows[i].memory;
+
+  for (guint row = 0; row < n_rows; row++)
+    scaler->kernels->video->vertical (plane->data, plane->stride_bytes, job->video->bits,
+                                      job->down[i], y + row, plane->n_samples,
+                                      rows + row * job->row_stride[i]);
+}
+
+/* One component of a plane's rows, apart from the others. */
+static const gint16 *
+pick_component (ValleyVideoScaler *scaler, const Job *job, guint i, guint n_rows)
+{
+  const ValleyVideoComponent *component = &job->video->components[i];
+  gsize stride = job->row_stride[component->plane];
+  gint16 *rows = scaler->rows[component->plane].memory, *picked = scaler->component.memory;
+
+  if (component->step == 1)
+    return rows;
+  for (guint row = 0; row < n_rows; row++) {
+    gint16 *to = picked + row * stride;
+
+    scaler->kernels->video->pick (rows + row * stride, component->first % 2,
+                                  job->n[i] * (component->step / 2), to);
+    if (component->step == 4)
+      scaler->kernels->video->pick (to, component->first / 2, job->n[i], to);
+  }
+  return picked;
+}
+
+static void
+paint_rows (ValleyVideoScaler *scaler, const Job *job, guint y, guint n_rows)
+{
+  const gint16 *tiles[3];
+
+  for (guint i = 0; i < job->video->n_planes; i++)
+    combine_rows (scaler, job, i, y, n_rows);
+  for (guint i = 0; i < job->video->n_components; i++) {
+    guint plane = job->video->components[i].plane;
+    const gint16 *rows = pick_component (scaler, job, i, n_rows);
+
+    scaler->kernels->video->tile (rows, job->row_stride[plane], n_rows, job->n[i],
+                                  scaler->tiles[i].memory);
+    tiles[i] = scaler->tiles[i].memory;
+  }
+  scaler->kernels->video->horizontal (tiles, job->across, &job->matrix, scaler->columns.memory);
+}
+
+gboolean
+valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video, guint8 *rgb,
+                           gsize stride_bytes, guint width, guint height)
+{
+  Job job = { .video = video };
+
+  if (!is_sane (video, width, height)
+      || !set_matrix (&job.matrix, (const double (*)[4]) video->matrix)
+      || !prepare (scaler, &job, width, height))
+    return FALSE;
+  for (guint y = 0; y < height; y += ROWS) {
+    guint n_rows = MIN (height - y, ROWS);
+
+    paint_rows (scaler, &job, y, n_rows);
+    scaler->kernels->untile (scaler->columns.memory, 3 * (gsize) width, n_rows,
+                             rgb + y * stride_bytes, stride_bytes);
+  }
+  return TRUE;
+}
