@@ -16,8 +16,8 @@ struct _GstValleyPainter {
   GstVideoConverter *converter; /* for formats that are not read directly */
   GstVideoInfo rgb_info;
   GstBuffer *rgb;
-  guint8 *small, *upright; /* scratch */
-  gsize small_bytes, upright_bytes;
+  guint8 *towers[2], *small, *upright; /* scratch */
+  gsize tower_bytes[2], small_bytes, upright_bytes;
 };
 
 GstValleyPainter *
@@ -43,6 +43,8 @@ gst_valley_painter_free (GstValleyPainter *painter)
 {
   forget_converter (painter);
   valley_video_scaler_free (painter->scaler);
+  for (guint i = 0; i < 2; i++)
+    g_free (painter->towers[i]);
   g_free (painter->small);
   g_free (painter->upright);
   g_free (painter);
@@ -152,21 +154,22 @@ scratch (guint8 **memory, gsize *have, gsize need)
 
 static gboolean
 paint_yuv (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValleyView *view,
-           guint8 *out, guint width, guint height)
+           const ValleyVideoOutput *outputs, guint n)
 {
   ValleyVideo video;
 
   gst_valley_planes_describe (frame, view, &video);
-  return valley_video_scaler_paint (painter->scaler, &video, out, 3 * (gsize) width, width, height);
+  return valley_video_scaler_paint (painter->scaler, &video, outputs, n);
 }
 
 /* RGB is resized to the bit as the model's own preprocessing does.  (A field's lines are not
  * moved by the half line that they lie beside the frame's middle.) */
 static gboolean
 paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValleyView *view,
-           guint8 *out, guint width, guint height)
+           const ValleyVideoOutput *output)
 {
   const GstVideoFormatInfo *format = frame->info.finfo;
+  guint width = output->width, height = output->height;
   guint r = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_R);
   guint g = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_G);
   guint b = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_B);
@@ -183,9 +186,9 @@ paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValle
                             step * width, width, height))
     return FALSE;
   for (gsize i = 0; i < n; i++) {
-    out[3 * i] = small[step * i + r];
-    out[3 * i + 1] = small[step * i + g];
-    out[3 * i + 2] = small[step * i + b];
+    output->rgb[3 * i] = small[step * i + r];
+    output->rgb[3 * i + 1] = small[step * i + g];
+    output->rgb[3 * i + 2] = small[step * i + b];
   }
   return TRUE;
 }
@@ -255,42 +258,47 @@ turn_upright (GstValleyPainter *painter, guint8 *rgb, guint width, guint height)
 
 /* ---- one picture --------------------------------------------------------- */
 
-/* NULL: the model has no such tower, or (with *ok FALSE) it could not be painted. */
-static guint8 *
-paint_for_tower (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValleyView *view,
-                 guint width, guint height, gboolean *ok)
+/* Every output in the frame's own orientation. */
+static gboolean
+paint_outputs (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValleyView *view,
+               const ValleyVideoOutput *outputs, guint n)
 {
-  gboolean sideways = turns_sideways (painter->orientation);
-  guint w = sideways ? height : width, h = sideways ? width : height;
-  guint8 *rgb;
-
-  if (width == 0 || height == 0 || !*ok)
-    return NULL;
-  rgb = g_malloc (3 * (gsize) width * height);
   if (gst_valley_planes_readable (frame->info.finfo))
-    *ok = paint_yuv (painter, frame, view, rgb, w, h);
-  else
-    *ok = paint_rgb (painter, frame, view, rgb, w, h);
-  if (painter->orientation != GST_VIDEO_ORIENTATION_IDENTITY)
-    turn_upright (painter, rgb, width, height);
-  return rgb;
+    return paint_yuv (painter, frame, view, outputs, n);
+  for (guint i = 0; i < n; i++)
+    if (!paint_rgb (painter, frame, view, &outputs[i]))
+      return FALSE;
+  return TRUE;
 }
 
 static ValleyPicture *
 paint_frame (GstValleyPainter *painter, ValleyModel *model, const GstVideoFrame *frame,
              const GstValleyView *view, const ValleyInputSizes *sizes, guint64 pts, GError **error)
 {
-  gboolean ok = TRUE;
-  g_autofree guint8 *siglip = NULL, *eagle = NULL;
+  const guint shown[2][2] = { { sizes->siglip_width, sizes->siglip_height },
+                              { sizes->eagle_width, sizes->eagle_height } };
+  gboolean sideways = turns_sideways (painter->orientation);
+  const guint8 *rgb[2] = { NULL, NULL };
+  ValleyVideoOutput outputs[2];
+  guint n = 0;
 
-  siglip = paint_for_tower (painter, frame, view, sizes->siglip_width, sizes->siglip_height, &ok);
-  eagle = paint_for_tower (painter, frame, view, sizes->eagle_width, sizes->eagle_height, &ok);
-  if (!ok) {
+  for (guint i = 0; i < 2; i++) {
+    guint width = shown[i][sideways], height = shown[i][!sideways];
+
+    if (width == 0 || height == 0)
+      continue; /* the model has no such tower */
+    rgb[i] = scratch (&painter->towers[i], &painter->tower_bytes[i], 3 * (gsize) width * height);
+    outputs[n++] = (ValleyVideoOutput){ painter->towers[i], width, height };
+  }
+  if (!paint_outputs (painter, frame, view, outputs, n)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                  "cannot resize a frame of %u x %u: not enough memory", view->width, view->height);
     return NULL;
   }
-  return valley_picture_new (model, pts, sizes, siglip, eagle, error);
+  for (guint i = 0; i < n && painter->orientation != GST_VIDEO_ORIENTATION_IDENTITY; i++)
+    turn_upright (painter, outputs[i].rgb, sideways ? outputs[i].height : outputs[i].width,
+                  sideways ? outputs[i].width : outputs[i].height);
+  return valley_picture_new (model, pts, sizes, rgb[0], rgb[1], error);
 }
 
 ValleyPicture *

@@ -111,6 +111,7 @@ describe_samples (const GstVideoFrame *frame, const GstValleyView *view, guint c
   out.width = (double) view->width / (1 << sub);
   if (plane->n_samples == 0)
     plane->data += (gsize) first * out.step * sample_bytes;
+  out.n_samples = end - first;
   plane->n_samples = MAX (plane->n_samples, (end - first - 1) * out.step + out.first + 1);
   return out;
 }

@@ -140,13 +140,14 @@ typedef struct {
   const guint8 *data;      /* the first row */
   gsize stride_bytes;
   guint n_samples, n_rows; /* samples in a row, of all its components together */
-  double top, height;      /* what is shown, in rows; it may reach a little past the plane */
+  double top, height;      /* what is shown, in rows; past the plane its edge goes on */
 } ValleyVideoPlane;
 
 /* Y, U or V inside a plane. */
 typedef struct {
   guint plane;
   guint first, step;  /* its samples in a row: first, first + step, ...; step is 1, 2 or 4 */
+  guint n_samples;    /* and how many */
   double left, width; /* what is shown, in its own samples */
 } ValleyVideoComponent;
 
@@ -159,16 +160,24 @@ typedef struct {
   double matrix[3][4]; /* R, G and B in 0 to 255 of Y, U, V (as if in 8 bits) and 1 */
 } ValleyVideo;
 
+/* Where a small picture goes: tightly packed 8-bit RGB rows. */
+typedef struct {
+  guint8 *rgb;
+  guint width, height;
+} ValleyVideoOutput;
+
 /* Turns planes into small RGB pictures: the same antialiased bicubic kernel as above, with the
  * colors rounded once, at the end.  Keeps coefficients and scratch memory for the next frame.
  * Used from one thread at a time. */
 typedef struct _ValleyVideoScaler ValleyVideoScaler;
 VALLEY_API ValleyVideoScaler *valley_video_scaler_new (void);
 VALLEY_API void valley_video_scaler_free (ValleyVideoScaler *scaler); /* NULL is fine */
-/* FALSE when memory is short or a value is outside what is said above. */
+/* One to four pictures of the same frame, which is read once for all of them.  FALSE when
+ * memory is short or a value is outside what is said above. */
 VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler,
-                                               const ValleyVideo *video, guint8 *rgb,
-                                               gsize stride_bytes, guint width, guint height);
+                                               const ValleyVideo *video,
+                                               const ValleyVideoOutput *outputs,
+                                               guint n_outputs);
 
 /* ---- session ------------------------------------------------------------- */
 

@@ -12,7 +12,8 @@
 #include <math.h>
 
 #define MAX_SIDE 65535
-#define N_TAPS 16 /* two towers, rows and columns of two or three planes, and some to spare */
+#define MAX_OUTPUTS 4
+#define N_TAPS 32 /* more than one call's: rows and columns of three planes for each output */
 
 enum { ROWS = VALLEY_VIDEO_ROWS };
 
@@ -37,9 +38,10 @@ struct _ValleyVideoScaler {
 /* What one picture takes. */
 typedef struct {
   const ValleyVideo *video;
+  const ValleyVideoOutput *output;
+  guint y;                               /* the next output row */
   const ValleyTaps *down[3], *across[3]; /* by plane, by component */
   gsize row_stride[3];                   /* samples, by plane */
-  gsize n[3];                            /* samples in a row, by component */
   ValleyVideoMatrix matrix;
 } Job;
 
@@ -153,11 +155,14 @@ plane_is_sane (const ValleyVideoPlane *plane)
 static gboolean
 component_is_sane (const ValleyVideo *video, const ValleyVideoComponent *component)
 {
-  return component->plane < video->n_planes
-         && (component->step == 1 || component->step == 2 || component->step == 4)
-         && component->first < component->step
-         && component->first < video->planes[component->plane].n_samples && component->width > 0
-         && component->width <= 2.0 * MAX_SIDE && fabs (component->left) <= MAX_SIDE;
+  gsize step = component->step;
+
+  return component->plane < video->n_planes && (step == 1 || step == 2 || step == 4)
+         && component->first < step && component->n_samples >= 1 && component->n_samples <= MAX_SIDE
+         && component->first + (component->n_samples - 1) * step
+                < video->planes[component->plane].n_samples
+         && component->width > 0 && component->width <= 2.0 * MAX_SIDE
+         && fabs (component->left) <= MAX_SIDE;
 }
 
 static gboolean
@@ -204,37 +209,55 @@ static gboolean
 prepare_component (ValleyVideoScaler *scaler, Job *job, guint i, guint width)
 {
   const ValleyVideoComponent *component = &job->video->components[i];
-  gsize n_samples = job->video->planes[component->plane].n_samples;
-  ValleyTapsKey key = {
-    .out = width, .start = component->left, .length = component->width, .align = 2, .max_bits = 16
-  };
+  ValleyTapsKey key = { .in = component->n_samples,
+                        .out = width,
+                        .start = component->left,
+                        .length = component->width,
+                        .align = 2,
+                        .max_bits = 16 };
 
-  job->n[i] = (n_samples - component->first + component->step - 1) / component->step;
-  key.in = (guint) job->n[i];
   job->across[i] = find_taps (scaler, &key);
-  return job->across[i] != NULL && job->n[i] <= MAX_SIDE
+  return job->across[i] != NULL
          && scratch_reserve (&scaler->tiles[i],
-                             ROWS * sizeof (gint16) * (round_up (job->n[i], 16) + 16));
+                             ROWS * sizeof (gint16) * (round_up (component->n_samples, 16) + 16));
 }
 
 static gboolean
-prepare (ValleyVideoScaler *scaler, Job *job, guint width, guint height)
+prepare (ValleyVideoScaler *scaler, Job *job)
 {
-  gsize largest = 0;
+  gsize largest = 0, width = job->output->width;
 
   for (guint i = 0; i < job->video->n_planes; i++) {
-    if (!prepare_plane (scaler, job, i, height))
+    if (!prepare_plane (scaler, job, i, job->output->height))
       return FALSE;
     largest = MAX (largest, job->row_stride[i]);
   }
   for (guint i = 0; i < job->video->n_components; i++)
-    if (!prepare_component (scaler, job, i, width))
+    if (!prepare_component (scaler, job, i, job->output->width))
       return FALSE;
   return scratch_reserve (&scaler->component, ROWS * sizeof (gint16) * largest)
-         && scratch_reserve (&scaler->columns, ROWS * round_up (3 * (gsize) width, 16));
+         && scratch_reserve (&scaler->columns, ROWS * round_up (3 * width, 16));
 }
 
 /* ---- sixteen rows --------------------------------------------------------- */
+
+/* Rows that an output row is the first to need come from far away, some at a time, and all at
+ * the same time: more streams than a processor foresees. */
+static void
+prefetch_rows (const Job *job, guint i, guint y)
+{
+  const ValleyVideoPlane *plane = &job->video->planes[i];
+  const ValleyTaps *taps = job->down[i];
+  gsize bytes = (gsize) plane->n_samples * (job->video->bits == 8 ? 1 : 2);
+  guint from = taps->first[y] + 2 * taps->n_pairs[y], end;
+
+  if (y + 1 == taps->out)
+    return;
+  end = MIN (taps->first[y + 1] + 2 * taps->n_pairs[y + 1], taps->in);
+  for (guint row = from; row < end; row++)
+    for (gsize at = 0; at < bytes; at += 64)
+      __builtin_prefetch (plane->data + row * plane->stride_bytes + at);
+}
 
 static void
 combine_rows (ValleyVideoScaler *scaler, const Job *job, guint i, guint y, guint n_rows)
@@ -242,10 +265,12 @@ combine_rows (ValleyVideoScaler *scaler, const Job *job, guint i, guint y, guint
   const ValleyVideoPlane *plane = &job->video->planes[i];
   gint16 *rows = scaler->rows[i].memory;
 
-  for (guint row = 0; row < n_rows; row++)
+  for (guint row = 0; row < n_rows; row++) {
+    prefetch_rows (job, i, y + row);
     scaler->kernels->video->vertical (plane->data, plane->stride_bytes, job->video->bits,
                                       job->down[i], y + row, plane->n_samples,
                                       rows + row * job->row_stride[i]);
+  }
 }
 
 /* One component of a plane's rows, apart from the others. */
@@ -262,47 +287,68 @@ pick_component (ValleyVideoScaler *scaler, const Job *job, guint i, guint n_rows
     gint16 *to = picked + row * stride;
 
     scaler->kernels->video->pick (rows + row * stride, component->first % 2,
-                                  job->n[i] * (component->step / 2), to);
+                                  component->n_samples * (component->step / 2), to);
     if (component->step == 4)
-      scaler->kernels->video->pick (to, component->first / 2, job->n[i], to);
+      scaler->kernels->video->pick (to, component->first / 2, component->n_samples, to);
   }
   return picked;
 }
 
 static void
-paint_rows (ValleyVideoScaler *scaler, const Job *job, guint y, guint n_rows)
+paint_rows (ValleyVideoScaler *scaler, Job *job)
 {
+  const ValleyVideoOutput *output = job->output;
+  guint y = job->y, n_rows = MIN (output->height - y, ROWS);
+  gsize row_bytes = 3 * (gsize) output->width;
   const gint16 *tiles[3];
 
   for (guint i = 0; i < job->video->n_planes; i++)
     combine_rows (scaler, job, i, y, n_rows);
   for (guint i = 0; i < job->video->n_components; i++) {
-    guint plane = job->video->components[i].plane;
+    const ValleyVideoComponent *component = &job->video->components[i];
     const gint16 *rows = pick_component (scaler, job, i, n_rows);
 
-    scaler->kernels->video->tile (rows, job->row_stride[plane], n_rows, job->n[i],
-                                  scaler->tiles[i].memory);
+    scaler->kernels->video->tile (rows, job->row_stride[component->plane], n_rows,
+                                  component->n_samples, scaler->tiles[i].memory);
     tiles[i] = scaler->tiles[i].memory;
   }
   scaler->kernels->video->horizontal (tiles, job->across, &job->matrix, scaler->columns.memory);
+  scaler->kernels->untile (scaler->columns.memory, row_bytes, n_rows, output->rgb + y * row_bytes,
+                           row_bytes);
+  job->y += n_rows;
+}
+
+/* The one that is furthest behind on its way down the frame; NULL when all are done. */
+static Job *
+next_job (Job *jobs, guint n)
+{
+  Job *next = NULL;
+
+  for (guint i = 0; i < n; i++)
+    if (jobs[i].y < jobs[i].output->height
+        && (next == NULL
+            || (guint64) jobs[i].y * next->output->height
+                   < (guint64) next->y * jobs[i].output->height))
+      next = &jobs[i];
+  return next;
 }
 
 gboolean
-valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video, guint8 *rgb,
-                           gsize stride_bytes, guint width, guint height)
+valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video,
+                           const ValleyVideoOutput *outputs, guint n_outputs)
 {
-  Job job = { .video = video };
+  Job jobs[MAX_OUTPUTS], *job;
 
-  if (!is_sane (video, width, height)
-      || !set_matrix (&job.matrix, (const double (*)[4]) video->matrix)
-      || !prepare (scaler, &job, width, height))
+  if (n_outputs > MAX_OUTPUTS)
     return FALSE;
-  for (guint y = 0; y < height; y += ROWS) {
-    guint n_rows = MIN (height - y, ROWS);
-
-    paint_rows (scaler, &job, y, n_rows);
-    scaler->kernels->untile (scaler->columns.memory, 3 * (gsize) width, n_rows,
-                             rgb + y * stride_bytes, stride_bytes);
+  for (guint i = 0; i < n_outputs; i++) {
+    jobs[i] = (Job){ .video = video, .output = &outputs[i] };
+    if (!is_sane (video, outputs[i].width, outputs[i].height)
+        || !set_matrix (&jobs[i].matrix, (const double (*)[4]) video->matrix)
+        || !prepare (scaler, &jobs[i]))
+      return FALSE;
   }
+  while ((job = next_job (jobs, n_outputs)) != NULL)
+    paint_rows (scaler, job);
   return TRUE;
 }
