@@ -5,6 +5,7 @@
  * Sixteen output rows at a time: rows are combined into row buffers, those sorted by component
  * into tiles, the tiles' columns combined and colored.  All of it stays in the cache.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "resize_kernels.h"
 #include "valley.h"
 #include "video_taps.h"
@@ -83,7 +84,7 @@ scratch_reserve (Scratch *scratch, gsize bytes)
   if (scratch->bytes >= bytes)
     return TRUE;
   g_free (scratch->memory);
-  scratch->memory = g_try_malloc0 (bytes);
+  scratch->memory = valley_alloc0 (1, bytes);
   scratch->bytes = scratch->memory != NULL ? bytes : 0;
   return scratch->memory != NULL;
 }

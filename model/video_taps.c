@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "video_taps.h"
 
+#include "alloc.h"
 #include "resize_kernels.h"
 
 #include <math.h>
@@ -69,13 +70,13 @@ gboolean
 valley_taps_init (ValleyTaps *taps, const ValleyTapsKey *key)
 {
   guint max_count = (guint) ceil (4 * MAX (key->length / key->out, 1.0)) + 2;
-  g_autofree double *weights = g_try_new (double, max_count);
+  g_autofree double *weights = VALLEY_NEW (double, max_count);
   double largest = 0;
 
   *taps = (ValleyTaps){ .in = key->in, .out = key->out, .stride = max_count / 2 + 2 };
-  taps->first = g_try_new (guint32, key->out);
-  taps->n_pairs = g_try_new (guint32, key->out);
-  taps->pairs = g_try_malloc0_n (taps->stride * sizeof *taps->pairs, key->out);
+  taps->first = VALLEY_NEW (guint32, key->out);
+  taps->n_pairs = VALLEY_NEW (guint32, key->out);
+  taps->pairs = valley_alloc0 (key->out, taps->stride * sizeof *taps->pairs);
   if (weights == NULL || taps->first == NULL || taps->n_pairs == NULL || taps->pairs == NULL)
     return FALSE;
   for (guint i = 0; i < key->out; i++) {

@@ -2,6 +2,7 @@
  * one's bytes and writes nothing else, flat colors stay flat, nonsense is refused.  What the
  * pictures must look like is test-planes.c's.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "resize_kernels.h"
 #include "valley.h"
 
@@ -269,6 +270,33 @@ test_refused (void)
   valley_video_scaler_free (NULL);
 }
 
+/* Whichever allocation fails, it is said, and the next frame is painted. */
+static void
+test_no_memory (void)
+{
+  const guint sides[4] = { 30, 20, 41, 17 };
+  Frame frame = random_frame (-1);
+  guint n = 0;
+
+  for (gboolean failed = TRUE; failed; n++) {
+    ValleyVideoScaler *scaler = valley_video_scaler_new ();
+    Pictures want = new_pictures (sides), got = new_pictures (sides);
+
+    valley_alloc_fail_at (n + 1);
+    failed = !valley_video_scaler_paint (scaler, &frame.video, want.outputs, 2);
+    g_assert_cmpint (failed, ==, valley_alloc_has_failed ());
+    valley_alloc_fail_at (0);
+    g_assert_true (valley_video_scaler_paint (scaler, &frame.video, want.outputs, 2));
+    g_assert_true (valley_video_scaler_paint (scaler, &frame.video, got.outputs, 2));
+    g_assert_cmpmem (want.outputs[1].rgb, want.bytes[1], got.outputs[1].rgb, got.bytes[1]);
+    clear_pictures (&want);
+    clear_pictures (&got);
+    valley_video_scaler_free (scaler);
+  }
+  g_assert_cmpuint (n, >, 10);
+  clear_frame (&frame);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -282,5 +310,6 @@ main (int argc, char **argv)
   g_test_add_func ("/video/flat", test_flat);
   g_test_add_func ("/video/extremes", test_extremes);
   g_test_add_func ("/video/refused", test_refused);
+  g_test_add_func ("/video/no-memory", test_no_memory);
   return g_test_run ();
 }
