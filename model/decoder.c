@@ -251,8 +251,8 @@ run_layer (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
 
 void
 valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
-                      const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
-                      const ValleyDump *dump)
+                        const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
+                        const ValleyDump *dump)
 {
   const ValleyLlmConfig *c = &llm->config;
   ValleyTensor cos, sin;
@@ -278,7 +278,7 @@ valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKv
 
 gboolean
 valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *row,
-                     float *logits, GError **error)
+                       float *logits, GError **error)
 {
   ValleyTensor normed, scores;
   gboolean ok;

@@ -21,7 +21,8 @@ typedef struct {
   float *frequencies; /* head_dim / 2 rotary frequencies */
 } ValleyDecoder;
 
-void valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config, ValleyWeights *weights);
+void valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config,
+                          ValleyWeights *weights);
 void valley_decoder_clear (ValleyDecoder *llm);
 
 /* Runs the embeddings @x, in place, at positions cache->length ... through every layer and
@@ -29,8 +30,8 @@ void valley_decoder_clear (ValleyDecoder *llm);
  * Only the last row of @x is the last layer's output afterwards, unless @dump is on: then
  * all are. */
 void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
-                           const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
-                           const ValleyDump *dump);
+                             const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
+                             const ValleyDump *dump);
 /* Final norm and output head of one row -> @logits [1, vocab_size] on the host; waits. */
-gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *row,
-                              float *logits, GError **error);
+gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream,
+                                const ValleyTensor *row, float *logits, GError **error);
