@@ -412,7 +412,7 @@ prefill (ValleySession *session, GError **error)
   valley_kv_cache_reserve (&session->cache, session->stream,
                            n + MIN (session->max_new_tokens, RESERVED_NEW_TOKENS));
   valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_PROMPT,
-                        session->prefill_rows, &dump);
+                          session->prefill_rows, &dump);
   last = valley_tensor_rows (&x, n - 1, 1);
   ok = valley_decoder_logits (llm, session->stream, &last, session->logits, error);
   valley_tensor_clear (session->model->backend, &x);
@@ -507,7 +507,8 @@ decode_last (ValleySession *session, GError **error)
 
   valley_tensor_init (session->stream, &x, VALLEY_F32, 1, llm->config.hidden_size);
   session->stream->ops->embed (session->stream, &x, &llm->embeddings, id);
-  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_GENERATED, 1, NULL);
+  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_GENERATED, 1,
+                          NULL);
   ok = valley_decoder_logits (llm, session->stream, &x, session->logits, error);
   valley_tensor_clear (session->model->backend, &x);
   return ok;

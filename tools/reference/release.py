@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Valley2's release as data: its config.json, the sizes that are not in it, its added tokens."""
+"""The releases as data: config.json, the sizes that are not in it, the added tokens."""
 
 CONFIG = {
     "model_type": "valley",
@@ -55,6 +55,24 @@ CONFIG = {
     "vit_crop_size": 384,
     "vit_patch_size": 14,
     "vocab_size": 151679,
+}
+
+# Valley2.5, as far as its authors' code and report tell: their file was not at hand.
+CONFIG_25 = {
+    **{k: CONFIG[k] for k in CONFIG if k not in ("language", "llm_name", "training_stage")},
+    "architectures": ["ValleyQwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 36,
+    "navit_merger_hidden_dim": 65536,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "only_navit": True,
+    "vocab_size": 151936,
 }
 
 # The towers' sizes; config.json only names the towers.
