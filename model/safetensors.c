@@ -4,8 +4,10 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "safetensors.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "json.h"
 #include "mapfile.h"
 #include "utf8.h"
@@ -196,11 +198,51 @@ add_tensor (ValleySafetensors *files, const char *name, JsonNode *node, const Bo
   return TRUE;
 }
 
+static int
+by_place (gconstpointer a, gconstpointer b)
+{
+  const ValleySafetensor *left = *(const ValleySafetensor *const *)a;
+  const ValleySafetensor *right = *(const ValleySafetensor *const *)b;
+
+  if (left->data != right->data)
+    return left->data < right->data ? -1 : 1;
+  return left->bytes < right->bytes ? -1 : left->bytes > right->bytes;
+}
+
+/* No two tensors of the file, those from @first on, share bytes: a small file could ask for any
+ * amount of memory where weights are converted, and no writer of the format makes such files. */
+static gboolean
+check_overlap (const ValleySafetensors *files, guint first, const char *path, GError **error)
+{
+  gsize n = files->tensors->len - first;
+  g_autofree const ValleySafetensor **sorted = VALLEY_NEW (const ValleySafetensor *, n);
+
+  if (n > 0 && sorted == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "%s: not enough memory for %" G_GSIZE_FORMAT " tensors' places", path, n);
+    return FALSE;
+  }
+  for (gsize i = 0; i < n; i++)
+    sorted[i] = g_ptr_array_index (files->tensors, first + i);
+  if (n > 1)
+    qsort (sorted, n, sizeof *sorted, by_place);
+  for (gsize i = 1; i < n; i++)
+    if (sorted[i]->data < sorted[i - 1]->data + sorted[i - 1]->bytes) {
+      g_autofree char *other = valley_utf8_shorten (sorted[i - 1]->name, SHOWN_BYTES);
+
+      return bad_tensor (error, path, sorted[i]->name,
+                         "\"data_offsets\" overlap tensor \"%s\"; expected bytes of its own",
+                         other);
+    }
+  return TRUE;
+}
+
 static gboolean
 read_header (ValleySafetensors *files, const char *path, const guint8 *bytes, gsize length,
              GError **error)
 {
   g_autoptr (JsonObject) root = NULL;
+  guint first = files->tensors->len;
   JsonObjectIter iter;
   const char *name;
   JsonNode *node;
@@ -233,7 +275,7 @@ read_header (ValleySafetensors *files, const char *path, const guint8 *bytes, gs
     if (strcmp (name, "__metadata__") != 0 && !add_tensor (files, name, node, &body, error))
       return FALSE;
   }
-  return TRUE;
+  return check_overlap (files, first, path, error);
 }
 
 static gboolean

@@ -64,6 +64,12 @@ static const Hostile hostile[] = {
     24, "\"data_offsets\"" },
   { "offsets-1e30", "{" TENSOR ("a", "F32", "[2,3]", "[0,1e30]") "}", TRUE_LENGTH, 24,
     "\"data_offsets\"" },
+  { "overlap",
+    "{" GOOD
+    "," TENSOR ("c", "F32", "[1]", "[24,28]") "," TENSOR ("b", "BF16", "[4]", "[16,24]") "}",
+    TRUE_LENGTH, 28, "\"b\": \"data_offsets\" overlap tensor \"a\"" },
+  { "same-bytes", "{" GOOD "," TENSOR ("b", "F32", "[6]", "[0,24]") "}", TRUE_LENGTH, 24,
+    "overlap" },
   { "wrong-product", "{" TENSOR ("a", "F32", "[2,4]", "[0,24]") "}", TRUE_LENGTH, 24,
     "span 24 bytes; expected 32" },
   { "wrong-dtype-size", "{" TENSOR ("a", "BF16", "[2,3]", "[0,24]") "}", TRUE_LENGTH, 24,
@@ -261,9 +267,9 @@ test_random (void)
     ValleySafetensors *files;
 
     for (gint hits = g_test_rand_int_range (1, 4); hits > 0; hits--)
-      bytes[g_test_rand_int_range (0, (gint32)(8 + strlen (header)))]
+      bytes[g_test_rand_int_range (0, (gint32) (8 + strlen (header)))]
           = g_test_rand_bit () ? likely[g_test_rand_int_range (0, sizeof likely - 1)]
-                               : (char)g_test_rand_int_range (0, 256);
+                               : (char) g_test_rand_int_range (0, 256);
     scratch_write (dir, FILE_NAME, bytes, length);
     files = valley_safetensors_open (dir, &error);
     g_assert_true ((files == NULL) == (error != NULL));
