@@ -57,7 +57,7 @@ def llm(hidden, heads, kv_heads, inner, layers, theta=1e6, eps=1e-6, **more):
 
 SPECS = [
     Spec("ovis-softmax", 1,
-         siglip(72, 1, 60, 2, side=5, patch=7, spare=3), eagle(36, 3, 2, 2, patch=6), llm(48, 4, 1, 84, 2),
+         siglip(72, 1, 44, 1, side=5, patch=7, spare=3), eagle(36, 3, 2, 2, patch=6), llm(48, 4, 1, 84, 2),
          dict(mm_projector_type="ovis_conv_adapter", mlp_hidden_dim=90, tokenize_function="softmax"),
          frames=[(48, 36)] * 2, prompt=BARS, quiet=("connector.mlp.0",)),
     Spec("ovis-argmax", 2,
