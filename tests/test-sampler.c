@@ -326,7 +326,7 @@ test_against_sorting (void)
   static const gsize sizes[] = { 1, 2, 31, 33, 1000, 20000 }, ks[] = { 0, 0, 1, 5, 40, 700 };
   static const double ps[] = { 1, 1, 0.95, 0.5, 1e-4, 0.9999 };
 
-  for (guint round = 0; round < 400; round++) {
+  for (guint round = 0; round < 150; round++) {
     gsize n = sizes[round % G_N_ELEMENTS (sizes)];
     guint64 state = (guint64)g_test_rand_int ();
     ValleySamplerOptions options

@@ -23,7 +23,8 @@ import torch
 
 import checkpoint
 import tiny_tokenizer
-from release import ADDED, CONFIG, CONFIG_25, EAGLE, SIGLIP
+from qwen_tokenizer import ADDED
+from release import CONFIG, CONFIG_25, EAGLE, SIGLIP
 from specs import Spec
 
 SPARE = 2_000_000_000       # bytes free beside what will be written

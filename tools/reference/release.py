@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The releases as data: config.json, the sizes that are not in it, the added tokens."""
+"""The releases as data: config.json, and the sizes that are not in it."""
 
 CONFIG = {
     "model_type": "valley",
@@ -80,12 +80,3 @@ SIGLIP = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, nu
               image_size=384, patch_size=14, layer_norm_eps=1e-6)
 EAGLE = dict(depth=32, embed_dim=1280, num_heads=16, mlp_ratio=4, patch_size=14, temporal_patch_size=2,
              spatial_merge_size=2, min_pixels=3136, max_pixels=12845056)
-
-# After 151,643 tokens of the byte-level vocabulary: Qwen2.5's, then Valley's.
-ADDED = """
-<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|>
-<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>
-<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>
-<im_start> <im_end> <vi_start> <vi_end> <cor> <\\cor> <SUMMARY> </SUMMARY> <CAPTION> </CAPTION>
-<REASONING> </REASONING> <CONCLUSION> </CONCLUSION>
-""".split()
