@@ -222,6 +222,41 @@ test_tiled (gconstpointer data)
   scratch_remove (dir);
 }
 
+/* Of a line of pixels all of the grid's tokens are padding: tile 0 alone is left. */
+static void
+test_thin (void)
+{
+  const char *const changes[][2]
+      = { { "\"anyres\": true",
+            "\"anyres\": true, \"token_compressor_config\": " ROIPOOL ("4", "single") },
+          { "\"num_patches_per_side\": 3", "\"num_patches_per_side\": 2" } };
+  char *dir = changed ("image-tiled", changes, G_N_ELEMENTS (changes)), *dumps = scratch_new ();
+  ValleyModel *model = open_model (dir, VALLEY_PRECISION_F32);
+  ValleySession *session = open_session (model, dumps);
+  guint8 rgb[3 * 400] = { 0 };
+
+  for (guint upright = 0; upright < 2; upright++) {
+    GError *error = NULL;
+    ValleyPicture *picture = valley_picture_new_tiled (
+        model, rgb, upright ? 3 : sizeof rgb, upright ? 1 : 400, upright ? 400 : 1, &error);
+    NpyMatrix tokens;
+
+    g_assert_no_error (error);
+    g_assert_cmpuint (picture->unpad.n_rows * picture->unpad.n_cols, ==, 0);
+    valley_session_reset (session);
+    valley_session_push (session, picture, &error);
+    g_assert_no_error (error);
+    tokens = read_stage (dumps, "image.tokens");
+    g_assert_cmpuint (tokens.rows, ==, 4);
+    g_free (tokens.data);
+    valley_picture_unref (picture);
+  }
+  valley_session_free (session);
+  valley_model_unref (model);
+  scratch_remove (dumps);
+  scratch_remove (dir);
+}
+
 /* ---- tokens that make no grid ---- */
 
 typedef struct {
@@ -411,6 +446,7 @@ main (int argc, char **argv)
 
     g_test_add_data_func (path, &gridless[i], test_gridless);
   }
+  g_test_add_func ("/compressor/thin", test_thin);
   g_test_add_func ("/compressor/varying", test_varying);
   g_test_add_func ("/compressor/empty", test_empty);
   g_test_add_func ("/compressor/inspect", test_inspect);
