@@ -8,9 +8,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "engine.h"
+#include "alloc.h"
 #include "compare.h"
 #include "cpu.h"
+#include "engine.h"
 #include "reftensors.h"
 #include "scratch.h"
 
@@ -198,24 +199,33 @@ input_of (const Run *run, guint tile)
   g_error ("%s has no %s", run->name, name);
 }
 
-static Tokens
-encode (const Run *run, guint tile, guint n_tiles)
+static gboolean
+try_encode (const Run *run, guint tile, guint n_tiles, Tokens *tokens, GError **error)
 {
   gsize side = run->config->siglip.side;
   g_autofree float *values = input_of (run, tile);
   ValleyTensor x, out;
-  Tokens tokens;
-  GError *error = NULL;
+  gboolean good;
 
   valley_tensor_init (run->stream, &x, VALLEY_F32, side * side, run->config->connector.in_size);
   run->backend->ops->upload (run->stream, &x, values);
   valley_connector_run (&run->connector, run->stream, &x, &out, NULL);
   valley_compressors_run (&run->compressors, run->stream, &out, n_tiles, NULL);
-  tokens = (Tokens){ g_new (float, MAX (1, out.rows * out.cols)), out.rows, out.cols };
-  run->backend->ops->download (run->stream, &out, tokens.values, &error);
-  g_assert_no_error (error);
+  *tokens = (Tokens){ g_new (float, MAX (1, out.rows * out.cols)), out.rows, out.cols };
+  good = run->backend->ops->download (run->stream, &out, tokens->values, error);
   valley_tensor_clear (run->backend, &out);
   valley_tensor_clear (run->backend, &x);
+  return good;
+}
+
+static Tokens
+encode (const Run *run, guint tile, guint n_tiles)
+{
+  GError *error = NULL;
+  Tokens tokens;
+
+  try_encode (run, tile, n_tiles, &tokens, &error);
+  g_assert_no_error (error);
   return tokens;
 }
 
@@ -279,6 +289,32 @@ check_bf16 (JsonObject *test)
   run_close (&run);
 }
 
+/* Whichever allocation fails, it is one error and the next tile is none the worse for it. */
+static void
+check_failures (const Run *run, guint n_tiles, const Tokens *want)
+{
+  for (guint n = 1;; n++) {
+    g_autoptr (GError) error = NULL;
+    gboolean good, failed;
+    Tokens tokens;
+
+    valley_alloc_fail_at (n);
+    good = try_encode (run, 0, n_tiles, &tokens, &error);
+    failed = valley_alloc_has_failed ();
+    valley_alloc_fail_at (0);
+    g_assert_true (good != failed);
+    if (failed)
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+    else
+      assert_same_bits (run->name, tokens.values, want->values, tokens.rows * tokens.cols);
+    g_free (tokens.values);
+    if (good) {
+      g_assert_cmpuint (n, >, 2); /* some have failed */
+      return;
+    }
+  }
+}
+
 /* Against the reference on memory that cannot be peeked at; then on another number of threads,
  * the tiles in another order, bit by bit; then in bf16, roughly. */
 static void
@@ -295,6 +331,7 @@ test_case (gconstpointer data)
     check_tile (&run, i, &first[i], TOLERANCE);
     check_count (&run, &first[i], n_tiles);
   }
+  check_failures (&run, n_tiles, &first[0]);
   run_close (&run);
   run_open (&run, test, VALLEY_PRECISION_F32, 1, FALSE);
   for (guint i = n_tiles; i-- > 0;) {
