@@ -35,5 +35,8 @@ const ValleySafetensor *valley_safetensors_find (const ValleySafetensors *files,
 /* Every tensor, in the order of the files and of their bytes' description. */
 gsize valley_safetensors_n_tensors (const ValleySafetensors *files);
 const ValleySafetensor *valley_safetensors_get (const ValleySafetensors *files, gsize i);
+/* Has the kernel read just these bytes, soon; by itself it would read megabytes around the first
+ * one touched.  For small tensors that are read at once. */
+void valley_safetensor_prefetch (const ValleySafetensor *tensor);
 /* "[1152, 3, 14, 14]".  Free with g_free. */
 char *valley_shape_to_string (const gsize *shape, gsize n_dims);

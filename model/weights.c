@@ -113,10 +113,12 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
     return;
   }
   ops = weights->backend->ops;
-  if (kind == MATRIX)
+  if (kind == MATRIX) {
     ok = ops->load_matrix (weights->backend, out, found->data, found->dtype, rows, cols);
-  else
+  } else {
+    valley_safetensor_prefetch (found);
     ok = ops->load_vector (weights->backend, out, found->data, found->dtype, rows, cols);
+  }
   if (ok)
     g_array_append_val (weights->tensors, *out);
   else
