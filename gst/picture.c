@@ -221,23 +221,23 @@ convert (GstValleyPainter *painter, GstVideoFrame *frame, GstVideoFrame *rgb)
 static gsize
 source_pixel (GstVideoOrientationMethod orientation, guint x, guint y, guint width, guint height)
 {
-  guint right = width - 1 - x, below = height - 1 - y;
+  gsize right = (gsize) width - 1 - x, below = (gsize) height - 1 - y;
 
   switch (orientation) {
   case GST_VIDEO_ORIENTATION_90R: /* shown turned clockwise: the left edge was the bottom */
-    return (gsize) right * height + y;
+    return right * height + y;
   case GST_VIDEO_ORIENTATION_180:
-    return (gsize) below * width + right;
+    return below * width + right;
   case GST_VIDEO_ORIENTATION_90L:
     return (gsize) x * height + below;
   case GST_VIDEO_ORIENTATION_HORIZ:
     return (gsize) y * width + right;
   case GST_VIDEO_ORIENTATION_VERT:
-    return (gsize) below * width + x;
+    return below * width + x;
   case GST_VIDEO_ORIENTATION_UL_LR:
     return (gsize) x * height + y;
   case GST_VIDEO_ORIENTATION_UR_LL:
-    return (gsize) right * height + below;
+    return right * height + below;
   default:
     return (gsize) y * width + x;
   }
@@ -248,12 +248,18 @@ turn_upright (GstValleyPainter *painter, guint8 *rgb, guint width, guint height)
 {
   gsize n = 3 * (gsize) width * height;
   guint8 *stored = scratch (&painter->upright, &painter->upright_bytes, n);
+  /* A turn is a straight walk through the stored pixels; a step back wraps around. */
+  gsize start = source_pixel (painter->orientation, 0, 0, width, height);
+  gsize right = source_pixel (painter->orientation, 1, 0, width, height) - start;
+  gsize down = source_pixel (painter->orientation, 0, 1, width, height) - start;
 
   memcpy (stored, rgb, n);
-  for (guint y = 0; y < height; y++)
-    for (guint x = 0; x < width; x++)
-      memcpy (rgb + 3 * ((gsize) y * width + x),
-              stored + 3 * source_pixel (painter->orientation, x, y, width, height), 3);
+  for (guint y = 0; y < height; y++, start += down) {
+    gsize at = start;
+
+    for (guint x = 0; x < width; x++, at += right, rgb += 3)
+      memcpy (rgb, stored + 3 * at, 3);
+  }
 }
 
 /* ---- one picture --------------------------------------------------------- */

@@ -125,9 +125,8 @@ VALLEY_API guint64 valley_picture_pts_ns (const ValleyPicture *picture);
 VALLEY_API gsize valley_picture_bytes (const ValleyPicture *picture);
 
 /* Pillow's antialiased bicubic resize (a = -0.5, horizontal pass first, rounded to 8 bits
- * between the passes) of @channels interleaved 8-bit samples (1 to 4).  Used on RGB by
- * the functions above and on single planes by the element.  FALSE only when memory is
- * short or a size is 0 or above 65535. */
+ * between the passes) of @channels interleaved 8-bit samples (1 to 4).  FALSE only when
+ * memory is short or a size is 0 or above 65535. */
 VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_bytes,
                                          guint src_width, guint src_height, guint channels,
                                          guint8 *dst, gsize dst_stride_bytes, guint dst_width,
