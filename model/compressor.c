@@ -151,7 +151,7 @@ choose_best (const ValleyCompressor *c, float *scores, gsize n, gint32 *kept)
 }
 
 /* Those that the first of two classes fits at least as well as the second, in their own order:
- * the mode of what is sampled in training. */
+ * the likelier outcome of what the official code draws by lot. */
 static gsize
 choose_first_class (const float *scores, gsize n, gint32 *kept)
 {

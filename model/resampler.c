@@ -6,6 +6,7 @@
 #include "alloc.h"
 
 #include <math.h>
+#include <string.h>
 
 #define NORM_EPS 1e-6f
 #define HEAD_WIDTH 128 /* about: the official code rounds the number of heads down */
@@ -35,17 +36,22 @@ valley_resampler_init (ValleyResampler *r, gsize in_size, gsize width, gsize n_q
 static void
 fill_positions (float *out, gsize side, gsize width)
 {
-  gsize quarter = width / 4;
+  gsize half = width / 2, quarter = width / 4;
 
-  for (gsize i = 0; i < side * side; i++, out += width)
-    for (gsize j = 0; j < quarter; j++) {
-      double frequency = pow (10000, -(double) j / (double) quarter);
+  /* The first row of patches has every column once; the rest are copies. */
+  for (gsize j = 0; j < quarter; j++) {
+    double frequency = pow (10000, -(double) j / (double) quarter);
 
-      out[j] = (float) sin ((double) (i % side) * frequency);
-      out[quarter + j] = (float) cos ((double) (i % side) * frequency);
-      out[2 * quarter + j] = (float) sin ((double) (i / side) * frequency);
-      out[3 * quarter + j] = (float) cos ((double) (i / side) * frequency);
+    for (gsize i = 0; i < side; i++) {
+      out[i * width + j] = (float) sin ((double) i * frequency);
+      out[i * width + quarter + j] = (float) cos ((double) i * frequency);
     }
+  }
+  for (gsize i = 0; i < side * side; i++) {
+    if (i >= side)
+      memcpy (out + i * width, out + i % side * width, half * sizeof *out);
+    memcpy (out + i * width + half, out + i / side * width, half * sizeof *out);
+  }
 }
 
 /* @keys, a fresh tensor: the patches' places, then the patches added. */
