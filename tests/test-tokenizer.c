@@ -591,6 +591,41 @@ test_slow_refused (void)
   }
 }
 
+/* Any of the files cut or damaged anywhere: refused, or a tokenizer that works. */
+static void
+test_slow_damaged (void)
+{
+  static const char *const names[]
+      = { "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json" };
+  guint refused = 0;
+
+  for (guint round = 0; round < 400; round++) {
+    const char *name = names[round % G_N_ELEMENTS (names)];
+    char *dir = slow_folder ();
+    g_autofree char *path = g_build_filename (dir, name, NULL), *bytes = NULL;
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer;
+    gsize length, at;
+
+    write_text (dir, "added_tokens.json", added_tokens);
+    if (round % 4 == 3)
+      write_text (dir, "tokenizer_config.json", added_tokens_decoder);
+    g_assert_true (g_file_get_contents (path, &bytes, &length, NULL));
+    at = (gsize) g_test_rand_int_range (0, (gint32) length);
+    bytes[at] = (char) g_test_rand_int_range (0, 256);
+    scratch_write (dir, name, bytes, g_test_rand_bit () ? at : length);
+    tokenizer = valley_tokenizer_open (dir, VOCABULARY, &error);
+    g_assert_true ((tokenizer == NULL) == (error != NULL));
+    if (tokenizer != NULL)
+      g_array_unref (encode (tokenizer, "Describe <|im_end|> the video."));
+    else
+      refused++;
+    valley_tokenizer_free (tokenizer);
+    scratch_remove (dir);
+  }
+  g_assert_cmpuint (refused, >, 100);
+}
+
 /* One of the files is missing: the error names it. */
 static void
 test_slow_missing (void)
@@ -713,6 +748,7 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/damaged", test_damaged);
   g_test_add_func ("/tokenizer/slow/files", test_slow_files);
   g_test_add_func ("/tokenizer/slow/refused", test_slow_refused);
+  g_test_add_func ("/tokenizer/slow/damaged", test_slow_damaged);
   g_test_add_func ("/tokenizer/slow/missing", test_slow_missing);
   g_test_add_func ("/tokenizer/other-spelling", test_other_spelling);
   g_test_add_func ("/tokenizer/pieces", test_pieces);
