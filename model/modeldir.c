@@ -12,7 +12,7 @@
 static char *
 if_checkpoint (char *path)
 {
-  g_autofree char *taken = path;
+  g_autofree char *taken G_GNUC_UNUSED = path;
   g_autofree char *config = g_build_filename (path, "config.json", NULL);
 
   return g_file_test (config, G_FILE_TEST_IS_REGULAR) ? g_canonicalize_filename (path, NULL) : NULL;

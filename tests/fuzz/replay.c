@@ -1,6 +1,6 @@
 /* replay.c - one target as a test, with any compiler: every file of the corpus folder, given as
- * the argument, goes through it once.  good-* must be taken and bad-* be refused; what a fuzzer
- * left, named by its hash, need only do no harm.
+ * the argument, goes through it once.  good-* must be taken and bad-* be refused; the others
+ * need only do no harm.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
