@@ -268,9 +268,8 @@ valley_tokenizer_open (const char *dir, gsize vocab_size, GError **error)
     return valley_build_finish (&build, valley_build_from_slow_files (&build, dir));
   }
   file = valley_map_file (path, VALLEY_TOKENIZER_MAX_BYTES, error);
-  if (file == NULL) {
+  if (file == NULL)
     return NULL;
-  }
   return valley_tokenizer_parse (g_mapped_file_get_contents (file), g_mapped_file_get_length (file),
                                  path, vocab_size, error);
 }
