@@ -46,7 +46,7 @@ draw_unit (ValleySampler *sampler)
   z = (z ^ (z >> 30)) * G_GUINT64_CONSTANT (0xbf58476d1ce4e5b9);
   z = (z ^ (z >> 27)) * G_GUINT64_CONSTANT (0x94d049bb133111eb);
   z ^= z >> 31;
-  return (double)(z >> 11) * 0x1.0p-53;
+  return (double) (z >> 11) * 0x1.0p-53;
 }
 
 static gboolean
@@ -95,7 +95,7 @@ valley_sampler_free (ValleySampler *sampler)
 void
 valley_sampler_see (ValleySampler *sampler, gint32 id)
 {
-  if (id >= 0 && (gsize)id < sampler->n)
+  if (id >= 0 && (gsize) id < sampler->n)
     sampler->seen[id] = TRUE;
 }
 
@@ -135,9 +135,9 @@ log_sum_exp (const float *logits, gsize n)
   double max = -INFINITY, sum = 0;
 
   for (gsize i = 0; i < n; i++)
-    max = MAX (max, (double)logits[i]);
+    max = MAX (max, (double) logits[i]);
   for (gsize i = 0; i < n; i++)
-    sum += exp ((double)logits[i] - max);
+    sum += exp ((double) logits[i] - max);
   return max + log (sum);
 }
 
@@ -224,7 +224,7 @@ rank (ValleySampler *sampler, const float *logits, gsize best)
     double score = (score_of (sampler, logits, i) - max) / sampler->options.temperature;
 
     if (isfinite (score))
-      ranking.candidates[ranking.n++] = (Candidate){ score, (gint32)i };
+      ranking.candidates[ranking.n++] = (Candidate){ score, (gint32) i };
   }
   ranking.ends[0] = ranking.n;
   return ranking;
@@ -249,14 +249,14 @@ keep_top_k (Ranking *ranking, gsize k)
 static gsize
 keep_top_p (Ranking *ranking, gsize n, double p, double *weight)
 {
-  double kept = 0;
+  double total = *weight, kept = 0;
   gsize i = 0;
 
   if (p >= 1)
     return n;
   do
     kept += exp (ranked (ranking, i++).score);
-  while (i < n && *weight - kept > (1 - p) * *weight);
+  while (i < n && total - kept > (1 - p) * total);
   *weight = kept;
   return i;
 }
@@ -277,9 +277,9 @@ draw (ValleySampler *sampler, const float *logits, gsize best)
 
     target -= exp (candidate.score);
     if (target < 0)
-      return (gsize)candidate.id;
+      return (gsize) candidate.id;
   }
-  return (gsize)ranked (&ranking, n - 1).id; /* rounding ate the rest */
+  return (gsize) ranked (&ranking, n - 1).id; /* rounding ate the rest */
 }
 
 gboolean
@@ -296,8 +296,8 @@ valley_sampler_pick (ValleySampler *sampler, const float *logits, gint32 *id,
   }
   if (sampler->options.temperature > 0)
     best = draw (sampler, logits, best);
-  *id = (gint32)best;
-  *log_probability = (double)logits[best] - log_sum_exp (logits, sampler->n);
+  *id = (gint32) best;
+  *log_probability = (double) logits[best] - log_sum_exp (logits, sampler->n);
   valley_sampler_see (sampler, *id);
   return TRUE;
 }

@@ -264,8 +264,7 @@ bench_generated (Device *d, guint threads, ValleyDType type, gsize k, gsize n)
                 .w = random_tensor (d, type, n, k),
                 .y = random_tensor (d, VALLEY_F32, 1, n),
                 .role = VALLEY_ROWS_GENERATED };
-  g_autofree char *what
-      = g_strdup_printf ("one generated row, %s %zu x %zu", names[type], k, n);
+  g_autofree char *what = g_strdup_printf ("one generated row, %s %zu x %zu", names[type], k, n);
 
   time = best_time (d, &work);
   report (threads, what, rate_of ((double) bytes, time), before, peak_bandwidth (threads),

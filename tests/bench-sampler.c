@@ -18,13 +18,13 @@ seconds (void)
   struct timespec t;
 
   clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+  return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
 }
 
 static int
 falling (const void *a, const void *b)
 {
-  float x = *(const float *)a, y = *(const float *)b;
+  float x = *(const float *) a, y = *(const float *) b;
 
   return (x < y) - (x > y);
 }
@@ -83,8 +83,8 @@ run (double spread)
   double sorting;
 
   for (gsize i = 0; i < VOCABULARY; i++)
-    logits[i] = (float)(spread * sqrt (-2 * log (1 - g_rand_double (rand)))
-                        * cos (2 * G_PI * g_rand_double (rand)));
+    logits[i] = (float) (spread * sqrt (-2 * log (1 - g_rand_double (rand)))
+                         * cos (2 * G_PI * g_rand_double (rand)));
   sorting = time_sorting (logits);
   printf ("%d logits of deviation %g: sorting them once takes %.2f ms\n", VOCABULARY, spread,
           sorting);

@@ -130,7 +130,7 @@ assert_share (guint got, double share)
 static guint64
 seed (void)
 {
-  guint64 value = ((guint64)g_test_rand_int () << 32) | (guint32)g_test_rand_int ();
+  guint64 value = ((guint64) g_test_rand_int () << 32) | (guint32) g_test_rand_int ();
 
   g_test_message ("seed %" G_GUINT64_FORMAT, value);
   return value;
@@ -265,7 +265,7 @@ next_unit (guint64 *state)
 
   z = (z ^ (z >> 30)) * G_GUINT64_CONSTANT (0xbf58476d1ce4e5b9);
   z = (z ^ (z >> 27)) * G_GUINT64_CONSTANT (0x94d049bb133111eb);
-  return (double)((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
+  return (double) ((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
 }
 
 /* Hugging Face's order of filters on the whole vocabulary in order. */
@@ -280,7 +280,7 @@ pick_by_sorting (const ValleySamplerOptions *options, const float *logits, gsize
     max = fmax (max, logits[i]);
   for (gsize i = 0; i < n; i++)
     if (isfinite (logits[i]))
-      words[kept++] = (Word){ (logits[i] - max) / options->temperature, (gint32)i };
+      words[kept++] = (Word){ (logits[i] - max) / options->temperature, (gint32) i };
   qsort (words, kept, sizeof *words, compare_words);
   if (options->top_k > 0 && options->top_k < kept) {
     gsize k = options->top_k;
@@ -309,13 +309,13 @@ fill_logits (float *logits, gsize n, guint kind)
   for (gsize i = 0; i < n; i++) {
     double x = g_test_rand_double_range (-12, 12);
 
-    logits[i] = (float)(kind == 0   ? x
-                        : kind == 1 ? (double)i * 1e-3
-                        : kind == 2 ? (double)(n - i) * 1e-3
-                        : kind == 3 ? 1
-                        : kind == 4 ? floor (x / 4)
-                        : x > 0     ? x
-                                    : -INFINITY);
+    logits[i] = (float) (kind == 0   ? x
+                         : kind == 1 ? (double) i * 1e-3
+                         : kind == 2 ? (double) (n - i) * 1e-3
+                         : kind == 3 ? 1
+                         : kind == 4 ? floor (x / 4)
+                         : x > 0     ? x
+                                     : -INFINITY);
   }
   logits[n / 3] = 12;
 }
@@ -328,13 +328,12 @@ test_against_sorting (void)
 
   for (guint round = 0; round < 150; round++) {
     gsize n = sizes[round % G_N_ELEMENTS (sizes)];
-    guint64 state = (guint64)g_test_rand_int ();
-    ValleySamplerOptions options
-        = { .temperature = g_test_rand_double_range (0.1, 3),
-            .top_k = ks[g_test_rand_int_range (0, G_N_ELEMENTS (ks))],
-            .top_p = ps[g_test_rand_int_range (0, G_N_ELEMENTS (ps))],
-            .repetition_penalty = 1,
-            .seed = state };
+    guint64 state = (guint64) g_test_rand_int ();
+    ValleySamplerOptions options = { .temperature = g_test_rand_double_range (0.1, 3),
+                                     .top_k = ks[g_test_rand_int_range (0, G_N_ELEMENTS (ks))],
+                                     .top_p = ps[g_test_rand_int_range (0, G_N_ELEMENTS (ps))],
+                                     .repetition_penalty = 1,
+                                     .seed = state };
     g_autofree float *logits = g_new (float, n);
     ValleySampler *sampler = make (options, n);
 
