@@ -28,6 +28,9 @@ static const Format formats[] = {
   { GST_VIDEO_FORMAT_YUY2, 8, 2, 1 },       { GST_VIDEO_FORMAT_UYVY, 8, 2, 1 },
   { GST_VIDEO_FORMAT_Y42B, 8, 2, 1 },       { GST_VIDEO_FORMAT_Y444, 8, 1, 1 },
   { GST_VIDEO_FORMAT_Y41B, 8, 4, 1 },       { GST_VIDEO_FORMAT_GRAY8, 8, 1, 1 },
+  { GST_VIDEO_FORMAT_NV16, 8, 2, 1 },       { GST_VIDEO_FORMAT_NV24, 8, 1, 1 },
+  { GST_VIDEO_FORMAT_Y444_12LE, 12, 1, 1 }, { GST_VIDEO_FORMAT_P012_LE, 12, 2, 2 },
+  { GST_VIDEO_FORMAT_Y444_16LE, 16, 1, 1 }, { GST_VIDEO_FORMAT_GRAY16_LE, 16, 1, 1 },
 };
 
 static Planes
@@ -64,13 +67,14 @@ clear_planes (Planes *p)
 static void
 put (GstVideoFrame *frame, const Planes *p, guint comp, guint plane, guint offset, guint step)
 {
-  gboolean high = GST_VIDEO_FRAME_FORMAT (frame) == GST_VIDEO_FORMAT_P010_10LE;
+  GstVideoFormat format = GST_VIDEO_FRAME_FORMAT (frame);
+  gboolean high = format == GST_VIDEO_FORMAT_P010_10LE || format == GST_VIDEO_FORMAT_P012_LE;
 
   for (guint y = 0; y < p->height[comp]; y++)
     for (guint x = 0; x < p->width[comp]; x++) {
       guint8 *at
           = (guint8 *) frame->data[plane] + y * frame->info.stride[plane] + offset + x * step;
-      guint value = p->samples[comp][y * p->width[comp] + x] << (high ? 6 : 0);
+      guint value = p->samples[comp][y * p->width[comp] + x] << (high ? 16 - p->depth : 0);
 
       at[0] = (guint8) value;
       if (p->depth > 8)
@@ -93,18 +97,22 @@ put_all (GstVideoFrame *frame, const Planes *p)
     put (frame, p, 2, 0, 2, 4);
     break;
   case GST_VIDEO_FORMAT_NV12:
+  case GST_VIDEO_FORMAT_NV16:
   case GST_VIDEO_FORMAT_NV21:
+  case GST_VIDEO_FORMAT_NV24:
     put (frame, p, 0, 0, 0, 1);
     put (frame, p, 1, 1, GST_VIDEO_FRAME_FORMAT (frame) == GST_VIDEO_FORMAT_NV21, 2);
-    put (frame, p, 2, 1, GST_VIDEO_FRAME_FORMAT (frame) == GST_VIDEO_FORMAT_NV12, 2);
+    put (frame, p, 2, 1, GST_VIDEO_FRAME_FORMAT (frame) != GST_VIDEO_FORMAT_NV21, 2);
     break;
   case GST_VIDEO_FORMAT_P010_10LE:
+  case GST_VIDEO_FORMAT_P012_LE:
     put (frame, p, 0, 0, 0, 2);
     put (frame, p, 1, 1, 0, 4);
     put (frame, p, 2, 1, 2, 4);
     break;
   case GST_VIDEO_FORMAT_GRAY8:
-    put (frame, p, 0, 0, 0, 1);
+  case GST_VIDEO_FORMAT_GRAY16_LE:
+    put (frame, p, 0, 0, 0, p->depth / 8);
     break;
   default: { /* planar; V before U in YV12 */
     gboolean v_first = GST_VIDEO_FRAME_FORMAT (frame) == GST_VIDEO_FORMAT_YV12;
@@ -355,7 +363,8 @@ test_formats (gconstpointer data)
 {
   const Format *format = data;
   GstValleyPainter *painter = gst_valley_painter_new ();
-  gboolean gray = format->format == GST_VIDEO_FORMAT_GRAY8;
+  gboolean gray
+      = format->format == GST_VIDEO_FORMAT_GRAY8 || format->format == GST_VIDEO_FORMAT_GRAY16_LE;
   ValleyModel *model = open_model ();
   double worst = 0, sum = 0, n = 0;
 
@@ -388,7 +397,7 @@ test_formats (gconstpointer data)
                                  picture->sizes.eagle_width, picture->sizes.eagle_height, &sum));
     n += 3 * picture->sizes.siglip_width * picture->sizes.siglip_height
          + 3 * picture->sizes.eagle_width * picture->sizes.eagle_height;
-    if (!(apart <= 1))
+    if (!(apart <= 0.75)) /* half of it is the rounding to bytes */
       g_error ("%s %ux%u, %s, site %d, field %d, crop %d,%d %dx%d: %g apart",
                gst_video_format_to_string (format->format), width, height, c->name,
                (int) info.chroma_site, view.field, view.crop.x, view.crop.y, view.crop.w,
