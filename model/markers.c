@@ -66,12 +66,6 @@ match (const char *text, ValleyField *field)
   return maybe ? MAYBE_MARKER : NO_MARKER;
 }
 
-const char *
-valley_marker_name (guint i)
-{
-  return i < G_N_ELEMENTS (markers) ? markers[i].name : NULL;
-}
-
 gboolean
 valley_is_marker (const char *text)
 {

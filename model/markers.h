@@ -37,7 +37,5 @@ void valley_sections_add (ValleySections *sections, const char *text);
  * it is half a marker and left out. */
 void valley_sections_finish (ValleySections *sections, gboolean cut);
 
-/* The @i-th marker without its brackets, "SUMMARY"; NULL past the last. */
-const char *valley_marker_name (guint i);
 /* Whether @text is one of the markers, opening or closing. */
 gboolean valley_is_marker (const char *text);

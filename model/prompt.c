@@ -7,13 +7,12 @@
  * The template's tokens are put in by id and each run of text between two of them is encoded as
  * one, which gives the ids of the processor, who encodes the whole.  It differs on purpose in one
  * thing: such a token, or a literal <image>, that a user typed stays plain text, so that nobody
- * closes a turn or conjures up an image slot from inside a question.  Markers of reasoning
- * (markers.h) are tokens there as everywhere: system prompts ask for them by name.
+ * closes a turn or conjures up an image slot from inside a question.  Every other added token is
+ * one there as everywhere: prompts ask for <REASONING> or <tool_call> by name.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "prompt.h"
 
 #include "added.h"
-#include "markers.h"
 
 #include <string.h>
 
@@ -37,25 +36,32 @@ find_marker (const ValleyTokenizer *tokenizer, const char *text, gint32 *id, GEr
   return FALSE;
 }
 
-static void
-allow (ValleyPrompt *prompt, const char *format, const char *name)
+/* What ends a turn or a text, or stands around pictures and video. */
+static gboolean
+is_reserved (const char *text)
 {
-  g_autofree char *text = g_strdup_printf (format, name);
-  gint32 id = valley_tokenizer_lookup (prompt->tokenizer, text);
+  static const char *const reserved[] = { "<|im_start|>", "<|im_end|>", "<|endoftext|>",
+                                          "<im_start>",   "<im_end>",   "<vi_start>",
+                                          "<vi_end>",     NULL };
 
-  if (valley_tokenizer_is_added (prompt->tokenizer, id))
-    valley_added_add (&prompt->typed, text, id);
+  return g_strv_contains (reserved, text);
 }
 
+/* Matched in the text as it was typed, as Qwen's added tokens all are. */
 static void
-allow_markers (ValleyPrompt *prompt)
+allow_added (ValleyPrompt *prompt)
 {
-  const char *name;
+  gsize n = valley_tokenizer_size (prompt->tokenizer);
+  g_autoptr (GString) text = g_string_new (NULL);
 
   valley_added_init (&prompt->typed);
-  for (guint i = 0; (name = valley_marker_name (i)) != NULL; i++) {
-    allow (prompt, "<%s>", name);
-    allow (prompt, "</%s>", name);
+  for (gsize id = 0; id < n; id++) {
+    if (!valley_tokenizer_is_added (prompt->tokenizer, (gint32) id))
+      continue;
+    g_string_truncate (text, 0);
+    valley_tokenizer_decode (prompt->tokenizer, (gint32) id, text);
+    if (text->len > 0 && !is_reserved (text->str))
+      valley_added_add (&prompt->typed, text->str, (gint32) id);
   }
   valley_added_sort (&prompt->typed);
 }
@@ -74,7 +80,7 @@ valley_prompt_new (const ValleyTokenizer *tokenizer, gboolean start_end_tokens, 
       && (!find_marker (tokenizer, "<im_start>", &prompt->image_start, error)
           || !find_marker (tokenizer, "<im_end>", &prompt->image_end, error)))
     return NULL;
-  allow_markers (prompt);
+  allow_added (prompt);
   return g_steal_pointer (&prompt);
 }
 

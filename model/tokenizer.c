@@ -144,6 +144,12 @@ valley_tokenizer_lookup (const ValleyTokenizer *tokenizer, const char *text)
   return found;
 }
 
+gsize
+valley_tokenizer_size (const ValleyTokenizer *tokenizer)
+{
+  return tokenizer->n_tokens;
+}
+
 gboolean
 valley_tokenizer_is_added (const ValleyTokenizer *tokenizer, gint32 id)
 {

@@ -25,6 +25,8 @@ void valley_tokenizer_encode_plain (const ValleyTokenizer *tokenizer, const char
 
 /* The id of an added token or vocabulary entry by its text, -1 when there is none. */
 gint32 valley_tokenizer_lookup (const ValleyTokenizer *tokenizer, const char *token);
+/* Every id is below this. */
+gsize valley_tokenizer_size (const ValleyTokenizer *tokenizer);
 /* TRUE for tokens that are matched in the text before any other rule. */
 gboolean valley_tokenizer_is_added (const ValleyTokenizer *tokenizer, gint32 id);
 /* TRUE for added tokens marked special: they are not part of an answer's text. */

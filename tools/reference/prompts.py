@@ -5,7 +5,7 @@ import re
 
 SLOT = -200  # stands for one picture's tokens
 DEFAULT_SYSTEM = "You are a helpful assistant."
-MARKER = re.compile(r"(</?(?:SUMMARY|CAPTION|REASONING|CONCLUSION|think|thinking|answer)>)")  # a token only in some vocabularies
+RESERVED = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<im_start>", "<im_end>", "<vi_start>", "<vi_end>"]  # never typed
 
 
 def _segments(system, question, pictures, start_end):
@@ -32,14 +32,15 @@ def build(tokenizer, system, question: str, pictures: int, start_end: bool = Tru
 
 
 def _typed(tokenizer, text: str):
-    """What a user typed: no token of the template, but the markers of reasoning."""
-    markers = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items() if MARKER.fullmatch(t.content)}
-    parts = re.split("(" + "|".join(map(re.escape, markers)) + ")", text) if markers else [text]
-    return [i for part in parts for i in ([markers[part]] if part in markers else tokenizer.encode(part, add_special_tokens=False).ids)]
+    """What a user typed: every added token but the reserved ones, which are plain text."""
+    added = {t.content: i for i, t in tokenizer.get_added_tokens_decoder().items() if t.content not in RESERVED}
+    texts = sorted(added, key=len, reverse=True)
+    parts = re.split("(" + "|".join(map(re.escape, texts)) + ")", text) if texts else [text]
+    return [i for part in parts for i in ([added[part]] if part in added else tokenizer.encode(part, add_special_tokens=False).ids)]
 
 
 def build_escaped(tokenizer, system, question: str, pictures: int, start_end: bool = True):
-    """The same, but the template's own tokens and <image> are plain text in system and question.
+    """The same, but the reserved tokens and <image> are plain text in system and question.
 
     The processor has no such thing: there a question that says <|im_end|> ends the turn. Which text is the
     user's is told apart here with characters that no text holds, one for each of the template's tokens.
