@@ -141,6 +141,46 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   g_mutex_unlock (&worker->lock);
 }
 
+/* Fills @request in with a prompt that tells of the frames @told, and @shown with those of at
+ * most @max_frames (0: of all) that fit beside it. */
+static gboolean
+try_prompt (GstValleyWorker *worker, const GstValleyChunk *chunk, const GArray *told,
+            guint max_frames, ValleyRequest *request, gchar **prompt, GArray *shown, GError **error)
+{
+  g_free (*prompt);
+  *prompt = gst_valley_chunk_prompt (chunk, told);
+  *request = gst_valley_request_engine (chunk->request, *prompt);
+  request->max_frames = max_frames;
+  g_array_set_size (shown, 0);
+  return valley_session_fit (worker->session, request, shown, error);
+}
+
+/* As many frames as fit beside a prompt that tells of just these: fewer frames make a shorter
+ * list of time stamps, which leaves room for more of them. */
+static gboolean
+shorten_window (GstValleyWorker *worker, const GstValleyChunk *chunk, ValleyRequest *request,
+                gchar **prompt, GError **error)
+{
+  g_autoptr (GArray) none = g_array_new (FALSE, FALSE, sizeof (guint64));
+  g_autoptr (GArray) told = g_array_new (FALSE, FALSE, sizeof (guint64));
+  g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
+  guint fit = 0, most;
+
+  if (!try_prompt (worker, chunk, none, 0, request, prompt, told, error))
+    return FALSE;
+  most = told->len;
+  for (guint n = most; fit < most; n = fit + (most - fit + 1) / 2) {
+    if (try_prompt (worker, chunk, none, n, request, prompt, told, NULL)
+        && try_prompt (worker, chunk, told, n, request, prompt, shown, NULL) && shown->len == n)
+      fit = n;
+    else
+      most = n - 1;
+  }
+  fit = MAX (fit, 1); /* not even one: the last attempt says why */
+  return try_prompt (worker, chunk, none, fit, request, prompt, told, error)
+         && try_prompt (worker, chunk, told, fit, request, prompt, shown, error);
+}
+
 /* Fills @request in for @chunk; *prompt holds its text.  Where the model cannot be shown every
  * frame, the prompt tells of those that it is shown. */
 static gboolean
@@ -150,17 +190,10 @@ prepare_request (GstValleyWorker *worker, const GstValleyChunk *chunk, ValleyReq
   const GArray *frames = chunk->window.frames;
   g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
 
-  *prompt = gst_valley_chunk_prompt (chunk, frames);
-  *request = gst_valley_request_engine (chunk->request, *prompt);
-  if (!valley_session_fit (worker->session, request, shown, error))
-    return FALSE;
-  if (shown->len < frames->len) {
-    g_free (*prompt);
-    *prompt = gst_valley_chunk_prompt (chunk, shown);
-    *request = gst_valley_request_engine (chunk->request, *prompt);
-    request->max_frames = shown->len;
-  }
-  return TRUE;
+  if (try_prompt (worker, chunk, frames, 0, request, prompt, shown, NULL)
+      && shown->len == frames->len)
+    return TRUE;
+  return shorten_window (worker, chunk, request, prompt, error);
 }
 
 static gboolean

@@ -6,6 +6,7 @@
  *   gate=FILE                    no answer before this file is there
  *   tokens=N                     steps an answer takes (default 4)
  *   fit=N                        only the first N frames of a window are shown
+ *   room=N                       of a window as many as make N with the prompt's bytes
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
  *   show=luma|rgb|corners|pts|sizes         what the answer says of the window's frames
@@ -24,7 +25,7 @@
 
 struct _ValleyModel {
   char *text, *show, *gate;
-  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit;
+  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit, room;
   gint fail_window, fail_frame;
   gboolean fail_load, fail_session, echo, echo_system;
 };
@@ -85,6 +86,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->tokens = MAX (number, 1);
   else if (g_str_equal (key, "fit"))
     model->fit = number;
+  else if (g_str_equal (key, "room"))
+    model->room = number;
   else if (g_str_equal (key, "fail-load"))
     model->fail_load = TRUE;
   else if (g_str_equal (key, "fail-session"))
@@ -425,9 +428,20 @@ gboolean
 valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray *pts_ns,
                     GError **error)
 {
-  guint fit = session->model->fit;
+  const ValleyModel *model = session->model;
+  gsize length = strlen (request->prompt);
+  guint most = request->max_frames > 0 ? request->max_frames : G_MAXUINT;
 
-  for (GList *l = session->pictures.head; l != NULL && (fit == 0 || pts_ns->len < fit); l = l->next)
+  if (model->room > 0 && length >= model->room) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT, "%" G_GSIZE_FORMAT " bytes of prompt",
+                 length);
+    return FALSE;
+  }
+  if (model->room > 0)
+    most = (guint)MIN (most, model->room - length);
+  if (model->fit > 0)
+    most = MIN (most, model->fit);
+  for (GList *l = session->pictures.head; l != NULL && pts_ns->len < most; l = l->next)
     g_array_append_val (pts_ns, ((ValleyPicture *)l->data)->pts);
   return TRUE;
 }

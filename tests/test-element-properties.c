@@ -207,6 +207,36 @@ test_frames_dropped (void)
   g_assert_cmpuint (warnings, ==, 1);
 }
 
+/* Time stamps take room themselves: as many frames are shown as fit beside their own time stamps
+ * ("0.0, 0.5" is 8 bytes and 2 frames), whether the whole window's fit in or not. */
+static void
+test_frames_dropped_for_text (void)
+{
+  static const struct {
+    const char *script, *caption; /* NULL: refused */
+  } cases[] = {
+    { "echo,room=22", "0.0, 0.5, 1.0, 1.5" }, /* 18 + 4 */
+    { "echo,room=20", "0.0, 0.5, 1.0" },      /* 13 + 3, though 18 + 2 would fit too */
+    { "echo,room=16", "0.0, 0.5, 1.0" },      /* the whole window's do not fit */
+    { "echo,room=15", "0.0, 0.5" },           /* 8 + 2 */
+    { "echo,room=4", "0.0" },                 /* 3 + 1 */
+    { "echo,room=3", NULL },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autoptr (Rig) rig
+        = rig_new (RIG_TEXT | RIG_JSON, cases[i].script, "prompt", "{timestamps}", NULL);
+    g_autoptr (JsonObject) line = NULL;
+
+    rig_push_span (rig, 0, 2100 * MS, 50);
+    line = rig_json (rig, 0);
+    if (cases[i].caption != NULL)
+      g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, cases[i].caption);
+    else
+      g_assert_cmpstr (json_object_get_string_member (line, "error"), ==, "3 bytes of prompt");
+  }
+}
+
 static void
 test_placeholders (void)
 {
@@ -377,6 +407,7 @@ main (int argc, char **argv)
   }
   g_test_add_func ("/element/properties/no-answer", test_no_answer);
   g_test_add_func ("/element/properties/frames-dropped", test_frames_dropped);
+  g_test_add_func ("/element/properties/frames-dropped-for-text", test_frames_dropped_for_text);
   g_test_add_func ("/element/properties/placeholders", test_placeholders);
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
   g_test_add_func ("/element/properties/prompt-file-gone", test_prompt_file_gone);
