@@ -27,6 +27,7 @@ from qwen_tokenizer import ADDED
 from release import CONFIG, CONFIG_25, EAGLE, SIGLIP
 from specs import Spec
 
+LEAST = 20_000_000_000      # bytes that must be free whatever is written
 SPARE = 2_000_000_000       # bytes free beside what will be written
 SHARD = 5_000_000_000       # transformers' own limit for a file
 BLOCK = 1 << 24             # numbers drawn at a time
@@ -131,8 +132,9 @@ def check_place(folder: str, size: int) -> None:
         sys.exit(f"{folder} lies inside the repository; expected a folder outside of it")
     os.makedirs(folder, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
-        sys.exit(f"{folder}: {free / 1e9:.1f} GB are free; expected at least {(size + SPARE) / 1e9:.1f} GB")
+    wanted = max(LEAST, size + SPARE)
+    if free < wanted:
+        sys.exit(f"{folder}: {free / 1e9:.1f} GB are free; expected at least {wanted / 1e9:.1f} GB")
 
 
 def main() -> None:
