@@ -6,6 +6,7 @@
  *   gate=FILE                    no answer before this file is there
  *   tokens=N                     steps an answer takes (default 4)
  *   fit=N                        only the first N frames of a window are shown
+ *   answer=N                     answers have room for N tokens at most
  *   room=N                       of a window as many as make N with the prompt's bytes
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
@@ -25,7 +26,7 @@
 
 struct _ValleyModel {
   char *text, *show, *gate;
-  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit, room;
+  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit, room, answer;
   gint fail_window, fail_frame;
   gboolean fail_load, fail_session, echo, echo_system;
 };
@@ -86,6 +87,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->tokens = MAX (number, 1);
   else if (g_str_equal (key, "fit"))
     model->fit = number;
+  else if (g_str_equal (key, "answer"))
+    model->answer = number;
   else if (g_str_equal (key, "room"))
     model->room = number;
   else if (g_str_equal (key, "fail-load"))
@@ -475,7 +478,10 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
                                     .confidence = 0.5,
                                     .n_input_tokens = 10 + session->pictures.length,
                                     .n_vision_tokens = session->pictures.length,
-                                    .max_new_tokens = request->max_new_tokens,
+                                    .max_new_tokens
+                                    = session->model->answer > 0
+                                          ? MIN (session->model->answer, request->max_new_tokens)
+                                          : request->max_new_tokens,
                                     .n_frames_dropped
                                     = session->pictures.length
                                       - MIN (session->pictures.length, n_shown),

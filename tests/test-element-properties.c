@@ -237,6 +237,39 @@ test_frames_dropped_for_text (void)
   }
 }
 
+/* Less room for answers than max-new-tokens: every result says how much, one warning names the
+ * property, and a value that fits silences both. */
+static void
+test_answer_room (void)
+{
+  g_autoptr (Rig) rig
+      = rig_new (RIG_TEXT | RIG_JSON, "answer=30,text=a", "max-new-tokens", 31, NULL);
+  g_autoptr (GstMessage) message = NULL;
+  g_autoptr (GError) error = NULL;
+
+  rig_push_span (rig, 0, 4100 * MS, 50);
+  for (guint i = 0; i < 2; i++) {
+    g_autoptr (JsonObject) line = rig_json (rig, i);
+
+    g_assert_cmpint (json_object_get_int_member (line, "max_new_tokens"), ==, 30);
+    g_assert_false (json_object_has_member (line, "frames_dropped"));
+  }
+  message = gst_bus_timed_pop_filtered (rig->bus, 10 * GST_SECOND, GST_MESSAGE_WARNING);
+  g_assert_nonnull (message);
+  gst_message_parse_warning (message, &error, NULL);
+  g_assert_nonnull (strstr (error->message, "max-new-tokens=31"));
+  g_assert_nonnull (strstr (error->message, "30 tokens"));
+
+  g_object_set (rig->element, "max-new-tokens", 30, NULL);
+  rig_push_span (rig, 4150 * MS, 8100 * MS, 50);
+  {
+    g_autoptr (JsonObject) line = rig_json (rig, 3);
+
+    g_assert_false (json_object_has_member (line, "max_new_tokens"));
+  }
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
 static void
 test_placeholders (void)
 {
@@ -407,6 +440,7 @@ main (int argc, char **argv)
   }
   g_test_add_func ("/element/properties/no-answer", test_no_answer);
   g_test_add_func ("/element/properties/frames-dropped", test_frames_dropped);
+  g_test_add_func ("/element/properties/answer-room", test_answer_room);
   g_test_add_func ("/element/properties/frames-dropped-for-text", test_frames_dropped_for_text);
   g_test_add_func ("/element/properties/placeholders", test_placeholders);
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);

@@ -97,10 +97,15 @@ test_decisions (void)
 
   /* Qwen2: always biases on q, k and v, whatever another family's key says */
   c = read_good ("\"architectures\":[\"ValleyQwen2ForCausalLM\"],"
-                 "\"attention_bias\":false");
+                 "\"attention_bias\":true");
   g_assert_cmpint (c->llm.type, ==, VALLEY_LLM_QWEN2);
   g_assert_true (c->llm.qkv_bias);
   g_assert_false (c->llm.o_bias || c->llm.qk_norm);
+  valley_config_free (c);
+
+  /* Newer transformers write both: the base is there to be read */
+  c = read_good ("\"rope_parameters\":{\"rope_theta\":1000000,\"rope_type\":\"default\"}");
+  g_assert_cmpfloat (c->llm.rope_theta, ==, 1000000);
   valley_config_free (c);
 
   /* Both towers before a Qwen3 decoder, and Qwen2-VL's own merger */

@@ -252,6 +252,27 @@ test_whole_text (void)
   valley_tokenizer_free (tokenizer);
 }
 
+/* What the context's arithmetic counts on: each slot after the first adds as many ids. */
+static void
+test_slot_text (void)
+{
+  ValleyTokenizer *tokenizer = open_golden ("ovis-softmax");
+
+  for (guint start_end = 0; start_end < 2; start_end++) {
+    ValleyPrompt *prompt = new_prompt (tokenizer, start_end);
+    gsize more = valley_prompt_slot_text (prompt);
+    g_autoptr (GArray) one = valley_prompt_build (prompt, NULL, "a", 1);
+
+    for (guint n = 2; n < 6; n++) {
+      g_autoptr (GArray) ids = valley_prompt_build (prompt, NULL, "a", n);
+
+      g_assert_cmpuint (ids->len - n, ==, one->len - 1 + (n - 1) * more);
+    }
+    valley_prompt_free (prompt);
+  }
+  valley_tokenizer_free (tokenizer);
+}
+
 static void
 test_missing_marker (void)
 {
@@ -299,6 +320,7 @@ main (int argc, char **argv)
   g_test_add_func ("/prompt/other-ids", test_other_ids);
   g_test_add_func ("/prompt/typed-markers", test_typed_markers);
   g_test_add_func ("/prompt/whole-text", test_whole_text);
+  g_test_add_func ("/prompt/slot-text", test_slot_text);
   g_test_add_func ("/prompt/missing-marker", test_missing_marker);
   return g_test_run ();
 }
