@@ -56,9 +56,27 @@ read_heads (ValleyReader *r, ValleyLlmConfig *llm)
                             "a divisor of num_attention_heads %" G_GSIZE_FORMAT, llm->n_heads);
 }
 
+/* Later transformers say it for each layer. */
+static gboolean
+is_full_everywhere (JsonNode *types)
+{
+  JsonArray *array = JSON_NODE_HOLDS_ARRAY (types) ? json_node_get_array (types) : NULL;
+
+  for (guint i = 0; array != NULL && i < json_array_get_length (array); i++) {
+    JsonNode *type = json_array_get_element (array, i);
+
+    if (!valley_reader_is_type (type, G_TYPE_STRING)
+        || strcmp (json_node_get_string (type), "full_attention") != 0)
+      return FALSE;
+  }
+  return array != NULL;
+}
+
 static void
 read_attention (ValleyReader *r, ValleyLlmConfig *llm)
 {
+  JsonNode *types = valley_reader_member (r, "layer_types");
+
   read_heads (r, llm);
   llm->qk_norm = llm->type == VALLEY_LLM_QWEN3;
   /* Qwen3's key is about all four projections; Qwen2 has no such key. */
@@ -67,6 +85,8 @@ read_attention (ValleyReader *r, ValleyLlmConfig *llm)
   if (valley_reader_boolean (r, "use_sliding_window", FALSE))
     valley_reader_complain (r, "use_sliding_window",
                             "false (sliding-window attention is not supported)");
+  if (types != NULL && !is_full_everywhere (types))
+    valley_reader_complain (r, "layer_types", "\"full_attention\" for every layer");
 }
 
 static void

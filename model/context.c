@@ -28,6 +28,25 @@ prompt_length (const ValleyContext *context, guint n_shown)
   return n;
 }
 
+/* No more of the @most pictures than if all were as small as the smallest: that spares trying
+ * every number of a long window. */
+static guint
+bound (const ValleyContext *context, guint most, gsize room)
+{
+  gsize least = G_MAXSIZE, spare;
+
+  for (guint i = 0; i < context->n_pictures; i++)
+    least = MIN (least, context->n_rows[i]);
+  if (room < context->n_text)
+    return MIN (most, 1);
+  spare = room - context->n_text;
+  if (most < 2 || least + context->n_text_more == 0)
+    return most;
+  if (spare < least)
+    return 1;
+  return (guint) MIN (most, 1 + (spare - least) / (least + context->n_text_more));
+}
+
 gboolean
 valley_context_fit (const ValleyContext *context, guint *n_shown, guint *max_new_tokens,
                     gsize *n_tokens)
@@ -39,7 +58,7 @@ valley_context_fit (const ValleyContext *context, guint *n_shown, guint *max_new
   if (context->max_pictures > 0)
     most = MIN (most, context->max_pictures);
   /* Pictures may differ in size, so that fewer of them can be more tokens: try every number. */
-  for (guint n = most;; n--) {
+  for (guint n = bound (context, most, max - reserve);; n--) {
     *n_tokens = prompt_length (context, n);
     if (*n_tokens + reserve <= max) {
       *n_shown = n;

@@ -440,7 +440,8 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
   gboolean ok;
 
   clear_answer (session);
-  ok = check_request (request, error) && build_prompt (session, request, error);
+  ok = check_cancelled (session, error) && check_request (request, error)
+       && build_prompt (session, request, error);
   for (guint i = 0; ok && i < session->frames->len; i++) {
     const Frame *frame = &g_array_index (session->frames, Frame, i);
 

@@ -277,7 +277,7 @@ VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);
 VALLEY_API const float *valley_session_logits (ValleySession *session, gsize *n_steps,
                                                gsize *n_vocabulary);
 
-/* From any thread: push, begin and next return VALLEY_ERROR_CANCELLED soon (at most one
+/* From any thread: push, fit, begin and next return VALLEY_ERROR_CANCELLED soon (at most one
  * layer or tile later) until valley_session_reset. */
 VALLEY_API void valley_session_cancel (ValleySession *session);
 

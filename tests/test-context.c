@@ -87,6 +87,55 @@ test_case (gconstpointer data)
   g_assert_cmpuint (n_tokens + room, <=, test->max_positions);
 }
 
+/* The most pictures whose rows and texts fit, found by trying; 0: not even one. */
+static guint
+most_by_trying (const ValleyContext *context)
+{
+  gsize room = context->max_positions
+               - valley_context_reserve (context->max_positions, context->max_new_tokens);
+  guint most = context->max_pictures > 0 ? MIN (context->max_pictures, context->n_pictures)
+                                         : context->n_pictures;
+
+  for (guint n = most; n > 0; n--) {
+    gsize sum = context->n_text + (n - 1) * context->n_text_more;
+
+    for (guint i = 0; i < n; i++)
+      sum += context->n_rows[valley_context_nth_shown (i, n, context->n_pictures)];
+    if (sum <= room)
+      return n;
+  }
+  return 0;
+}
+
+static void
+test_random (void)
+{
+  guint32 seed = g_test_rand_int ();
+  g_autoptr (GRand) rand = g_rand_new_with_seed (seed);
+
+  g_test_message ("seed %u", seed);
+  for (guint round = 0; round < 20000; round++) {
+    gsize n_rows[12], n_tokens;
+    gboolean equal = g_rand_boolean (rand);
+    ValleyContext context = { .max_positions = (gsize) g_rand_int_range (rand, 1, 200),
+                              .n_text = (gsize) g_rand_int_range (rand, 0, 60),
+                              .n_text_more = (gsize) g_rand_int_range (rand, 0, 4),
+                              .n_rows = n_rows,
+                              .n_pictures = (guint) g_rand_int_range (rand, 1, 13),
+                              .max_pictures = (guint) g_rand_int_range (rand, 0, 14),
+                              .max_new_tokens = (guint) g_rand_int_range (rand, 1, 100) };
+    guint n_shown = 0, room, want;
+
+    for (guint i = 0; i < G_N_ELEMENTS (n_rows); i++)
+      n_rows[i] = equal && i > 0 ? n_rows[0] : (gsize) g_rand_int_range (rand, 0, 40);
+    want = most_by_trying (&context);
+    g_assert_true (valley_context_fit (&context, &n_shown, &room, &n_tokens) == (want > 0));
+    g_assert_cmpuint (n_shown, ==, want);
+    if (want == 0)
+      g_assert_cmpuint (n_tokens, ==, context.n_text + n_rows[context.n_pictures - 1]);
+  }
+}
+
 /* Text alone that is too long. */
 static void
 test_long_text (void)
@@ -105,6 +154,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/context/which-are-shown", test_which_are_shown);
   g_test_add_func ("/context/evenly", test_evenly);
+  g_test_add_func ("/context/random", test_random);
   g_test_add_func ("/context/long-text", test_long_text);
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
     g_autofree char *path = g_strconcat ("/context/", cases[i].label, NULL);

@@ -528,10 +528,15 @@ test_cancel (Fixture *f, gconstpointer data)
   fixture_push_frames (f, 0, 1);
   fixture_ask (f, 8, &before);
   for (guint i = 0; i < 10 * N_PHASES; i++) {
+    ValleyRequest request = { .prompt = QUESTION };
+    g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
     g_autoptr (GError) error = NULL;
 
     valley_session_reset (f->session);
     cancel_once (f, i % N_PHASES);
+    g_assert_false (valley_session_fit (f->session, &request, shown, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED);
+    g_clear_error (&error);
     g_assert_false (fixture_push (f, 5, &error)); /* until reset */
     g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED);
   }

@@ -104,7 +104,8 @@ test_decisions (void)
   valley_config_free (c);
 
   /* Newer transformers write both: the base is there to be read */
-  c = read_good ("\"rope_parameters\":{\"rope_theta\":1000000,\"rope_type\":\"default\"}");
+  c = read_good ("\"rope_parameters\":{\"rope_theta\":1000000,\"rope_type\":\"default\"},"
+                 "\"layer_types\":[\"full_attention\",\"full_attention\"]");
   g_assert_cmpfloat (c->llm.rope_theta, ==, 1000000);
   valley_config_free (c);
 
@@ -130,6 +131,11 @@ static const Refusal refusals[] = {
   { "odd-head", "\"head_dim\":127", { "\"head_dim\"", "127" } },
   { "bias-no-boolean", "\"attention_bias\":1", { "attention_bias" } },
   { "sliding-window", "\"use_sliding_window\":true", { "use_sliding_window" } },
+  { "sliding-layer",
+    "\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+    { "layer_types" } },
+  { "layers-no-names", "\"layer_types\":[1]", { "layer_types" } },
+  { "layers-no-list", "\"layer_types\":\"full_attention\"", { "layer_types" } },
   { "scaled-rotation",
     "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}",
     { "rope_scaling" } },

@@ -167,6 +167,8 @@ write_reversed (const char *path)
 
     json_object_set_int_member (token, "id",
                                 reversed ((gint32)json_object_get_int_member (token, "id")));
+    /* Such as <tool_call>: added, but not special.  It makes no difference here. */
+    json_object_set_boolean_member (token, "special", i % 2 == 0);
   }
   text = json_to_string (json_parser_get_root (parser), FALSE);
   g_assert_true (g_file_set_contents (path, text, -1, NULL));
