@@ -253,6 +253,25 @@ valley_build_merge (ValleyTokenizerBuild *build, const char *list, guint number,
 
 /* ---- added tokens --------------------------------------------------------- */
 
+/* The reference gives a text that the vocabulary has the id from there, and an id that the
+ * vocabulary gives another text it does not use: such a file says something else than it means. */
+static gboolean
+claim_id (const ValleyTokenizerBuild *build, const char *key, const char *text, gint64 id)
+{
+  const ValleyToken *token = &build->tokenizer->tokens[id];
+  gint32 listed = valley_vocabulary_find (build->vocabulary, text, strlen (text));
+
+  if (token->added || (token->known && listed != id))
+    return fail_shared (build, key, text, id);
+  if (listed == id)
+    return TRUE;
+  if (listed >= 0)
+    return valley_build_fail (build, key, "expected id %d, which its content has already", listed);
+  return valley_vocabulary_add (build->vocabulary, text, strlen (text), (gint32) id)
+             == VALLEY_VOCABULARY_ADDED
+         || fail_memory (build, "added tokens");
+}
+
 gboolean
 valley_build_added (ValleyTokenizerBuild *build, const char *key, const char *text, gint64 id,
                     gboolean special, JsonObject *flags)
@@ -268,15 +287,13 @@ valley_build_added (ValleyTokenizerBuild *build, const char *key, const char *te
       return valley_build_fail (build, key, "expected %s of the token to be false", refused[i]);
   if (build->n_added++ == MAX_ADDED_TOKENS)
     return valley_build_fail (build, key, "expected at most %d added tokens", MAX_ADDED_TOKENS);
-  if (!reach_token (build, key, id))
-    return FALSE;
-  if (tokenizer->tokens[id].added)
-    return fail_shared (build, key, text, id);
-  if (!set_token (build, id, text, TRUE))
+  if (!reach_token (build, key, id) || !claim_id (build, key, text, id)
+      || !set_token (build, id, text, TRUE))
     return FALSE;
   tokenizer->tokens[id].special = special;
-  if (normalized && tokenizer->nfc) {
-    g_autofree char *normal = valley_nfc (text, text + strlen (text));
+  if (normalized) {
+    g_autofree char *normal
+        = tokenizer->nfc ? valley_nfc (text, text + strlen (text)) : g_strdup (text);
 
     valley_added_add (&tokenizer->added_normalized, normal, (gint32) id);
   } else {

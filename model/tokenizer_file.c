@@ -192,16 +192,12 @@ find_member (ValleyJsonScan object, const char *name, char open, ValleyJsonScan 
   return FALSE;
 }
 
-/* Copies the text from @p up to @value, then @empty in the value's place, with its line ends, so
- * that errors further on still count lines rightly.  Where the value ends. */
+/* Copies the text from @p up to @value, then @empty in the value's place.  Where the value ends. */
 static const char *
 leave_out (GString *out, const char *p, const ValleyJsonScan *value, const char *empty)
 {
   g_string_append_len (out, p, value->p - p);
   g_string_append (out, empty);
-  for (p = value->p; p < value->end; p++)
-    if (*p == '\n')
-      g_string_append_c (out, '\n');
   return value->end;
 }
 

@@ -88,6 +88,76 @@ test_other_spelling (void)
   valley_tokenizer_free (golden);
 }
 
+/* Added tokens that ask for normalised text come second, be there a normaliser or not: what
+ * overlaps goes to the others.  (As Hugging Face's tokenizers 0.21 does.) */
+static void
+test_added_order (void)
+{
+  static const char *const normalizers[] = { "{\"type\":\"NFC\"}", "null" };
+  g_autofree char *good = tokenizer_golden_text ("ovis-softmax/tokenizer.json");
+  g_autofree char *first = replace (good, "<|im_start|>", "bc");
+  g_autofree char *both = replace (first,
+                                   "\"content\":\"<|im_end|>\",\"single_word\":false,"
+                                   "\"lstrip\":false,\"rstrip\":false,\"normalized\":false",
+                                   "\"content\":\"ab\",\"normalized\":true");
+
+  for (guint i = 0; i < G_N_ELEMENTS (normalizers); i++) {
+    g_autofree char *text = replace (both, "{\"type\":\"NFC\"}", normalizers[i]);
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer = open_text (text, -1, &error);
+    const gint32 want[] = { valley_tokenizer_lookup (tokenizer, "a"), 324, 325 };
+    g_autoptr (GArray) ids = NULL;
+
+    g_assert_no_error (error);
+    ids = tokenizer_encode (tokenizer, "abcab");
+    g_assert_cmpmem (ids->data, ids->len * 4, want, sizeof want);
+    valley_tokenizer_free (tokenizer);
+  }
+}
+
+/* An added token may stand in the vocabulary too, under the same id. */
+static void
+test_added_in_vocabulary (void)
+{
+  g_autofree char *good = tokenizer_golden_text ("ovis-softmax/tokenizer.json");
+  g_autofree char *text = replace (good, "\"vocab\":{", "\"vocab\":{\"<|im_start|>\":324,");
+  g_autoptr (GError) error = NULL;
+  ValleyTokenizer *tokenizer = open_text (text, -1, &error);
+
+  g_assert_no_error (error);
+  g_assert_cmpint (valley_tokenizer_lookup (tokenizer, "<|im_start|>"), ==, 324);
+  valley_tokenizer_free (tokenizer);
+}
+
+/* The members of "model" may come in any order. */
+static void
+test_merges_first (void)
+{
+  static const char text[] = "<|im_start|>Describe the video<|im_end|>";
+  g_autofree char *good = tokenizer_golden_text ("ovis-softmax/tokenizer.json");
+  char *vocab = strstr (good, "\"vocab\":{"), *merges = strstr (good, "\"merges\":[");
+  g_autoptr (GString) swapped = g_string_new_len (good, vocab - good);
+  ValleyTokenizer *golden = tokenizer_open_golden ("ovis-softmax"), *tokenizer;
+  g_autoptr (GArray) want = tokenizer_encode (golden, text);
+  g_autoptr (GArray) got = NULL;
+  g_autoptr (GError) error = NULL;
+  gsize n_vocab = (gsize) (merges - vocab); /* with the comma behind it */
+  const char *end = g_strrstr (good, "}}");
+
+  g_assert_cmpint (merges[-1], ==, ',');
+  g_assert_nonnull (end);
+  g_string_append_len (swapped, merges, end - merges);
+  g_string_append_c (swapped, ',');
+  g_string_append_len (swapped, vocab, (gssize) n_vocab - 1);
+  g_string_append (swapped, end);
+  tokenizer = open_text (swapped->str, -1, &error);
+  g_assert_no_error (error);
+  got = tokenizer_encode (tokenizer, text);
+  g_assert_cmpmem (got->data, got->len * 4, want->data, want->len * 4);
+  valley_tokenizer_free (tokenizer);
+  valley_tokenizer_free (golden);
+}
+
 /* ---- bad files ---- */
 
 /* Every edit of a good file must be refused with an error that names the key. */
@@ -125,6 +195,9 @@ test_refused (void)
     { "\"merges\":", "\"merge\":", "merges" },
     { "\"id\":324", "\"id\":323", "added_tokens[1]" },
     { "\"id\":324", "\"id\":3240", "added_tokens" },
+    { "\"id\":324", "\"id\":5", "added_tokens[1]" }, /* the vocabulary's */
+    { "\"content\":\"<|im_start|>\"", "\"content\":\"h\"", "added_tokens[1]" },
+    { "\"content\":\"<|im_start|>\"", "\"content\":\"<|endoftext|>\"", "added_tokens[1]" },
     { "\"content\":\"<|im_start|>\"", "\"content\":\"\"", "added_tokens[1]" },
     { "\"content\":\"<|im_start|>\"", "\"content\":5", "added_tokens[1]" },
     { "\"lstrip\":false", "\"lstrip\":true", "lstrip" },
@@ -291,6 +364,35 @@ test_slow_files (void)
   scratch_remove (dir);
 }
 
+/* added_tokens.json says no flags: what is not special is looked for in normalised text, in
+ * which it is normalised itself; what is special in the text as it stands. */
+static void
+test_slow_normalized (void)
+{
+  static const char composed[] = "<\u00E9>", decomposed[] = "<e\u0301>";
+  char *dir = slow_folder ();
+  g_autoptr (GError) error = NULL;
+  ValleyTokenizer *tokenizer;
+
+  write_text (dir, "special_tokens_map.json", "{\"eos_token\":\"<a\u0308>\"}");
+  write_text (dir, "added_tokens.json", "{\"<e\u0301>\":323,\"<a\u0308>\":324}");
+  tokenizer = valley_tokenizer_open (dir, VOCABULARY, &error);
+  g_assert_no_error (error);
+  for (guint i = 0; i < 2; i++) {
+    g_autoptr (GArray) ids = tokenizer_encode (tokenizer, i == 0 ? composed : decomposed);
+
+    g_assert_cmpuint (ids->len, ==, 1);
+    g_assert_cmpint (g_array_index (ids, gint32, 0), ==, 323);
+  }
+  for (guint i = 0; i < 2; i++) {
+    g_autoptr (GArray) ids = tokenizer_encode (tokenizer, i == 0 ? "<a\u0308>" : "<\u00E4>");
+
+    g_assert_true ((g_array_index (ids, gint32, 0) == 324) == (i == 0));
+  }
+  valley_tokenizer_free (tokenizer);
+  scratch_remove (dir);
+}
+
 /* Each of these in place of a good file is refused, with the file and the place named. */
 static void
 test_slow_refused (void)
@@ -322,7 +424,8 @@ test_slow_refused (void)
       "{\"added_tokens_decoder\":{\"324\":{\"content\":\"x\",\"lstrip\":true}}}", "lstrip" },
     { "added_tokens.json", "{\"x\":\"y\"}", "x: expected an id" },
     { "added_tokens.json", "{\"x\":340}", "0 to 339" },
-    { "added_tokens.json", "{\"x\":324,\"y\":324}", "shares id 324" },
+    { "added_tokens.json", "{\"x\":324}", "expected id 87" },
+    { "added_tokens.json", "{\"<x>\":324,\"<y>\":324}", "shares id 324" },
     { "special_tokens_map.json", "{", "JSON" },
   };
 
@@ -400,11 +503,15 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/tokenizer/merge-forms", test_merge_forms);
+  g_test_add_func ("/tokenizer/merges-first", test_merges_first);
+  g_test_add_func ("/tokenizer/added-order", test_added_order);
+  g_test_add_func ("/tokenizer/added-in-vocabulary", test_added_in_vocabulary);
   g_test_add_func ("/tokenizer/refused", test_refused);
   g_test_add_func ("/tokenizer/no-file", test_no_file);
   g_test_add_func ("/tokenizer/deep-nesting", test_deep_nesting);
   g_test_add_func ("/tokenizer/damaged", test_damaged);
   g_test_add_func ("/tokenizer/slow/files", test_slow_files);
+  g_test_add_func ("/tokenizer/slow/normalized", test_slow_normalized);
   g_test_add_func ("/tokenizer/slow/refused", test_slow_refused);
   g_test_add_func ("/tokenizer/slow/damaged", test_slow_damaged);
   g_test_add_func ("/tokenizer/slow/missing", test_slow_missing);
