@@ -214,6 +214,9 @@ test_top_p (void)
   count (options, halves, 4, counts);
   g_assert_cmpuint (MIN (counts[2], counts[3]), ==, 0);
   assert_share (counts[0], 4.0 / 7);
+  options.top_p = 0.5; /* half of two that are alike may go, and goes */
+  count (options, (const float[]){ 1, 1 }, 2, counts);
+  g_assert_cmpuint (counts[0], ==, N_DRAWS);
   options.top_p = 1e-9; /* the likeliest stays whatever p is */
   count (options, halves, 4, counts);
   g_assert_cmpuint (counts[0], ==, N_DRAWS);

@@ -131,6 +131,30 @@ test_random_bytes (void)
   valley_tokenizer_free (tokenizer);
 }
 
+/* Contractions in either case; folding makes the long s an s, but only behind an apostrophe.
+ * ("|" stands between the pieces that the reference makes.) */
+static void
+test_contractions (void)
+{
+  static const char *const cases[] = { "'\u017F|x", "'\u017F|S", "it|'\u017F|x", "'S|x",   "'LL|x",
+                                       "'\u212Ax",  "'D",        "'l",           "\u017Fx" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_auto (GStrv) pieces = g_strsplit (cases[i], "|", -1);
+    g_autofree char *text = g_strjoinv ("", pieces);
+    const char *p = text, *end = text + strlen (text);
+
+    for (guint k = 0; pieces[k] != NULL; k++) {
+      const char *next = valley_pretokenize_next (p, end);
+      g_autofree char *piece = g_strndup (p, (gsize) (next - p));
+
+      g_assert_cmpstr (piece, ==, pieces[k]);
+      p = next;
+    }
+    g_assert_true (p == end);
+  }
+}
+
 /* ---- Unicode's versions ---- */
 
 /* Marks newer than Unicode 9 stay where they are, and are passed by no other; older ones are put
@@ -312,6 +336,7 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/unicode/newer-letters", test_newer_letters);
   g_test_add_func ("/tokenizer/utf8/repair", test_repair);
   g_test_add_func ("/tokenizer/utf8/complete", test_complete);
+  g_test_add_func ("/tokenizer/contractions", test_contractions);
   g_test_add_func ("/tokenizer/pieces", test_pieces);
   return g_test_run ();
 }
