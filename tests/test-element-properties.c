@@ -115,8 +115,11 @@ typedef struct {
 } MarkerCase;
 
 /* %3C and %3E: the fake engine's text is percent-encoded. */
-#define THOUGHT "text=%3CSUMMARY%3ES.%3C/SUMMARY%3E%0A%3CCONCLUSION%3EC.%3C/CONCLUSION%3E"
-#define ALL_OF_IT "<SUMMARY>S.</SUMMARY>\n<CONCLUSION>C.</CONCLUSION>"
+#define THOUGHT                                                                                    \
+  "text=%3CSUMMARY%3ES.%3C/SUMMARY%3E%0A%3CCAPTION%3E%22K%22%0Ak%3C/CAPTION%3E%0A"                 \
+  "%3CCONCLUSION%3EC.%3C/CONCLUSION%3E"
+#define ALL_OF_IT                                                                                  \
+  "<SUMMARY>S.</SUMMARY>\n<CAPTION>\"K\"\nk</CAPTION>\n<CONCLUSION>C.</CONCLUSION>"
 
 static const MarkerCase marker_cases[] = {
   { NULL, "C.", "S.", "C." }, /* the default */
@@ -142,11 +145,17 @@ test_markers (gconstpointer data)
   g_assert_cmpstr (json_object_get_string_member (line, "result"), ==, test->result);
   g_assert_cmpstr (json_object_get_string_member_with_default (line, "summary", NULL), ==,
                    test->summary);
+  g_assert_cmpstr (json_object_get_string_member_with_default (line, "caption", NULL), ==,
+                   test->summary != NULL ? "\"K\"\nk" : NULL);
+  g_assert_cmpstr (json_object_get_string_member_with_default (line, "conclusion", NULL), ==,
+                   test->summary != NULL ? "C." : NULL);
   g_assert_false (json_object_has_member (line, "reasoning"));
   message = bus_wait_element (rig->bus, "valleyinfer/result");
   structure = gst_message_get_structure (message);
   g_assert_cmpstr (gst_structure_get_string (structure, "result"), ==, test->result);
   g_assert_cmpstr (gst_structure_get_string (structure, "summary"), ==, test->summary);
+  g_assert_cmpstr (gst_structure_get_string (structure, "caption"), ==,
+                   test->summary != NULL ? "\"K\"\nk" : NULL);
   caption = rig_caption (rig, 0);
   g_assert_cmpstr (caption, ==, test->caption);
 }
