@@ -40,9 +40,9 @@ find_marker (const ValleyTokenizer *tokenizer, const char *text, gint32 *id, GEr
 static gboolean
 is_reserved (const char *text)
 {
-  static const char *const reserved[] = { "<|im_start|>", "<|im_end|>", "<|endoftext|>",
-                                          "<im_start>",   "<im_end>",   "<vi_start>",
-                                          "<vi_end>",     NULL };
+  static const char *const reserved[]
+      = { "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<im_start>", "<im_end>",
+          "<image>",      "<vi_start>", "<vi_end>",      NULL };
 
   return g_strv_contains (reserved, text);
 }

@@ -232,6 +232,34 @@ test_typed_markers (void)
   valley_tokenizer_free (tokenizer);
 }
 
+/* Not even where a vocabulary has it. */
+static void
+test_image_token (void)
+{
+  g_autofree char *source
+      = g_build_filename (g_getenv ("GOLDEN_DIR"), "ovis-softmax", "tokenizer.json", NULL);
+  g_autofree char *text = NULL;
+  g_autoptr (GString) json = NULL;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GArray) ids = NULL;
+  ValleyTokenizer *tokenizer;
+  ValleyPrompt *prompt;
+
+  g_assert_true (g_file_get_contents (source, &text, NULL, NULL));
+  json = g_string_new (text);
+  g_assert_cmpuint (g_string_replace (json, "\"<cor>\"", "\"<image>\"", 0), ==, 1);
+  tokenizer = valley_tokenizer_parse (json->str, json->len, source, 340, &error);
+  g_assert_no_error (error);
+  prompt = new_prompt (tokenizer, TRUE);
+  ids = valley_prompt_build (prompt, "<image>", "<image><\\cor>", 1);
+  g_assert_cmpint (valley_tokenizer_lookup (tokenizer, "<image>"), ==, 330);
+  g_assert_cmpuint (count (ids, 330), ==, 0);
+  g_assert_cmpuint (count (ids, 331), ==, 1);
+  g_assert_cmpuint (count (ids, VALLEY_IMAGE_SLOT), ==, 1);
+  valley_prompt_free (prompt);
+  valley_tokenizer_free (tokenizer);
+}
+
 /* Without markers in it, the prompt is what encoding the whole text gives. */
 static void
 test_whole_text (void)
@@ -321,6 +349,7 @@ main (int argc, char **argv)
   g_test_add_func ("/prompt/cases", test_cases);
   g_test_add_func ("/prompt/other-ids", test_other_ids);
   g_test_add_func ("/prompt/typed-markers", test_typed_markers);
+  g_test_add_func ("/prompt/image-token", test_image_token);
   g_test_add_func ("/prompt/whole-text", test_whole_text);
   g_test_add_func ("/prompt/slot-text", test_slot_text);
   g_test_add_func ("/prompt/missing-marker", test_missing_marker);
