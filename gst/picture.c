@@ -162,6 +162,15 @@ paint_yuv (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValle
   return valley_video_scaler_paint (painter->scaler, &video, outputs, n);
 }
 
+/* What a value is from 0 to 255 where black is 16 and white 235: capture cards give RGB so. */
+static guint8
+widen_range (guint8 value)
+{
+  gint wide = (2 * 255 * ((gint) value - 16) + 219) / (2 * 219);
+
+  return (guint8) CLAMP (wide, 0, 255);
+}
+
 /* RGB is resized to the bit as the model's own preprocessing does.  (A field's lines are not
  * moved by the half line that they lie beside the frame's middle.) */
 static gboolean
@@ -190,6 +199,9 @@ paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValle
     output->rgb[3 * i + 1] = small[step * i + g];
     output->rgb[3 * i + 2] = small[step * i + b];
   }
+  if (frame->info.colorimetry.range == GST_VIDEO_COLOR_RANGE_16_235)
+    for (gsize i = 0; i < 3 * n; i++)
+      output->rgb[i] = widen_range (output->rgb[i]);
   return TRUE;
 }
 
@@ -205,6 +217,9 @@ convert (GstValleyPainter *painter, GstVideoFrame *frame, GstVideoFrame *rgb)
     painter->rgb_info.fps_n = painter->info.fps_n;
     painter->rgb_info.fps_d = painter->info.fps_d;
     painter->rgb_info.interlace_mode = painter->info.interlace_mode;
+    /* It takes RGB's range for what it is not; paint_rgb knows better. */
+    if (GST_VIDEO_INFO_IS_RGB (&painter->info))
+      painter->rgb_info.colorimetry.range = painter->info.colorimetry.range;
     painter->converter = gst_video_converter_new (&painter->info, &painter->rgb_info, NULL);
     painter->rgb = gst_buffer_new_allocate (NULL, painter->rgb_info.size, NULL);
   }

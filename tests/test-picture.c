@@ -317,6 +317,185 @@ test_rotation (void)
   gst_buffer_unref (buffer);
 }
 
+/* ---- several at once ---- */
+
+static GstBuffer *
+cropped_quarters (const GstVideoInfo *info, const GstVideoRectangle *inner)
+{
+  GstBuffer *buffer = quarters_in (info, inner);
+  GstVideoCropMeta *crop = gst_buffer_add_video_crop_meta (buffer);
+
+  crop->x = (guint) inner->x;
+  crop->y = (guint) inner->y;
+  crop->width = (guint) inner->w;
+  crop->height = (guint) inner->h;
+  return buffer;
+}
+
+/* A crop, pixels that are not square and a turn in the same frame: the crop is stretched as it is
+ * stored, then turned.  One painter sees all formats, as when a stream's caps change. */
+static void
+test_together (void)
+{
+  static const GstVideoFormat formats[]
+      = { GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_YUY2, GST_VIDEO_FORMAT_RGB, GST_VIDEO_FORMAT_AYUV,
+          GST_VIDEO_FORMAT_ARGB64, GST_VIDEO_FORMAT_Y42B };
+  static const struct {
+    GstVideoOrientationMethod orientation;
+    guint corners[4], width, height;
+  } cases[] = {
+    { GST_VIDEO_ORIENTATION_IDENTITY, { 0, 1, 2, 3 }, 64, 19 },
+    { GST_VIDEO_ORIENTATION_90R, { 2, 0, 3, 1 }, 19, 64 },
+    { GST_VIDEO_ORIENTATION_VERT, { 2, 3, 0, 1 }, 64, 19 },
+    { GST_VIDEO_ORIENTATION_UR_LL, { 3, 1, 2, 0 }, 19, 64 },
+  };
+  const GstVideoRectangle inner = { 17, 9, 35, 19 }; /* 35 * 20 / 11 = 63.6 */
+  GstValleyPainter *painter = gst_valley_painter_new ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (formats) * G_N_ELEMENTS (cases); i++) {
+    GstVideoFormat format = formats[i % G_N_ELEMENTS (formats)];
+    guint c = i / G_N_ELEMENTS (formats), width, height;
+    g_autofree gchar *what = g_strdup_printf ("%s turned by %u", gst_video_format_to_string (format),
+                                              cases[c].orientation);
+    g_autofree gchar *text = NULL;
+    GstVideoInfo info;
+    GstBuffer *buffer;
+
+    gst_video_info_set_format (&info, format, W, H);
+    buffer = cropped_quarters (&info, &inner);
+    info.par_n = 20;
+    info.par_d = 11;
+    gst_valley_painter_set_info (painter, &info);
+    gst_valley_painter_set_orientation (painter, cases[c].orientation);
+    gst_valley_painter_display_size (painter, buffer, &width, &height);
+    g_assert_cmpuint (width, ==, cases[c].width);
+    g_assert_cmpuint (height, ==, cases[c].height);
+    text = look_at (painter, buffer, "corners");
+    check_corners (text, cases[c].corners, 70, what); /* chroma bleeds over an odd edge */
+    gst_buffer_unref (buffer);
+  }
+  gst_valley_painter_free (painter);
+}
+
+/* A white field between the lines of a black one. */
+static GstBuffer *
+white_field (const GstVideoInfo *info, gint field)
+{
+  GstBuffer *buffer = gst_buffer_new_allocate (NULL, info->size, NULL);
+  gsize row = (gsize) info->stride[0];
+  GstMapInfo map;
+
+  gst_buffer_map (buffer, &map, GST_MAP_WRITE);
+  for (gsize y = 0; y < H; y++)
+    memset (map.data + y * row, (gint) (y % 2) == field ? 255 : 0, row);
+  gst_buffer_unmap (buffer, &map);
+  return buffer;
+}
+
+/* The first field alone is seen of RGB too, read directly or by way of the converter, wherever a
+ * crop begins. */
+static void
+test_rgb_fields (void)
+{
+  static const GstVideoFormat formats[]
+      = { GST_VIDEO_FORMAT_RGB, GST_VIDEO_FORMAT_BGRx, GST_VIDEO_FORMAT_ARGB64 };
+
+  for (guint i = 0; i < 4 * G_N_ELEMENTS (formats); i++) {
+    gint first = (gint) i % 2;
+    GstValleyPainter *painter = gst_valley_painter_new ();
+    g_autofree gchar *white = NULL, *black = NULL;
+    GstBuffer *buffers[2];
+    GstVideoInfo info;
+
+    gst_video_info_set_format (&info, formats[i / 4], W, H);
+    info.interlace_mode = GST_VIDEO_INTERLACE_MODE_INTERLEAVED;
+    GST_VIDEO_INFO_FIELD_ORDER (&info) = first == 0 ? GST_VIDEO_FIELD_ORDER_TOP_FIELD_FIRST
+                                                    : GST_VIDEO_FIELD_ORDER_BOTTOM_FIELD_FIRST;
+    gst_valley_painter_set_info (painter, &info);
+    for (gint k = 0; k < 2; k++) {
+      GstVideoCropMeta *crop;
+
+      buffers[k] = white_field (&info, k == 0 ? first : !first);
+      crop = gst_buffer_add_video_crop_meta (buffers[k]);
+      crop->x = 3;
+      crop->y = i / 2 % 2 ? 7 : 0;
+      crop->width = 40;
+      crop->height = 31;
+    }
+    white = look_at (painter, buffers[0], "luma");
+    black = look_at (painter, buffers[1], "luma");
+    g_assert_cmpstr (white, ==, "f1 255");
+    g_assert_cmpstr (black, ==, "f1 0");
+    gst_buffer_unref (buffers[0]);
+    gst_buffer_unref (buffers[1]);
+    gst_valley_painter_free (painter);
+  }
+}
+
+/* What the colors of a frame of @height are when its matrix is @matrix. */
+static gchar *
+colors_with (GstVideoColorMatrix matrix, guint height)
+{
+  GstValleyPainter *painter = gst_valley_painter_new ();
+  GstVideoInfo info;
+  GstBuffer *buffer;
+  gchar *text;
+
+  gst_video_info_set_format (&info, GST_VIDEO_FORMAT_Y444, W, height);
+  buffer = gst_buffer_new_allocate (NULL, info.size, NULL);
+  gst_buffer_memset (buffer, 0, 120, info.size / 3);
+  gst_buffer_memset (buffer, info.size / 3, 90, info.size / 3);
+  gst_buffer_memset (buffer, info.size / 3 * 2, 170, info.size / 3);
+  info.colorimetry.matrix = matrix;
+  info.colorimetry.range = GST_VIDEO_COLOR_RANGE_16_235;
+  gst_valley_painter_set_info (painter, &info);
+  text = look_at (painter, buffer, "rgb");
+  gst_buffer_unref (buffer);
+  gst_valley_painter_free (painter);
+  return text;
+}
+
+/* Where nobody says, small frames are BT.601 and large ones BT.709. */
+static void
+test_unknown_matrix (void)
+{
+  g_autofree gchar *small = colors_with (GST_VIDEO_COLOR_MATRIX_UNKNOWN, 576);
+  g_autofree gchar *large = colors_with (GST_VIDEO_COLOR_MATRIX_UNKNOWN, 578);
+  g_autofree gchar *bt601 = colors_with (GST_VIDEO_COLOR_MATRIX_BT601, 576);
+  g_autofree gchar *bt709 = colors_with (GST_VIDEO_COLOR_MATRIX_BT709, 578);
+
+  g_assert_cmpstr (bt601, !=, bt709);
+  g_assert_cmpstr (small, ==, bt601);
+  g_assert_cmpstr (large, ==, bt709);
+}
+
+/* RGB of a capture card may have black at 16 and white at 235. */
+static void
+test_limited_rgb (void)
+{
+  static const guint8 values[][2] = { { 16, 0 }, { 235, 255 }, { 126, 128 } };
+  static const GstVideoFormat formats[]
+      = { GST_VIDEO_FORMAT_RGB, GST_VIDEO_FORMAT_BGRx, GST_VIDEO_FORMAT_GBR };
+
+  for (guint i = 0; i < G_N_ELEMENTS (values) * G_N_ELEMENTS (formats); i++) {
+    const guint8 *value = values[i / G_N_ELEMENTS (formats)];
+    GstValleyPainter *painter = gst_valley_painter_new ();
+    g_autofree gchar *text = NULL, *want = g_strdup_printf ("f1 %u", value[1]);
+    GstVideoInfo info;
+    GstBuffer *buffer;
+
+    gst_video_info_set_format (&info, formats[i % G_N_ELEMENTS (formats)], W, H);
+    info.colorimetry.range = GST_VIDEO_COLOR_RANGE_16_235;
+    buffer = gst_buffer_new_allocate (NULL, info.size, NULL);
+    gst_buffer_memset (buffer, 0, value[0], info.size);
+    gst_valley_painter_set_info (painter, &info);
+    text = look_at (painter, buffer, "luma");
+    g_assert_cmpstr (text, ==, want);
+    gst_buffer_unref (buffer);
+    gst_valley_painter_free (painter);
+  }
+}
+
 /* Padded rows and planes in odd places, as decoders hand them out with GstVideoMeta. */
 static void
 test_video_meta (void)
@@ -383,6 +562,10 @@ main (int argc, char **argv)
   g_test_add_func ("/picture/crop-outside", test_crop_outside);
   g_test_add_func ("/picture/pixel-aspect", test_pixel_aspect);
   g_test_add_func ("/picture/rotation", test_rotation);
+  g_test_add_func ("/picture/together", test_together);
+  g_test_add_func ("/picture/rgb-fields", test_rgb_fields);
+  g_test_add_func ("/picture/unknown-matrix", test_unknown_matrix);
+  g_test_add_func ("/picture/limited-rgb", test_limited_rgb);
   g_test_add_func ("/picture/video-meta", test_video_meta);
   g_test_add_func ("/picture/short-buffer", test_short_buffer);
   return g_test_run ();

@@ -17,7 +17,8 @@ open_text (const char *text, gssize length, GError **error)
   g_autofree char *path = g_build_filename (dir, "tokenizer.json", NULL);
   ValleyTokenizer *tokenizer;
 
-  g_assert_true (g_file_set_contents (path, text, length, NULL));
+  g_assert_true (
+      g_file_set_contents_full (path, text, length, G_FILE_SET_CONTENTS_NONE, 0644, NULL));
   tokenizer = valley_tokenizer_open (dir, VOCABULARY, error);
   g_unlink (path);
   g_rmdir (dir);
@@ -415,6 +416,7 @@ test_slow_refused (void)
     { "merges.txt", "h e\n#version: 0.2\n", "line 2: expected" },
     { "merges.txt", "h  e\n", "line 1: expected" },
     { "merges.txt", "h e x", "line 1: expected" },
+    { "merges.txt", "", "expected 1 to" },
     { "tokenizer_config.json", "{\"tokenizer_class\":\"GPT2Tokenizer\"}", "tokenizer_class" },
     { "tokenizer_config.json", "{\"added_tokens_decoder\":{\"x\":{}}}", "added_tokens_decoder.x" },
     { "tokenizer_config.json", "{\"added_tokens_decoder\":{\"324\":{}}}", "decoder.324" },
