@@ -2,6 +2,7 @@
  * them, and as nobody should.
  * GOLDEN_DIR: tests/golden.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "alloc.h"
 #include "scratch.h"
 #include "tokenizer-fixture.h"
 
@@ -481,6 +482,33 @@ test_slow_damaged (void)
   g_assert_cmpuint (refused, >, 100);
 }
 
+/* Whichever allocation fails, it is said; the next attempt has all it needs.  (Of the newer layout
+ * test-allocation.c does the same, with the rest of a model.) */
+static void
+test_slow_no_memory (void)
+{
+  char *dir = slow_folder ();
+  guint n = 0;
+
+  write_text (dir, "tokenizer_config.json", added_tokens_decoder);
+  for (gboolean failed = TRUE; failed; n++) {
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer;
+
+    valley_alloc_fail_at (n + 1);
+    tokenizer = valley_tokenizer_open (dir, VOCABULARY, &error);
+    failed = valley_alloc_has_failed ();
+    g_assert_true ((tokenizer == NULL) == failed);
+    if (failed)
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+    valley_tokenizer_free (tokenizer);
+  }
+  valley_alloc_fail_at (0);
+  g_assert_cmpuint (n, >, 5);
+  check_slow (dir, FALSE);
+  scratch_remove (dir);
+}
+
 /* One of the files is missing: the error names it. */
 static void
 test_slow_missing (void)
@@ -516,6 +544,7 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/slow/normalized", test_slow_normalized);
   g_test_add_func ("/tokenizer/slow/refused", test_slow_refused);
   g_test_add_func ("/tokenizer/slow/damaged", test_slow_damaged);
+  g_test_add_func ("/tokenizer/slow/no-memory", test_slow_no_memory);
   g_test_add_func ("/tokenizer/slow/missing", test_slow_missing);
   g_test_add_func ("/tokenizer/other-spelling", test_other_spelling);
   return g_test_run ();
