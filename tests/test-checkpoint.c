@@ -123,6 +123,23 @@ test_misshapen (void)
   scratch_remove (dir);
 }
 
+/* As many bytes, and the same first size: rows of another length, or one row of all. */
+static void
+test_misshapen_rows (void)
+{
+  static const char *const cases[][3] = {
+    { "\"F32\",\"shape\":[340,48]", "\"F16\",\"shape\":[340,96]", "is [340, 96] in F16" },
+    { "[340,48]", "[16320 ]", "is [16320] in F32" },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    char *dir = damaged (cases[i][0], cases[i][1]);
+
+    assert_load_fails (dir, VALLEY_ERROR_TENSOR, cases[i][2], "expected [340, 48]");
+    scratch_remove (dir);
+  }
+}
+
 static void
 test_wrong_type (void)
 {
@@ -471,6 +488,7 @@ main (int argc, char **argv)
   g_assert_nonnull (g_getenv ("GOLDEN_DIR"));
   g_test_add_func ("/checkpoint/missing", test_missing);
   g_test_add_func ("/checkpoint/misshapen", test_misshapen);
+  g_test_add_func ("/checkpoint/misshapen-rows", test_misshapen_rows);
   g_test_add_func ("/checkpoint/wrong-type", test_wrong_type);
   g_test_add_func ("/checkpoint/truncated", test_truncated);
   g_test_add_func ("/checkpoint/tokenizer-without-id", test_tokenizer_without_id);
