@@ -342,14 +342,18 @@ test_together (void)
           GST_VIDEO_FORMAT_ARGB64, GST_VIDEO_FORMAT_Y42B };
   static const struct {
     GstVideoOrientationMethod orientation;
-    guint corners[4], width, height;
+    guint corners[4];
+    gint par_n, par_d;
+    guint width, height;
   } cases[] = {
-    { GST_VIDEO_ORIENTATION_IDENTITY, { 0, 1, 2, 3 }, 64, 19 },
-    { GST_VIDEO_ORIENTATION_90R, { 2, 0, 3, 1 }, 19, 64 },
-    { GST_VIDEO_ORIENTATION_VERT, { 2, 3, 0, 1 }, 64, 19 },
-    { GST_VIDEO_ORIENTATION_UR_LL, { 3, 1, 2, 0 }, 19, 64 },
+    { GST_VIDEO_ORIENTATION_IDENTITY, { 0, 1, 2, 3 }, 20, 11, 64, 19 },
+    { GST_VIDEO_ORIENTATION_90R, { 2, 0, 3, 1 }, 20, 11, 19, 64 },
+    { GST_VIDEO_ORIENTATION_90R, { 2, 0, 3, 1 }, 11, 20, 35, 35 },
+    { GST_VIDEO_ORIENTATION_VERT, { 2, 3, 0, 1 }, 11, 40, 35, 69 },
+    { GST_VIDEO_ORIENTATION_UR_LL, { 3, 1, 2, 0 }, 11, 40, 69, 35 },
   };
-  const GstVideoRectangle inner = { 17, 9, 35, 19 }; /* 35 * 20 / 11 = 63.6 */
+  /* 35 * 20 / 11 = 63.6, 19 * 20 / 11 = 34.5…, 19 * 40 / 11 = 69.1 */
+  const GstVideoRectangle inner = { 17, 9, 35, 19 };
   GstValleyPainter *painter = gst_valley_painter_new ();
 
   for (guint i = 0; i < G_N_ELEMENTS (formats) * G_N_ELEMENTS (cases); i++) {
@@ -363,8 +367,8 @@ test_together (void)
 
     gst_video_info_set_format (&info, format, W, H);
     buffer = cropped_quarters (&info, &inner);
-    info.par_n = 20;
-    info.par_d = 11;
+    info.par_n = cases[c].par_n;
+    info.par_d = cases[c].par_d;
     gst_valley_painter_set_info (painter, &info);
     gst_valley_painter_set_orientation (painter, cases[c].orientation);
     gst_valley_painter_display_size (painter, buffer, &width, &height);
