@@ -28,7 +28,7 @@ quarters_rgb (const GstVideoInfo *info, const GstVideoRectangle *inner)
   for (gint y = 0; y < GST_VIDEO_INFO_HEIGHT (info); y++)
     for (gint x = 0; x < GST_VIDEO_INFO_WIDTH (info); x++) {
       guint8 *pixel
-          = (guint8 *)frame.data[0] + y * GST_VIDEO_FRAME_PLANE_STRIDE (&frame, 0) + 3 * x;
+          = (guint8 *) frame.data[0] + y * GST_VIDEO_FRAME_PLANE_STRIDE (&frame, 0) + 3 * x;
       gboolean inside
           = x >= inner->x && x < inner->x + inner->w && y >= inner->y && y < inner->y + inner->h;
       guint quarter = (x >= inner->x + inner->w / 2) + 2 * (y >= inner->y + inner->h / 2);
@@ -338,8 +338,8 @@ static void
 test_together (void)
 {
   static const GstVideoFormat formats[]
-      = { GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_YUY2, GST_VIDEO_FORMAT_RGB, GST_VIDEO_FORMAT_AYUV,
-          GST_VIDEO_FORMAT_ARGB64, GST_VIDEO_FORMAT_Y42B };
+      = { GST_VIDEO_FORMAT_I420, GST_VIDEO_FORMAT_YUY2,   GST_VIDEO_FORMAT_RGB,
+          GST_VIDEO_FORMAT_AYUV, GST_VIDEO_FORMAT_ARGB64, GST_VIDEO_FORMAT_Y42B };
   static const struct {
     GstVideoOrientationMethod orientation;
     guint corners[4];
@@ -359,8 +359,8 @@ test_together (void)
   for (guint i = 0; i < G_N_ELEMENTS (formats) * G_N_ELEMENTS (cases); i++) {
     GstVideoFormat format = formats[i % G_N_ELEMENTS (formats)];
     guint c = i / G_N_ELEMENTS (formats), width, height;
-    g_autofree gchar *what = g_strdup_printf ("%s turned by %u", gst_video_format_to_string (format),
-                                              cases[c].orientation);
+    g_autofree gchar *what = g_strdup_printf (
+        "%s turned by %u", gst_video_format_to_string (format), cases[c].orientation);
     g_autofree gchar *text = NULL;
     GstVideoInfo info;
     GstBuffer *buffer;
@@ -477,7 +477,8 @@ test_unknown_matrix (void)
 static void
 test_limited_rgb (void)
 {
-  static const guint8 values[][2] = { { 16, 0 }, { 235, 255 }, { 126, 128 } };
+  static const guint8 values[][2]
+      = { { 16, 0 }, { 235, 255 }, { 126, 128 }, { 20, 5 }, { 3, 0 }, { 250, 255 } };
   static const GstVideoFormat formats[]
       = { GST_VIDEO_FORMAT_RGB, GST_VIDEO_FORMAT_BGRx, GST_VIDEO_FORMAT_GBR };
 
