@@ -253,8 +253,8 @@ valley_build_merge (ValleyTokenizerBuild *build, const char *list, guint number,
 
 /* ---- added tokens --------------------------------------------------------- */
 
-/* The reference gives a text that the vocabulary has the id from there, and an id that the
- * vocabulary gives another text it does not use: such a file says something else than it means. */
+/* Hugging Face's reader takes the id of a text that is in the vocabulary from there, and replaces
+ * an id that another text has by a new one: here such a file would give other ids. */
 static gboolean
 claim_id (const ValleyTokenizerBuild *build, const char *key, const char *text, gint64 id)
 {
