@@ -222,6 +222,30 @@ test_refused (void)
   }
 }
 
+/* Every added token is tried everywhere in a text: a file cannot make that as slow as it likes. */
+static void
+test_many_added (void)
+{
+  g_autofree char *good = tokenizer_golden_text ("ovis-softmax/tokenizer.json");
+  const guint n_golden = 17, most = 4096;
+
+  for (guint n = most; n <= most + 1; n++) {
+    g_autoptr (GString) entries = g_string_new ("\"added_tokens\":[");
+    g_autofree char *text = NULL;
+    g_autoptr (GError) error = NULL;
+    ValleyTokenizer *tokenizer;
+
+    for (guint i = 0; i < n - n_golden; i++)
+      g_string_append_printf (entries, "{\"id\":%u,\"content\":\"<t%u>\"},", VOCABULARY + i, i);
+    text = replace (good, "\"added_tokens\":[", entries->str);
+    tokenizer = valley_tokenizer_parse (text, strlen (text), "many.json", 2 * most, &error);
+    g_assert_true ((tokenizer != NULL) == (n == most));
+    if (tokenizer == NULL)
+      g_assert_nonnull (strstr (error->message, "at most 4096 added tokens"));
+    valley_tokenizer_free (tokenizer);
+  }
+}
+
 static void
 test_no_file (void)
 {
@@ -537,6 +561,7 @@ main (int argc, char **argv)
   g_test_add_func ("/tokenizer/added-order", test_added_order);
   g_test_add_func ("/tokenizer/added-in-vocabulary", test_added_in_vocabulary);
   g_test_add_func ("/tokenizer/refused", test_refused);
+  g_test_add_func ("/tokenizer/many-added", test_many_added);
   g_test_add_func ("/tokenizer/no-file", test_no_file);
   g_test_add_func ("/tokenizer/deep-nesting", test_deep_nesting);
   g_test_add_func ("/tokenizer/damaged", test_damaged);
