@@ -7,7 +7,7 @@
 static void
 clear_token (gpointer data)
 {
-  g_free (((ValleyAddedToken *)data)->text);
+  g_free (((ValleyAddedToken *) data)->text);
 }
 
 void
@@ -29,15 +29,15 @@ valley_added_add (ValleyAddedSet *set, const char *text, gint32 id)
 {
   ValleyAddedToken token = { g_strdup (text), strlen (text), id };
 
-  set->starts[(guchar)text[0]] = TRUE;
+  set->starts[(guchar) text[0]] = TRUE;
   g_array_append_val (set->tokens, token);
 }
 
 static gint
 longest_first (gconstpointer a, gconstpointer b)
 {
-  gsize left = ((const ValleyAddedToken *)a)->length;
-  gsize right = ((const ValleyAddedToken *)b)->length;
+  gsize left = ((const ValleyAddedToken *) a)->length;
+  gsize right = ((const ValleyAddedToken *) b)->length;
 
   return left < right ? 1 : left > right ? -1 : 0;
 }
@@ -52,12 +52,12 @@ const ValleyAddedToken *
 valley_added_find (const ValleyAddedSet *set, const char *p, const char *end, const char **start)
 {
   for (; p < end; p++) {
-    if (!set->starts[(guchar)*p])
+    if (!set->starts[(guchar) *p])
       continue;
     for (guint i = 0; i < set->tokens->len; i++) {
       const ValleyAddedToken *token = &g_array_index (set->tokens, ValleyAddedToken, i);
 
-      if (token->length <= (gsize)(end - p) && memcmp (p, token->text, token->length) == 0) {
+      if (token->length <= (gsize) (end - p) && memcmp (p, token->text, token->length) == 0) {
         *start = p;
         return token;
       }

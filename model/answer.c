@@ -15,7 +15,7 @@ valley_answer_init (ValleyAnswer *answer, const char *const *stop, ValleyMarkers
   *answer = (ValleyAnswer){ .bytes = g_string_new (NULL),
                             .whole = g_string_new (NULL),
                             .text = g_string_new (NULL),
-                            .stop = g_strdupv ((char **)stop),
+                            .stop = g_strdupv ((char **) stop),
                             .markers = markers };
   valley_sections_init (&answer->sections);
 }
@@ -38,13 +38,13 @@ static void
 decode (ValleyAnswer *answer, gsize end)
 {
   while (answer->n_decoded < end) {
-    const guint8 *bytes = (const guint8 *)answer->bytes->str;
+    const guint8 *bytes = (const guint8 *) answer->bytes->str;
     const guint8 *p = bytes + answer->n_decoded;
     gboolean well_formed;
     gsize n = valley_utf8_length (p, bytes + end, &well_formed, NULL);
 
     if (well_formed && *p != '\0')
-      g_string_append_len (answer->whole, (const char *)p, (gssize)n);
+      g_string_append_len (answer->whole, (const char *) p, (gssize) n);
     else
       g_string_append (answer->whole, REPLACEMENT);
     answer->n_decoded += n;
@@ -66,7 +66,7 @@ cut_at_stop (ValleyAnswer *answer, gsize from)
   }
   if (first == NULL)
     return FALSE;
-  g_string_truncate (answer->whole, (gsize)(first - answer->whole->str));
+  g_string_truncate (answer->whole, (gsize) (first - answer->whole->str));
   return TRUE;
 }
 
@@ -94,7 +94,7 @@ show (ValleyAnswer *answer, gsize length)
   /* Only the end differs: what is shown never changes, it grows. */
   g_string_truncate (answer->text, MIN (answer->text->len, length));
   g_string_append_len (answer->text, answer->whole->str + answer->text->len,
-                       (gssize)(length - answer->text->len));
+                       (gssize) (length - answer->text->len));
   if (answer->markers != VALLEY_MARKERS_KEEP)
     valley_sections_add (&answer->sections, answer->text->str + answer->n_sectioned);
   answer->n_sectioned = answer->text->len;

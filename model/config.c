@@ -12,9 +12,9 @@
 #include "config_llm.h"
 #include "json.h"
 
-#define MAX_CONFIG_BYTES ((gsize)16 << 20)
-#define MAX_PIXELS ((gsize)1 << 28)
-#define MAX_GRID ((gsize)16)
+#define MAX_CONFIG_BYTES ((gsize) 16 << 20)
+#define MAX_PIXELS ((gsize) 1 << 28)
+#define MAX_GRID ((gsize) 16)
 
 static void
 read_siglip (ValleyReader *r, ValleySiglipConfig *siglip)
@@ -26,7 +26,7 @@ read_siglip (ValleyReader *r, ValleySiglipConfig *siglip)
   siglip->n_heads = valley_reader_size (r, "num_attention_heads", 16, 1, VALLEY_MAX_COUNT);
   siglip->image_size = valley_reader_size (r, "image_size", 384, 1, 4096);
   siglip->patch_size = valley_reader_size (r, "patch_size", 14, 1, 1024);
-  siglip->layer_norm_eps = (float)valley_reader_double (r, "layer_norm_eps", 1e-6, 0, 1);
+  siglip->layer_norm_eps = (float) valley_reader_double (r, "layer_norm_eps", 1e-6, 0, 1);
   siglip->side = siglip->image_size / siglip->patch_size;
   if (siglip->hidden_size % siglip->n_heads != 0)
     valley_reader_complain (r, "num_attention_heads", "a divisor of hidden_size %" G_GSIZE_FORMAT,
@@ -49,7 +49,7 @@ read_eagle (ValleyReader *r, const ValleyLlmConfig *llm, ValleyEagleConfig *eagl
       r, "hidden_size", eagle->merger_dim > 0 ? llm->hidden_size : 3584, 1, VALLEY_MAX_WIDTH);
   eagle->n_heads = valley_reader_size (r, "num_heads", 16, 1, VALLEY_MAX_COUNT);
   ratio = valley_reader_double (r, "mlp_ratio", 4, 1.0 / 64, 64);
-  eagle->mlp_dim = (gsize)((double)eagle->embed_dim * ratio);
+  eagle->mlp_dim = (gsize) ((double) eagle->embed_dim * ratio);
   eagle->patch_size = valley_reader_size (r, "patch_size", 14, 1, 1024);
   eagle->temporal_patch_size = valley_reader_size (r, "temporal_patch_size", 2, 1, 16);
   eagle->spatial_merge_size = valley_reader_size (r, "spatial_merge_size", 2, 1, 16);
@@ -148,10 +148,10 @@ read_stop_ids (ValleyReader *r, ValleyConfig *config)
     JsonNode *one = is_list ? json_array_get_element (json_node_get_array (node), i) : node;
     gint64 id = valley_reader_is_type (one, G_TYPE_INT64) ? json_node_get_int (one) : -1;
 
-    if (id < 0 || (guint64)id >= config->llm.vocab_size)
+    if (id < 0 || (guint64) id >= config->llm.vocab_size)
       valley_reader_complain (r, "eos_token_id", "ids below vocab_size %" G_GSIZE_FORMAT,
                               config->llm.vocab_size);
-    ids[i] = (gint32)id;
+    ids[i] = (gint32) id;
   }
   g_free (config->stop_ids);
   config->stop_ids = ids;

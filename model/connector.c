@@ -48,7 +48,8 @@ valley_connector_init (ValleyConnector *connector, const ValleyConfig *config,
   connector->config = *c;
   connector->side = config->siglip.side;
   connector->hidden_size = config->llm.hidden_size;
-  connector->layers = valley_weights_structs (weights, "layers of the connector", c->n_layers, sizeof *connector->layers);
+  connector->layers = valley_weights_structs (weights, "layers of the connector", c->n_layers,
+                                              sizeof *connector->layers);
   if (connector->layers == NULL && c->n_layers > 0)
     return;
   valley_weights_set_prefix (weights, "model.mm_projector.");

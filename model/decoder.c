@@ -67,7 +67,7 @@ valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config, ValleyWe
     return;
   for (gsize i = 0; i < pairs; i++)
     llm->frequencies[i]
-        = 1.0f / powf ((float)config->rope_theta, (float)(2 * i) / (float)config->head_dim);
+        = 1.0f / powf ((float) config->rope_theta, (float) (2 * i) / (float) config->head_dim);
 
   valley_weights_set_prefix (weights, "%s", "");
   valley_weights_matrix (weights, "model.embed_tokens.weight", config->vocab_size,
@@ -148,7 +148,7 @@ upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, Vall
   }
   for (gsize i = 0; i < rows; i++)
     for (gsize j = 0; j < pairs; j++) {
-      float angle = (float)(first + i) * llm->frequencies[j];
+      float angle = (float) (first + i) * llm->frequencies[j];
 
       cosines[i * pairs + j] = cosf (angle);
       sines[i * pairs + j] = sinf (angle);
@@ -199,7 +199,7 @@ finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStrea
   ValleyAttention attention = { .n_heads = c->n_heads,
                                 .n_kv_heads = c->n_kv_heads,
                                 .head_dim = c->head_dim,
-                                .scale = 1.0f / sqrtf ((float)c->head_dim),
+                                .scale = 1.0f / sqrtf ((float) c->head_dim),
                                 .n_sequences = 1,
                                 .causal = TRUE,
                                 .first_position = first };

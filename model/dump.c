@@ -43,8 +43,8 @@ npy_header (gsize rows, gsize cols)
     g_string_append_c (header, ' ');
   g_string_append_c (header, '\n');
   text = header->len - 10;
-  header->str[8] = (char)(text & 0xff);
-  header->str[9] = (char)(text >> 8);
+  header->str[8] = (char) (text & 0xff);
+  header->str[9] = (char) (text >> 8);
   return header;
 }
 

@@ -62,7 +62,7 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
                const ValleyTensor *out)
 {
   const ValleyUnpad *u = &picture->unpad;
-  gsize side = picture->token_side, n = (gsize)u->n_rows * u->n_cols;
+  gsize side = picture->token_side, n = (gsize) u->n_rows * u->n_cols;
   g_autofree gint32 *rows = VALLEY_NEW (gint32, n);
   ValleyTensor kept;
 
@@ -76,7 +76,7 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
     gsize y = u->first_row + i / u->n_cols, x = u->first_col + i % u->n_cols;
     gsize tile = y / side * picture->tiling.cols + x / side;
 
-    rows[i] = (gint32)(tile * side * side + y % side * side + x % side);
+    rows[i] = (gint32) (tile * side * side + y % side * side + x % side);
   }
   if (u->pooled_rows == u->n_rows && u->pooled_cols == u->n_cols) {
     stream->ops->gather (stream, out, tiles, rows);
@@ -95,7 +95,7 @@ encode_tiles (const ValleyModel *model, ValleyStream *stream, const ValleyPictur
               const char *dump_dir, ValleyTensor *out)
 {
   gsize tokens = picture->token_side * picture->token_side;
-  gsize n_grid = (gsize)picture->unpad.pooled_rows * picture->unpad.pooled_cols;
+  gsize n_grid = (gsize) picture->unpad.pooled_rows * picture->unpad.pooled_cols;
   gsize width = model->config->llm.hidden_size;
   ValleyDump dump = valley_dump_named (dump_dir, "image");
   ValleyTensor first, rest, grid;

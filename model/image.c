@@ -33,7 +33,7 @@ gboolean
 valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, gsize max_pixels,
                      guint *out_width, guint *out_height, GError **error)
 {
-  double factor = (double)(eagle->patch_size * eagle->spatial_merge_size);
+  double factor = (double) (eagle->patch_size * eagle->spatial_merge_size);
   double w, h, wide, high;
 
   if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE) {
@@ -42,24 +42,24 @@ valley_smart_resize (const ValleyEagleConfig *eagle, guint width, guint height, 
                  MAX_SIDE);
     return FALSE;
   }
-  w = MIN (width, (double)MAX_ASPECT * height);
-  h = MIN (height, (double)MAX_ASPECT * width);
+  w = MIN (width, (double) MAX_ASPECT * height);
+  h = MIN (height, (double) MAX_ASPECT * width);
   wide = MAX (nearbyint (w / factor), 1) * factor; /* halves to even, as Python rounds */
   high = MAX (nearbyint (h / factor), 1) * factor;
-  if (wide * high > (double)max_pixels) {
-    double beta = sqrt (h * w / (double)max_pixels);
+  if (wide * high > (double) max_pixels) {
+    double beta = sqrt (h * w / (double) max_pixels);
 
     wide = floor (w / beta / factor) * factor;
     high = floor (h / beta / factor) * factor;
-  } else if (wide * high < (double)eagle->min_pixels) {
-    double beta = sqrt ((double)eagle->min_pixels / (h * w));
+  } else if (wide * high < (double) eagle->min_pixels) {
+    double beta = sqrt ((double) eagle->min_pixels / (h * w));
 
     wide = ceil (w * beta / factor) * factor;
     high = ceil (h * beta / factor) * factor;
   }
-  keep_within (factor, (double)max_pixels, &wide, &high);
-  *out_width = (guint)wide;
-  *out_height = (guint)high;
+  keep_within (factor, (double) max_pixels, &wide, &high);
+  *out_width = (guint) wide;
+  *out_height = (guint) high;
   return TRUE;
 }
 
@@ -70,7 +70,7 @@ static void
 fill_table (float table[256], float mean, float deviation)
 {
   for (guint v = 0; v < 256; v++)
-    table[v] = ((float)(v * (1 / 255.0)) - mean) / deviation;
+    table[v] = ((float) (v * (1 / 255.0)) - mean) / deviation;
 }
 
 /* One patch of one channel, @size rows of @size values. */
@@ -118,7 +118,7 @@ valley_eagle_patches (const ValleyEagleConfig *eagle, const guint8 *rgb, guint w
                       float *out, gint32 *positions)
 {
   gsize size = eagle->patch_size, merge = eagle->spatial_merge_size;
-  gsize rows = height / size, cols = width / size, stride = 3 * (gsize)width;
+  gsize rows = height / size, cols = width / size, stride = 3 * (gsize) width;
   float tables[3][256];
 
   fill_table (tables[0], 0.48145466f, 0.26862954f);
@@ -130,8 +130,8 @@ valley_eagle_patches (const ValleyEagleConfig *eagle, const guint8 *rgb, guint w
         gsize row = block_row + i / merge, col = block_col + i % merge;
 
         out = write_eagle_patch (eagle, rgb + row * size * stride + 3 * col * size, stride,
-                                 (const float (*)[256])tables, out);
-        *positions++ = (gint32)row;
-        *positions++ = (gint32)col;
+                                 (const float (*)[256]) tables, out);
+        *positions++ = (gint32) row;
+        *positions++ = (gint32) col;
       }
 }

@@ -132,7 +132,7 @@ static void
 add_size (JsonBuilder *b, const char *key, gsize value)
 {
   json_builder_set_member_name (b, key);
-  json_builder_add_int_value (b, (gint64)value);
+  json_builder_add_int_value (b, (gint64) value);
 }
 
 static void
@@ -191,7 +191,7 @@ add_tensors (JsonBuilder *b, const Report *report)
     json_builder_set_member_name (b, "shape");
     json_builder_begin_array (b);
     for (gsize d = 0; d < tensor->n_dims; d++)
-      json_builder_add_int_value (b, (gint64)tensor->shape[d]);
+      json_builder_add_int_value (b, (gint64) tensor->shape[d]);
     json_builder_end_array (b);
     add_string (b, "file", file);
     add_size (b, "bytes", tensor->bytes);
@@ -300,13 +300,13 @@ print_architecture (GString *out, const ValleyConfig *c)
   if (c->has_siglip) {
     g_autofree char *connector = connector_name (c);
 
-    g_string_append_printf (
-        out,
-        "SigLIP tower      %" G_GSIZE_FORMAT " blocks, width %" G_GSIZE_FORMAT ", %" G_GSIZE_FORMAT
-        " x %" G_GSIZE_FORMAT " pixels\nConnector         %s, %s%" G_GSIZE_FORMAT
-        " tokens a tile\n",
-        c->siglip.n_layers, c->siglip.hidden_size, c->siglip.image_size, c->siglip.image_size,
-        connector, c->tokens_vary ? "at most " : "", valley_config_tile_tokens (c, 1));
+    g_string_append_printf (out,
+                            "SigLIP tower      %" G_GSIZE_FORMAT " blocks, width %" G_GSIZE_FORMAT
+                            ", %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT
+                            " pixels\nConnector         %s, %s%" G_GSIZE_FORMAT " tokens a tile\n",
+                            c->siglip.n_layers, c->siglip.hidden_size, c->siglip.image_size,
+                            c->siglip.image_size, connector, c->tokens_vary ? "at most " : "",
+                            valley_config_tile_tokens (c, 1));
   }
   if (c->has_eagle)
     g_string_append_printf (
@@ -359,7 +359,7 @@ print_problems (GString *out, const Report *report)
       = report->weights != NULL ? valley_weights_problems (report->weights) : NULL;
 
   for (guint i = 0; i < report->problems->len; i++)
-    g_string_append_printf (out, "Problem: %s\n", (char *)g_ptr_array_index (report->problems, i));
+    g_string_append_printf (out, "Problem: %s\n", (char *) g_ptr_array_index (report->problems, i));
   for (guint i = 0; problems != NULL && i < problems->len; i++) {
     const ValleyWeightProblem *problem = g_ptr_array_index (problems, i);
 

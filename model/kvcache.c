@@ -4,7 +4,7 @@
 
 #include "alloc.h"
 
-#define MIN_ROWS ((gsize)256)
+#define MIN_ROWS ((gsize) 256)
 
 gboolean
 valley_kv_cache_init (ValleyKvCache *cache, ValleyBackend *backend, gsize n_layers, gsize cols)

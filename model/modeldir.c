@@ -25,7 +25,7 @@ own_dir (void)
   g_autofree char *path = NULL;
   Dl_info info;
 
-  if (dladdr ((void *)valley_default_model_dir, &info) == 0 || info.dli_fname == NULL)
+  if (dladdr ((void *) valley_default_model_dir, &info) == 0 || info.dli_fname == NULL)
     return NULL;
   path = g_canonicalize_filename (info.dli_fname, NULL);
   return g_path_get_dirname (path);

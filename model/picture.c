@@ -22,7 +22,7 @@ input_sizes (const ValleyConfig *config, guint width, guint height, gsize max_pi
     return FALSE;
   }
   if (config->has_siglip)
-    sizes->siglip_width = sizes->siglip_height = (guint)config->siglip.image_size;
+    sizes->siglip_width = sizes->siglip_height = (guint) config->siglip.image_size;
   return !config->has_eagle
          || valley_smart_resize (&config->eagle, width, height, max_pixels, &sizes->eagle_width,
                                  &sizes->eagle_height, error);
@@ -137,7 +137,7 @@ resize (const guint8 *rgb, gsize stride_bytes, guint width, guint height, guint8
         guint out_width, guint out_height)
 {
   return out == NULL
-         || valley_image_resize (rgb, stride_bytes, width, height, 3, out, 3 * (gsize)out_width,
+         || valley_image_resize (rgb, stride_bytes, width, height, 3, out, 3 * (gsize) out_width,
                                  out_width, out_height);
 }
 

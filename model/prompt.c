@@ -103,7 +103,7 @@ append_id (GArray *ids, gint32 id)
 static void
 append_plain (const ValleyPrompt *prompt, const char *text, const char *end, GArray *ids)
 {
-  g_autofree char *plain = g_strndup (text, (gsize)(end - text));
+  g_autofree char *plain = g_strndup (text, (gsize) (end - text));
 
   valley_tokenizer_encode_plain (prompt->tokenizer, plain, ids);
 }

@@ -49,7 +49,8 @@ valley_eagle_init (ValleyEagle *eagle, const ValleyEagleConfig *config, ValleyWe
 
   eagle->config = *config;
   eagle->merge_rows = MERGE_ROWS;
-  eagle->blocks = valley_weights_structs (weights, "layers of the Eagle tower", config->depth, sizeof *eagle->blocks);
+  eagle->blocks = valley_weights_structs (weights, "layers of the Eagle tower", config->depth,
+                                          sizeof *eagle->blocks);
   if (eagle->blocks == NULL && config->depth > 0)
     return;
   valley_weights_set_prefix (weights, PREFIX);

@@ -14,8 +14,8 @@
 #include "mapfile.h"
 #include "utf8.h"
 
-#define MAX_HEADER_BYTES ((gsize)100 << 20) /* the format's own limit */
-#define MAX_INDEX_BYTES ((gsize)256 << 20)
+#define MAX_HEADER_BYTES ((gsize) 100 << 20) /* the format's own limit */
+#define MAX_INDEX_BYTES ((gsize) 256 << 20)
 #define MAX_SHARDS 4096
 #define SHOWN_BYTES 200 /* of a name from a file, in a message */
 
@@ -101,9 +101,9 @@ get_size (JsonArray *array, guint i, gsize *value)
   if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_INT64)
     return FALSE;
   number = json_node_get_int (node);
-  if (number < 0 || (guint64)number > G_MAXSIZE)
+  if (number < 0 || (guint64) number > G_MAXSIZE)
     return FALSE;
-  *value = (gsize)number;
+  *value = (gsize) number;
   return TRUE;
 }
 
@@ -203,8 +203,8 @@ add_tensor (ValleySafetensors *files, const char *name, JsonNode *node, const Bo
 static int
 by_place (gconstpointer a, gconstpointer b)
 {
-  const ValleySafetensor *left = *(const ValleySafetensor *const *)a;
-  const ValleySafetensor *right = *(const ValleySafetensor *const *)b;
+  const ValleySafetensor *left = *(const ValleySafetensor *const *) a;
+  const ValleySafetensor *right = *(const ValleySafetensor *const *) b;
 
   if (left->data != right->data)
     return left->data < right->data ? -1 : 1;
@@ -267,12 +267,12 @@ read_header (ValleySafetensors *files, const char *path, const guint8 *bytes, gs
                  path, header, MIN (length - 8, MAX_HEADER_BYTES));
     return FALSE;
   }
-  root = valley_json_parse ((const char *)bytes + 8, (gsize)header, path, error);
+  root = valley_json_parse ((const char *) bytes + 8, (gsize) header, path, error);
   if (root == NULL)
     return FALSE;
   json_object_iter_init_ordered (&iter, root);
   while (json_object_iter_next_ordered (&iter, &name, &node)) {
-    Body body = { path, bytes + 8 + header, length - 8 - (gsize)header };
+    Body body = { path, bytes + 8 + header, length - 8 - (gsize) header };
 
     if (strcmp (name, "__metadata__") != 0 && !add_tensor (files, name, node, &body, error))
       return FALSE;
@@ -299,7 +299,7 @@ add_file (ValleySafetensors *files, const char *path, GError **error)
     return FALSE;
   }
   g_ptr_array_add (files->maps, map);
-  return read_header (files, kept, (const guint8 *)g_mapped_file_get_contents (map),
+  return read_header (files, kept, (const guint8 *) g_mapped_file_get_contents (map),
                       g_mapped_file_get_length (map), error);
 }
 
@@ -342,7 +342,7 @@ add_shards (ValleySafetensors *files, const char *dir, const char *index, GError
     if (shard == NULL || *shard == '\0' || strchr (shard, '/') != NULL
         || strstr (shard, "..") != NULL)
       return bad_shard (error, index, name, shard);
-    if (!g_hash_table_add (opened, (gpointer)shard))
+    if (!g_hash_table_add (opened, (gpointer) shard))
       continue;
     if (g_hash_table_size (opened) > MAX_SHARDS) {
       g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
@@ -361,7 +361,7 @@ files_new (void)
 {
   ValleySafetensors *files = g_new0 (ValleySafetensors, 1);
 
-  files->maps = g_ptr_array_new_with_free_func ((GDestroyNotify)g_mapped_file_unref);
+  files->maps = g_ptr_array_new_with_free_func ((GDestroyNotify) g_mapped_file_unref);
   files->paths = g_ptr_array_new_with_free_func (g_free);
   files->tensors = g_ptr_array_new_with_free_func (tensor_free);
   files->names = g_hash_table_new (g_str_hash, g_str_equal);
@@ -442,9 +442,9 @@ valley_safetensors_get (const ValleySafetensors *files, gsize i)
 void
 valley_safetensor_prefetch (const ValleySafetensor *tensor)
 {
-  gsize page = (gsize)sysconf (_SC_PAGESIZE);
-  gsize before = (gsize)tensor->data % page;
+  gsize page = (gsize) sysconf (_SC_PAGESIZE);
+  gsize before = (gsize) tensor->data % page;
 
   /* a hint: whether it is taken changes nothing but time */
-  posix_madvise ((void *)(tensor->data - before), tensor->bytes + before, POSIX_MADV_WILLNEED);
+  posix_madvise ((void *) (tensor->data - before), tensor->bytes + before, POSIX_MADV_WILLNEED);
 }

@@ -54,7 +54,7 @@ struct _ValleySession {
 static double
 milliseconds_since (gint64 start_us)
 {
-  return (double)(g_get_monotonic_time () - start_us) / 1000.0;
+  return (double) (g_get_monotonic_time () - start_us) / 1000.0;
 }
 
 static void
@@ -327,13 +327,14 @@ fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown
   for (guint i = 0; i < n; i++)
     n_rows[i] = g_array_index (session->frames, Frame, i).rows.rows;
   if (!valley_context_fit (&context, n_shown, &session->max_new_tokens, &n_tokens)) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
-                 "the prompt has %" G_GSIZE_FORMAT " tokens, %" G_GSIZE_FORMAT
-                 " of them text, and its answer needs room for %u; expected at most %" G_GSIZE_FORMAT
-                 " together (config.json: max_position_embeddings)",
-                 n_tokens, context.n_text,
-                 valley_context_reserve (context.max_positions, context.max_new_tokens),
-                 context.max_positions);
+    g_set_error (
+        error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+        "the prompt has %" G_GSIZE_FORMAT " tokens, %" G_GSIZE_FORMAT
+        " of them text, and its answer needs room for %u; expected at most %" G_GSIZE_FORMAT
+        " together (config.json: max_position_embeddings)",
+        n_tokens, context.n_text,
+        valley_context_reserve (context.max_positions, context.max_new_tokens),
+        context.max_positions);
     return FALSE;
   }
   if (*n_shown < n)
@@ -361,8 +362,8 @@ build_prompt (ValleySession *session, const ValleyRequest *request, GError **err
   session->result.n_frames = n_shown;
   session->result.n_frames_dropped = session->frames->len - n_shown;
   session->result.max_new_tokens = session->max_new_tokens;
-  session->result.n_input_tokens = (guint)(session->input_ids->len - n_shown + n_vision);
-  session->result.n_vision_tokens = (guint)n_vision;
+  session->result.n_input_tokens = (guint) (session->input_ids->len - n_shown + n_vision);
+  session->result.n_vision_tokens = (guint) n_vision;
   return TRUE;
 }
 
@@ -371,7 +372,7 @@ static void
 embed_prompt (ValleySession *session, const ValleyTensor *x)
 {
   const ValleyOps *ops = session->stream->ops;
-  const gint32 *ids = (const gint32 *)session->input_ids->data;
+  const gint32 *ids = (const gint32 *) session->input_ids->data;
   guint n = session->input_ids->len, frame = 0;
   gsize row = 0;
 
@@ -427,7 +428,7 @@ describe_window (ValleySession *session)
 
   result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
   result->end_ns = n > 0 ? g_array_index (session->frames, Frame, n - 1).pts_ns : 0;
-  result->input_ids = (const gint32 *)session->input_ids->data;
+  result->input_ids = (const gint32 *) session->input_ids->data;
   result->n_input_ids = session->input_ids->len;
   result->encode_ms = session->encode_ms;
   session->encode_ms = 0;
@@ -554,7 +555,7 @@ update_result (ValleySession *session)
   ValleyResult *result = &session->result;
 
   valley_answer_describe (&session->answer, result);
-  result->output_ids = (const gint32 *)session->output_ids->data;
+  result->output_ids = (const gint32 *) session->output_ids->data;
   result->n_output_tokens = session->output_ids->len;
   if (session->n_scored > 0)
     result->confidence = exp (session->log_probability / session->n_scored);

@@ -26,7 +26,8 @@ valley_siglip_init (ValleySiglip *siglip, const ValleySiglipConfig *config, Vall
   gsize h = config->hidden_size, patch = config->patch_size;
 
   siglip->config = *config;
-  siglip->blocks = valley_weights_structs (weights, "layers of the SigLIP tower", config->n_layers, sizeof *siglip->blocks);
+  siglip->blocks = valley_weights_structs (weights, "layers of the SigLIP tower", config->n_layers,
+                                           sizeof *siglip->blocks);
   if (siglip->blocks == NULL && config->n_layers > 0)
     return;
   valley_weights_set_prefix (weights, PREFIX);

@@ -16,13 +16,13 @@ choose_grid (const ValleyConfig *config, guint width, guint height, ValleyTiling
 
   for (guint cols = 1; cols <= config->grid_max_cols; cols++)
     for (guint rows = 1; rows <= config->grid_max_rows; rows++) {
-      double across = (double)cols * (double)config->crop_size;
-      double down = (double)rows * (double)config->crop_size;
+      double across = (double) cols * (double) config->crop_size;
+      double down = (double) rows * (double) config->crop_size;
       double scale = MIN (across / width, down / height);
-      gint64 area = (gint64)across * (gint64)down;
-      gint64 kept = (gint64)(width * scale) * (gint64)(height * scale);
+      gint64 area = (gint64) across * (gint64) down;
+      gint64 kept = (gint64) (width * scale) * (gint64) (height * scale);
 
-      kept = MIN (kept, (gint64)width * height);
+      kept = MIN (kept, (gint64) width * height);
       if (kept < best_kept || (kept == best_kept && area >= best_area))
         continue;
       best_kept = kept;
@@ -39,17 +39,17 @@ valley_tiling_choose (const ValleyConfig *config, guint width, guint height, Val
 
   *tiling = (ValleyTiling){ 0 };
   choose_grid (config, width, height, tiling);
-  across = (double)tiling->cols * (double)config->crop_size;
-  down = (double)tiling->rows * (double)config->crop_size;
+  across = (double) tiling->cols * (double) config->crop_size;
+  down = (double) tiling->rows * (double) config->crop_size;
   if (across / width < down / height) {
-    tiling->scaled_width = (guint)across;
-    tiling->scaled_height = (guint)MIN (ceil (height * (across / width)), down);
+    tiling->scaled_width = (guint) across;
+    tiling->scaled_height = (guint) MIN (ceil (height * (across / width)), down);
   } else {
-    tiling->scaled_width = (guint)MIN (ceil (width * (down / height)), across);
-    tiling->scaled_height = (guint)down;
+    tiling->scaled_width = (guint) MIN (ceil (width * (down / height)), across);
+    tiling->scaled_height = (guint) down;
   }
-  tiling->pad_left = ((guint)across - tiling->scaled_width) / 2;
-  tiling->pad_top = ((guint)down - tiling->scaled_height) / 2;
+  tiling->pad_left = ((guint) across - tiling->scaled_width) / 2;
+  tiling->pad_top = ((guint) down - tiling->scaled_height) / 2;
 }
 
 /* Copies one tile out of the padded grid. */
@@ -74,7 +74,7 @@ paint_canvas (const ValleyConfig *config, const ValleyTiling *tiling, const guin
     canvas = valley_alloc0 (1, bytes);
   if (canvas == NULL
       || !valley_image_resize (rgb, stride_bytes, width, height, 3,
-                               canvas + tiling->pad_top * stride + 3 * (gsize)tiling->pad_left,
+                               canvas + tiling->pad_top * stride + 3 * (gsize) tiling->pad_left,
                                stride, tiling->scaled_width, tiling->scaled_height))
     return NULL;
   return g_steal_pointer (&canvas);
@@ -87,12 +87,12 @@ valley_tiling_cut (const ValleyConfig *config, const ValleyTiling *tiling, const
   gsize crop = config->crop_size, tile_bytes = 3 * crop * crop;
   gsize canvas_stride = 3 * tiling->cols * crop;
   g_autofree guint8 *canvas = paint_canvas (config, tiling, rgb, stride_bytes, width, height);
-  g_autofree guint8 *tiles = valley_alloc ((gsize)tiling->rows * tiling->cols + 1, tile_bytes);
+  g_autofree guint8 *tiles = valley_alloc ((gsize) tiling->rows * tiling->cols + 1, tile_bytes);
   guint8 *tile = tiles;
 
   if (canvas == NULL || tiles == NULL
-      || !valley_image_resize (rgb, stride_bytes, width, height, 3, tile, 3 * crop, (guint)crop,
-                               (guint)crop))
+      || !valley_image_resize (rgb, stride_bytes, width, height, 3, tile, 3 * crop, (guint) crop,
+                               (guint) crop))
     return NULL;
   for (guint row = 0; row < tiling->rows; row++)
     for (guint col = 0; col < tiling->cols; col++)
@@ -106,7 +106,7 @@ valley_tiling_cut (const ValleyConfig *config, const ValleyTiling *tiling, const
 static void
 unpad_axis (guint tokens, double shown, guint *first, guint *n)
 {
-  *first = (tokens - MIN ((guint)shown, tokens)) / 2;
+  *first = (tokens - MIN ((guint) shown, tokens)) / 2;
   *n = tokens - 2 * *first;
 }
 
@@ -114,24 +114,25 @@ void
 valley_tiling_unpad (const ValleyConfig *config, const ValleyTiling *tiling, guint width,
                      guint height, ValleyUnpad *unpad)
 {
-  gsize side = valley_config_tile_side (config, (gsize)tiling->rows * tiling->cols + 1);
-  double across = (double)tiling->cols * (double)side, down = (double)tiling->rows * (double)side;
-  double limit = (double)config->max_vision_token - (double)(side * side);
+  gsize side = valley_config_tile_side (config, (gsize) tiling->rows * tiling->cols + 1);
+  double across = (double) tiling->cols * (double) side,
+         down = (double) tiling->rows * (double) side;
+  double limit = (double) config->max_vision_token - (double) (side * side);
   double left;
 
-  *unpad = (ValleyUnpad){ .n_rows = (guint)down, .n_cols = (guint)across };
-  if ((double)width / height > across / down)
-    unpad_axis ((guint)down, height * (across / width), &unpad->first_row, &unpad->n_rows);
+  *unpad = (ValleyUnpad){ .n_rows = (guint) down, .n_cols = (guint) across };
+  if ((double) width / height > across / down)
+    unpad_axis ((guint) down, height * (across / width), &unpad->first_row, &unpad->n_rows);
   else
-    unpad_axis ((guint)across, width * (down / height), &unpad->first_col, &unpad->n_cols);
+    unpad_axis ((guint) across, width * (down / height), &unpad->first_col, &unpad->n_cols);
   unpad->pooled_rows = unpad->n_rows;
   unpad->pooled_cols = unpad->n_cols;
-  left = (double)unpad->n_rows * unpad->n_cols;
+  left = (double) unpad->n_rows * unpad->n_cols;
   if (left > 0 && left > limit) {
-    double ratio = (double)unpad->n_rows / unpad->n_cols;
+    double ratio = (double) unpad->n_rows / unpad->n_cols;
     double pooled_cols = sqrt (MAX (limit, 1.0) / ratio);
 
-    unpad->pooled_rows = (guint)MAX (pooled_cols * ratio, 1.0);
-    unpad->pooled_cols = (guint)MAX (pooled_cols, 1.0);
+    unpad->pooled_rows = (guint) MAX (pooled_cols * ratio, 1.0);
+    unpad->pooled_cols = (guint) MAX (pooled_cols, 1.0);
   }
 }

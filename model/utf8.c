@@ -40,19 +40,19 @@ valley_utf8_length (const guint8 *p, const guint8 *end, gboolean *well_formed, g
 char *
 valley_utf8_repair (const char *text)
 {
-  const guint8 *p = (const guint8 *)text;
+  const guint8 *p = (const guint8 *) text;
   const guint8 *end = p + strlen (text);
   GString *out;
 
   if (g_utf8_validate (text, -1, NULL))
     return g_strdup (text);
-  out = g_string_sized_new ((gsize)(end - p) + 16);
+  out = g_string_sized_new ((gsize) (end - p) + 16);
   while (p < end) {
     gboolean well_formed;
     gsize n = valley_utf8_length (p, end, &well_formed, NULL);
 
     if (well_formed)
-      g_string_append_len (out, (const char *)p, (gssize)n);
+      g_string_append_len (out, (const char *) p, (gssize) n);
     else
       g_string_append (out, "\xEF\xBF\xBD");
     p += n;
@@ -63,7 +63,7 @@ valley_utf8_repair (const char *text)
 gsize
 valley_utf8_complete (const char *bytes, gsize length)
 {
-  const guint8 *start = (const guint8 *)bytes;
+  const guint8 *start = (const guint8 *) bytes;
   const guint8 *end = start + length;
 
   /* Only a lead byte among the last three can begin an unfinished character. */

@@ -210,10 +210,9 @@ valley_weights_structs (ValleyWeights *weights, const char *what, gsize n, gsize
   gpointer structs = valley_alloc0 (n, size);
 
   if (structs == NULL && n > 0 && weights->error == NULL)
-    weights->error
-        = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                       "%s: not enough memory for %" G_GSIZE_FORMAT " %s",
-                       valley_safetensors_path (weights->files), n, what);
+    weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                                  "%s: not enough memory for %" G_GSIZE_FORMAT " %s",
+                                  valley_safetensors_path (weights->files), n, what);
   return structs;
 }
 

@@ -27,8 +27,8 @@ static guint8 source[1920 * 1080 * 3], result[504 * 384 * 3];
 static void
 resize (const ValleyResizeKernels *kernels, const Plane *plane, guint width, guint height)
 {
-  if (!valley_resize_with (kernels, source, (gsize)plane->width * plane->channels, plane->width,
-                           plane->height, plane->channels, result, (gsize)width * plane->channels,
+  if (!valley_resize_with (kernels, source, (gsize) plane->width * plane->channels, plane->width,
+                           plane->height, plane->channels, result, (gsize) width * plane->channels,
                            width, height))
     g_error ("not enough memory");
 }
@@ -48,7 +48,7 @@ best_ms (const ValleyResizeKernels *kernels, const Target *target, const Plane *
     }
     best = MIN (best, g_get_monotonic_time () - start);
   }
-  return (double)best / 1000;
+  return (double) best / 1000;
 }
 
 static void
@@ -68,7 +68,7 @@ int
 main (void)
 {
   for (gsize i = 0; i < sizeof source; i++)
-    source[i] = (guint8)g_random_int ();
+    source[i] = (guint8) g_random_int ();
   for (guint i = 0; i < G_N_ELEMENTS (targets); i++) {
     report ("I420", &targets[i], i420, G_N_ELEMENTS (i420));
     report ("RGB", &targets[i], rgb, G_N_ELEMENTS (rgb));

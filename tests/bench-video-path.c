@@ -29,7 +29,7 @@ typedef struct {
 static guint
 frame_number (GstBuffer *buffer)
 {
-  return (guint)gst_util_uint64_scale_round (GST_BUFFER_PTS (buffer), FPS, GST_SECOND);
+  return (guint) gst_util_uint64_scale_round (GST_BUFFER_PTS (buffer), FPS, GST_SECOND);
 }
 
 static GstPadProbeReturn
@@ -50,7 +50,7 @@ leave (GstPad *pad, GstPadProbeInfo *info, gpointer data)
   guint n = frame_number (GST_PAD_PROBE_INFO_BUFFER (info));
 
   if (n < path->n_frames)
-    path->spent_us[n] = (double)(g_get_monotonic_time () - path->entered_us[n]);
+    path->spent_us[n] = (double) (g_get_monotonic_time () - path->entered_us[n]);
   return GST_PAD_PROBE_OK;
 }
 
@@ -71,7 +71,7 @@ path_init (Path *path, const char *name, guint n_frames, GstElement *pipeline)
 static int
 compare (const void *a, const void *b)
 {
-  double x = *(const double *)a, y = *(const double *)b;
+  double x = *(const double *) a, y = *(const double *) b;
 
   return (x > y) - (x < y);
 }
@@ -104,7 +104,7 @@ fill_ring (GstBuffer **ring, GstVideoInfo *info)
     ring[i] = gst_buffer_new_allocate (NULL, GST_VIDEO_INFO_SIZE (info), NULL);
     gst_buffer_map (ring[i], &map, GST_MAP_WRITE);
     for (gsize k = 0; k < map.size; k++)
-      map.data[k] = (guint8)(16 + ((k / 64 + i * 8) & 127) + (g_rand_int (rand) & 7));
+      map.data[k] = (guint8) (16 + ((k / 64 + i * 8) & 127) + (g_rand_int (rand) & 7));
     gst_buffer_unmap (ring[i], &map);
   }
 }
@@ -125,7 +125,7 @@ print_memory (void)
 int
 main (int argc, char **argv)
 {
-  guint seconds = argc > 1 ? (guint)atoi (argv[1]) : 20, n_frames = seconds * FPS, answers = 0;
+  guint seconds = argc > 1 ? (guint) atoi (argv[1]) : 20, n_frames = seconds * FPS, answers = 0;
   const char *format = argc > 2 ? argv[2] : "NV12";
   g_autofree char *caps = NULL, *description = NULL;
   g_autoptr (GError) error = NULL;
@@ -145,11 +145,11 @@ main (int argc, char **argv)
   gst_video_info_set_format (&info, gst_video_format_from_string (format), WIDTH, HEIGHT);
   info.fps_n = FPS;
   fill_ring (ring, &info);
-  description = g_strdup (
-      "appsrc name=source is-live=true format=time block=false ! tee name=t "
-      "t. ! queue ! valleyinfer name=valleyinfer ! fakesink sync=false async=false "
-      "t. ! queue ! identity name=identity ! fakesink sync=false async=false "
-      "valleyinfer.json_src ! fakesink sync=false async=false");
+  description
+      = g_strdup ("appsrc name=source is-live=true format=time block=false ! tee name=t "
+                  "t. ! queue ! valleyinfer name=valleyinfer ! fakesink sync=false async=false "
+                  "t. ! queue ! identity name=identity ! fakesink sync=false async=false "
+                  "valleyinfer.json_src ! fakesink sync=false async=false");
   pipeline = gst_parse_launch (description, &error);
   if (error != NULL) { /* a missing element is reported beside a pipeline without it */
     g_printerr ("%s\n", error->message);
@@ -172,9 +172,9 @@ main (int argc, char **argv)
     gint64 due;
 
     start = start != 0 ? start : g_get_monotonic_time ();
-    due = start + (gint64)i * G_USEC_PER_SEC / FPS;
+    due = start + (gint64) i * G_USEC_PER_SEC / FPS;
     if (due > g_get_monotonic_time ())
-      g_usleep ((gulong)(due - g_get_monotonic_time ()));
+      g_usleep ((gulong) (due - g_get_monotonic_time ()));
     GST_BUFFER_PTS (buffer) = gst_util_uint64_scale (i, GST_SECOND, FPS);
     GST_BUFFER_DURATION (buffer) = GST_SECOND / FPS;
     gst_app_src_push_buffer (GST_APP_SRC (source), buffer);

@@ -71,7 +71,7 @@ valley_default_model_dir (void)
 static void
 set_key (ValleyModel *model, const char *key, const char *value)
 {
-  guint number = (guint)g_ascii_strtoull (value, NULL, 10);
+  guint number = (guint) g_ascii_strtoull (value, NULL, 10);
 
   if (g_str_equal (key, "load"))
     model->load_ms = number;
@@ -96,9 +96,9 @@ set_key (ValleyModel *model, const char *key, const char *value)
   else if (g_str_equal (key, "fail-session"))
     model->fail_session = TRUE;
   else if (g_str_equal (key, "fail-window"))
-    model->fail_window = (gint)number;
+    model->fail_window = (gint) number;
   else if (g_str_equal (key, "fail-frame"))
-    model->fail_frame = (gint)number;
+    model->fail_frame = (gint) number;
   else if (g_str_equal (key, "echo"))
     model->echo = TRUE;
   else if (g_str_equal (key, "echo-system"))
@@ -114,7 +114,7 @@ run_script (ValleyModel *model, const char *script)
 {
   const char *text = g_str_has_prefix (script, "text=") ? script : strstr (script, ",text=");
   g_autofree char *keys
-      = g_strndup (script, text != NULL ? (gsize)(text - script) : strlen (script));
+      = g_strndup (script, text != NULL ? (gsize) (text - script) : strlen (script));
   g_auto (GStrv) pairs = g_strsplit (keys, ",", -1);
 
   if (text != NULL)
@@ -281,7 +281,7 @@ valley_session_reset (ValleySession *session)
   g_mutex_lock (&session->lock);
   session->cancelled = FALSE;
   g_mutex_unlock (&session->lock);
-  g_queue_clear_full (&session->pictures, (GDestroyNotify)valley_picture_unref);
+  g_queue_clear_full (&session->pictures, (GDestroyNotify) valley_picture_unref);
 }
 
 void
@@ -441,11 +441,11 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
     return FALSE;
   }
   if (model->room > 0)
-    most = (guint)MIN (most, model->room - length);
+    most = (guint) MIN (most, model->room - length);
   if (model->fit > 0)
     most = MIN (most, model->fit);
   for (GList *l = session->pictures.head; l != NULL && pts_ns->len < most; l = l->next)
-    g_array_append_val (pts_ns, ((ValleyPicture *)l->data)->pts);
+    g_array_append_val (pts_ns, ((ValleyPicture *) l->data)->pts);
   return TRUE;
 }
 
@@ -471,22 +471,21 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   session->text = answer (session, request);
   session->markers = request->markers;
   session->steps = 0;
-  session->result = (ValleyResult){ .text = "",
-                                    .n_frames = session->pictures.length,
-                                    .start_ns = first->pts,
-                                    .end_ns = last->pts,
-                                    .confidence = 0.5,
-                                    .n_input_tokens = 10 + session->pictures.length,
-                                    .n_vision_tokens = session->pictures.length,
-                                    .max_new_tokens
-                                    = session->model->answer > 0
-                                          ? MIN (session->model->answer, request->max_new_tokens)
-                                          : request->max_new_tokens,
-                                    .n_frames_dropped
-                                    = session->pictures.length
-                                      - MIN (session->pictures.length, n_shown),
-                                    .encode_ms = session->model->encode_ms,
-                                    .prefill_ms = session->model->prefill_ms };
+  session->result = (ValleyResult){
+    .text = "",
+    .n_frames = session->pictures.length,
+    .start_ns = first->pts,
+    .end_ns = last->pts,
+    .confidence = 0.5,
+    .n_input_tokens = 10 + session->pictures.length,
+    .n_vision_tokens = session->pictures.length,
+    .max_new_tokens = session->model->answer > 0
+                          ? MIN (session->model->answer, request->max_new_tokens)
+                          : request->max_new_tokens,
+    .n_frames_dropped = session->pictures.length - MIN (session->pictures.length, n_shown),
+    .encode_ms = session->model->encode_ms,
+    .prefill_ms = session->model->prefill_ms
+  };
   return TRUE;
 }
 

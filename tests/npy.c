@@ -43,11 +43,11 @@ parse (const guint8 *bytes, gsize size, NpyMatrix *matrix)
 
   if (size < prefix || memcmp (bytes, "\x93NUMPY\x01\x00", 8) != 0)
     return FALSE;
-  gsize length = bytes[8] | (gsize)bytes[9] << 8;
+  gsize length = bytes[8] | (gsize) bytes[9] << 8;
   /* NumPy aligns the data to 64 bytes, so that it can be mapped. */
   if (length > size - prefix || (prefix + length) % 64 != 0)
     return FALSE;
-  g_autofree char *header = g_strndup ((const char *)bytes + prefix, length);
+  g_autofree char *header = g_strndup ((const char *) bytes + prefix, length);
   if (!parse_header (header, matrix) || !g_size_checked_mul (&count, matrix->rows, matrix->cols)
       || count > G_MAXSIZE / sizeof (float) || size - prefix - length != count * sizeof (float))
     return FALSE;
@@ -64,7 +64,7 @@ npy_read (const char *path, NpyMatrix *matrix, GError **error)
   memset (matrix, 0, sizeof *matrix);
   if (!g_file_get_contents (path, &bytes, &size, error))
     return FALSE;
-  if (parse ((const guint8 *)bytes, size, matrix))
+  if (parse ((const guint8 *) bytes, size, matrix))
     return TRUE;
   g_set_error (error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                "%s: not a float32 matrix in NumPy's format 1.0", path);

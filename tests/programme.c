@@ -25,8 +25,7 @@ typedef struct _Scene Scene;
 /* The color at a pixel, @t seconds into the scene. */
 typedef guint32 (*Painter) (const Scene *scene, int x, int y, double t);
 
-struct _Scene
-{
+struct _Scene {
   guint seconds;
   Painter paint;
   guint32 color, background;
@@ -64,7 +63,7 @@ static guint32
 paint_snow (const Scene *scene, int x, int y, double t)
 {
   guint32 n = (guint32) (x / 2) * 0x9e3779b1u ^ (guint32) (y / 2) * 0x85ebca77u
-      ^ (guint32) (t * RATE + 0.5) * 0xc2b2ae3du;
+              ^ (guint32) (t * RATE + 0.5) * 0xc2b2ae3du;
   n ^= n >> 15;
   n *= 0x2c1b3c6du;
   n ^= n >> 12;
@@ -79,10 +78,10 @@ paint_snow (const Scene *scene, int x, int y, double t)
 static guint32
 paint_bars (const Scene *scene, int x, int y, double t)
 {
-  static const guint32 bars[7] = { WHITE, YELLOW, RGB (0, 255, 255), RGB (0, 255, 0),
-                                   RGB (255, 0, 255), RED, BLUE };
-  static const guint32 strip[7] = { BLUE,  BLACK, RGB (255, 0, 255), BLACK,
-                                    RGB (0, 255, 255), BLACK, WHITE };
+  static const guint32 bars[7]
+      = { WHITE, YELLOW, RGB (0, 255, 255), RGB (0, 255, 0), RGB (255, 0, 255), RED, BLUE };
+  static const guint32 strip[7]
+      = { BLUE, BLACK, RGB (255, 0, 255), BLACK, RGB (0, 255, 255), BLACK, WHITE };
   static const guint32 foot[4] = { RGB (0, 56, 139), WHITE, RGB (110, 0, 214), BLACK };
   if (y < HEIGHT * 2 / 3)
     return bars[x * 7 / WIDTH];
@@ -130,11 +129,11 @@ paint_frame (GstVideoFrame *frame, const Scene *scene, double t)
 {
   for (int y = 0; y < HEIGHT; y++) {
     guint8 *luma = (guint8 *) GST_VIDEO_FRAME_COMP_DATA (frame, 0)
-        + (gsize) y * GST_VIDEO_FRAME_COMP_STRIDE (frame, 0);
+                   + (gsize) y * GST_VIDEO_FRAME_COMP_STRIDE (frame, 0);
     guint8 *cb = (guint8 *) GST_VIDEO_FRAME_COMP_DATA (frame, 1)
-        + (gsize) (y / 2) * GST_VIDEO_FRAME_COMP_STRIDE (frame, 1);
+                 + (gsize) (y / 2) * GST_VIDEO_FRAME_COMP_STRIDE (frame, 1);
     guint8 *cr = (guint8 *) GST_VIDEO_FRAME_COMP_DATA (frame, 2)
-        + (gsize) (y / 2) * GST_VIDEO_FRAME_COMP_STRIDE (frame, 2);
+                 + (gsize) (y / 2) * GST_VIDEO_FRAME_COMP_STRIDE (frame, 2);
     for (int x = 0; x < WIDTH; x++) {
       guint32 rgb = scene->paint (scene, x, y, t);
       luma[x] = component (rgb, 0.257, 0.504, 0.098, 16);
@@ -146,8 +145,7 @@ paint_frame (GstVideoFrame *frame, const Scene *scene, double t)
   }
 }
 
-typedef struct
-{
+typedef struct {
   GstVideoInfo info;
   guint64 next; /* number of the frame to draw */
   gboolean loop;

@@ -15,8 +15,8 @@
 #include "programme.h"
 
 /* A key frame a second, so that whoever joins late sees a picture soon. */
-#define ENCODE                                                                              \
-  " ! x264enc tune=zerolatency speed-preset=veryfast bitrate=1500 key-int-max=25"           \
+#define ENCODE                                                                                     \
+  " ! x264enc tune=zerolatency speed-preset=veryfast bitrate=1500 key-int-max=25"                  \
   " ! video/x-h264,profile=main ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1"
 
 static int port = 0;
@@ -27,18 +27,17 @@ static gboolean until_stdin_closes = FALSE;
 static char *file = NULL;
 static char *launch = NULL;
 
-static const GOptionEntry options[] = {
-  { "programme", 0, 0, G_OPTION_ARG_NONE, &programme, "Serve the demo's programme", NULL },
-  { "file", 0, 0, G_OPTION_ARG_FILENAME, &file, "Serve the video of a file", "FILE" },
-  { "launch", 0, 0, G_OPTION_ARG_STRING, &launch,
-    "Serve a pipeline that ends in a payloader named pay0", "DESCRIPTION" },
-  { "loop", 0, 0, G_OPTION_ARG_NONE, &loop_programme, "Repeat the programme for ever", NULL },
-  { "port", 0, 0, G_OPTION_ARG_INT, &port, "Port (default 0: any free one)", "N" },
-  { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Quit after N seconds", "N" },
-  { "until-stdin-closes", 0, 0, G_OPTION_ARG_NONE, &until_stdin_closes,
-    "Quit when standard input ends, so that a test that dies takes its server along", NULL },
-  { NULL }
-};
+static const GOptionEntry options[]
+    = { { "programme", 0, 0, G_OPTION_ARG_NONE, &programme, "Serve the demo's programme", NULL },
+        { "file", 0, 0, G_OPTION_ARG_FILENAME, &file, "Serve the video of a file", "FILE" },
+        { "launch", 0, 0, G_OPTION_ARG_STRING, &launch,
+          "Serve a pipeline that ends in a payloader named pay0", "DESCRIPTION" },
+        { "loop", 0, 0, G_OPTION_ARG_NONE, &loop_programme, "Repeat the programme for ever", NULL },
+        { "port", 0, 0, G_OPTION_ARG_INT, &port, "Port (default 0: any free one)", "N" },
+        { "seconds", 0, 0, G_OPTION_ARG_INT, &seconds, "Quit after N seconds", "N" },
+        { "until-stdin-closes", 0, 0, G_OPTION_ARG_NONE, &until_stdin_closes,
+          "Quit when standard input ends, so that a test that dies takes its server along", NULL },
+        { NULL } };
 
 /* Puts @path into a gst-launch description, whatever characters it has. */
 static char *

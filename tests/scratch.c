@@ -39,7 +39,7 @@ scratch_write (const char *dir, const char *name, const void *bytes, gsize lengt
 
   g_unlink (path); /* GLib would sync a replaced file to the disk, thousands of times */
   /* Not g_file_set_contents, which waits for the disk. */
-  g_file_set_contents_full (path, bytes, (gssize)length, G_FILE_SET_CONTENTS_NONE, 0644, &error);
+  g_file_set_contents_full (path, bytes, (gssize) length, G_FILE_SET_CONTENTS_NONE, 0644, &error);
   g_assert_no_error (error);
 }
 

@@ -18,7 +18,7 @@ byte_id (guint8 byte)
   for (gint32 id = 0; id < 340; id++) {
     g_string_truncate (bytes, 0);
     valley_tokenizer_decode (tokenizer, id, bytes);
-    if (bytes->len == 1 && (guint8)bytes->str[0] == byte)
+    if (bytes->len == 1 && (guint8) bytes->str[0] == byte)
       return id;
   }
   g_assert_not_reached ();
@@ -33,8 +33,8 @@ feed (ValleyAnswer *answer, const char *bytes)
   gboolean stopped = FALSE;
 
   for (gsize i = 0; bytes[i] != '\0' && !stopped; i++) {
-    stopped = valley_answer_add (answer, tokenizer, byte_id ((guint8)bytes[i]));
-    g_assert_true (g_utf8_validate (answer->text->str, (gssize)answer->text->len, NULL));
+    stopped = valley_answer_add (answer, tokenizer, byte_id ((guint8) bytes[i]));
+    g_assert_true (g_utf8_validate (answer->text->str, (gssize) answer->text->len, NULL));
     g_assert_true (g_str_has_prefix (answer->text->str, before));
     g_free (before);
     before = g_strdup (answer->text->str);
@@ -98,7 +98,7 @@ test_held_back (void)
 
   valley_answer_init (&answer, stop, VALLEY_MARKERS_KEEP);
   for (gsize i = 0; bytes[i] != '\0'; i++) {
-    g_assert_false (valley_answer_add (&answer, tokenizer, byte_id ((guint8)bytes[i])));
+    g_assert_false (valley_answer_add (&answer, tokenizer, byte_id ((guint8) bytes[i])));
     g_assert_cmpstr (answer.text->str, ==, shown[i]);
   }
   valley_answer_finish (&answer, FALSE);
@@ -131,7 +131,7 @@ add_text (ValleyAnswer *answer, const char *text)
   gboolean stopped = FALSE;
 
   for (; *text != '\0'; text++)
-    stopped = valley_answer_add (answer, tokenizer, byte_id ((guint8)*text));
+    stopped = valley_answer_add (answer, tokenizer, byte_id ((guint8) *text));
   return stopped;
 }
 
@@ -149,7 +149,7 @@ static void
 test_markers (gconstpointer data)
 {
   static const char written[] = "<SUMMARY>ab</SUMMARY> <CONCLUSION>c";
-  ValleyMarkers mode = (ValleyMarkers)GPOINTER_TO_INT (data);
+  ValleyMarkers mode = (ValleyMarkers) GPOINTER_TO_INT (data);
   static const char *const stop[] = { "END", NULL };
   ValleyResult result = { 0 };
   ValleyAnswer answer;

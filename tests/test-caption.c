@@ -40,7 +40,7 @@ captioned_frames (GstElement *pipeline, guint n_frames)
 
   pipe_state (pipeline, GST_STATE_PLAYING);
   while ((sample = gst_app_sink_pull_sample (GST_APP_SINK (sink))) != NULL) {
-    captioned |= (guint64)(count_bright (sample) > 15) << n++;
+    captioned |= (guint64) (count_bright (sample) > 15) << n++;
     gst_sample_unref (sample);
   }
   g_assert_cmpuint (n, ==, n_frames);

@@ -388,7 +388,7 @@ test_release_layout (void)
 static void
 test_infinite_weight (void)
 {
-  static const guint16 odd[] = { 0x7c00, 0xfe01 }; /* infinity, a NaN */
+  static const guint16 odd[] = { 0x7c00, 0xfe01 };        /* infinity, a NaN */
   g_autofree char *golden = golden_dir ("pixel-shuffle"); /* f16 */
   g_autofree char *path = g_build_filename (golden, "model.safetensors", NULL);
   g_autofree char *bytes = NULL;
@@ -471,8 +471,7 @@ test_end_of_text (void)
   chosen = answer.ids[place];
   end = valley_tokenizer_lookup (f.model->tokenizer, "<|endoftext|>");
   scratch_copy (dir, golden);
-  swap_scores (dir, f.model->config->llm.hidden_size * sizeof (float), (gsize) chosen,
-               (gsize) end);
+  swap_scores (dir, f.model->config->llm.hidden_size * sizeof (float), (gsize) chosen, (gsize) end);
   answer_clear (&answer);
   fixture_close (&f);
 

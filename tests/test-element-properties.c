@@ -118,8 +118,7 @@ typedef struct {
 #define THOUGHT                                                                                    \
   "text=%3CSUMMARY%3ES.%3C/SUMMARY%3E%0A%3CCAPTION%3E%22K%22%0Ak%3C/CAPTION%3E%0A"                 \
   "%3CCONCLUSION%3EC.%3C/CONCLUSION%3E"
-#define ALL_OF_IT                                                                                  \
-  "<SUMMARY>S.</SUMMARY>\n<CAPTION>\"K\"\nk</CAPTION>\n<CONCLUSION>C.</CONCLUSION>"
+#define ALL_OF_IT "<SUMMARY>S.</SUMMARY>\n<CAPTION>\"K\"\nk</CAPTION>\n<CONCLUSION>C.</CONCLUSION>"
 
 static const MarkerCase marker_cases[] = {
   { NULL, "C.", "S.", "C." }, /* the default */

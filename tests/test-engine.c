@@ -115,8 +115,8 @@ open_short (Fixture *f, const char *max_positions, char **dir)
   scratch_copy (*dir, golden);
   g_assert_true (g_file_get_contents (path, &text, NULL, NULL));
   config = g_string_new (text);
-  g_assert_cmpuint (g_string_replace (config, "\"max_position_embeddings\": 1024", max_positions, 0),
-                    ==, 1);
+  g_assert_cmpuint (
+      g_string_replace (config, "\"max_position_embeddings\": 1024", max_positions, 0), ==, 1);
   scratch_write (*dir, "config.json", config->str, config->len);
   fixture_open (f, *dir, VALLEY_PRECISION_F32);
 }
@@ -321,9 +321,9 @@ test_foreign_tiles (Fixture *f, gconstpointer data)
                                       "\"mlp_pixel_shuffle\",\"pixelshuffle_downsample_ratio\":1",
                                       0),
                     ==, 1);
-  g_assert_cmpuint (g_string_replace (config, "\"num_patches_per_side\": 3",
-                                      "\"num_patches_per_side\": 5", 0),
-                    ==, 1);
+  g_assert_cmpuint (
+      g_string_replace (config, "\"num_patches_per_side\": 3", "\"num_patches_per_side\": 5", 0),
+      ==, 1);
   scratch_write (dir, "config.json", config->str, config->len);
   other = open_model (dir, VALLEY_PRECISION_F32);
   picture = valley_picture_new_tiled (other, rgb, 3 * 64, 64, 40, &error);

@@ -80,7 +80,7 @@ test_products (void)
 {
   for (guint i = 0; i < 24; i++) {
     Product p = { .precision = i & 1 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32,
-                  .type = i % 3 == 2    ? VALLEY_F16
+                  .type = i % 3 == 2  ? VALLEY_F16
                           : i / 2 % 2 ? VALLEY_BF16
                                       : VALLEY_F32,
                   .role = i / 4 % 2 ? VALLEY_ROWS_GENERATED : VALLEY_ROWS_PROMPT,

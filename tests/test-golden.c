@@ -59,7 +59,7 @@ relative_error (const float *got, const float *want, gsize n)
   for (gsize i = 0; i < n; i++) {
     if (!isfinite (got[i]) || !isfinite (want[i]))
       return INFINITY;
-    worst = MAX (worst, fabs ((double)got[i] - want[i]));
+    worst = MAX (worst, fabs ((double) got[i] - want[i]));
     magnitude = MAX (magnitude, fabs (want[i]));
   }
   return magnitude > 0 ? worst / magnitude : (worst > 0 ? INFINITY : 0);
@@ -234,7 +234,7 @@ check_ids (Run *run, const char *key, const gint32 *got, guint n_got)
   for (guint i = 0; i < MIN (n_got, n_want); i++)
     if (got[i] != json_array_get_int_element (want, i)) {
       g_test_fail_printf ("%s: %s: number %u is %d, expected %d", run->name, key, i, got[i],
-                          (int)json_array_get_int_element (want, i));
+                          (int) json_array_get_int_element (want, i));
       return FALSE;
     }
   if (n_got != n_want)
@@ -281,7 +281,7 @@ check_stages (Run *run)
   guint n_floats = 0;
 
   g_hash_table_iter_init (&iter, run->ref->tensors);
-  while (g_hash_table_iter_next (&iter, NULL, (gpointer *)&tensor))
+  while (g_hash_table_iter_next (&iter, NULL, (gpointer *) &tensor))
     n_floats += tensor->type == REF_F32;
   g_assert_cmpuint (n_floats, ==, json_array_get_length (stages));
 
@@ -310,7 +310,7 @@ check_logits (Run *run, const ValleyResult *result, double tolerance)
     g_assert_true (isfinite (got[i]));
   for (gsize i = 0; i < MIN (n_steps, want->shape[0]); i++) {
     double off = relative_error (got + i * n_vocabulary,
-                                 (const float *)want->data + i * n_vocabulary, n_vocabulary);
+                                 (const float *) want->data + i * n_vocabulary, n_vocabulary);
     if (!(off <= tolerance)) {
       g_test_fail_printf ("%s: logits of step %zu are off by %g of their largest magnitude",
                           run->name, i, off);

@@ -60,14 +60,14 @@ test_golden (gconstpointer data)
   golden = json_node_get_object (json_parser_get_root (parser));
   ids = json_object_get_array_member (golden, "input_ids");
   for (guint i = 0; i < json_array_get_length (ids); i++) {
-    gint32 id = (gint32)json_array_get_int_element (ids, i);
+    gint32 id = (gint32) json_array_get_int_element (ids, i);
     g_array_append_val (want, id);
   }
   got = valley_prompt_build (prompt, json_object_get_string_member (golden, "system"),
                              json_object_get_string_member (golden, "prompt"),
-                             (guint)json_object_get_int_member_with_default (golden, "frames", 1));
-  wanted = ids_to_string ((gint32 *)(gpointer)want->data, want->len);
-  gotten = ids_to_string ((gint32 *)(gpointer)got->data, got->len);
+                             (guint) json_object_get_int_member_with_default (golden, "frames", 1));
+  wanted = ids_to_string ((gint32 *) (gpointer) want->data, want->len);
+  gotten = ids_to_string ((gint32 *) (gpointer) got->data, got->len);
   g_assert_cmpuint (want->len, >, 20);
   g_assert_cmpstr (gotten, ==, wanted);
   valley_prompt_free (prompt);
@@ -97,12 +97,12 @@ check_case (const ValleyTokenizer *tokenizer, JsonObject *test, gint32 (*renumbe
   g_autoptr (GString) wanted = g_string_new (NULL);
   g_autoptr (GArray) ids = valley_prompt_build (
       prompt, JSON_NODE_HOLDS_NULL (system) ? NULL : json_node_get_string (system), question,
-      (guint)json_object_get_int_member (test, "pictures"));
-  g_autofree char *got = ids_to_string ((gint32 *)(gpointer)ids->data, ids->len);
+      (guint) json_object_get_int_member (test, "pictures"));
+  g_autofree char *got = ids_to_string ((gint32 *) (gpointer) ids->data, ids->len);
 
   for (guint i = 0; i < json_array_get_length (wanted_ids); i++)
     g_string_append_printf (wanted, "%d ",
-                            renumber ((gint32)json_array_get_int_element (wanted_ids, i)));
+                            renumber ((gint32) json_array_get_int_element (wanted_ids, i)));
   g_test_message ("%s", question);
   g_assert_cmpstr (got, ==, wanted->str);
   valley_prompt_free (prompt);
@@ -142,8 +142,7 @@ reverse_vocabulary (JsonObject *vocabulary)
 
   for (GList *l = names; l != NULL; l = l->next)
     json_object_set_int_member (
-        vocabulary, l->data,
-        reversed ((gint32)json_object_get_int_member (vocabulary, l->data)));
+        vocabulary, l->data, reversed ((gint32) json_object_get_int_member (vocabulary, l->data)));
 }
 
 /* The golden's tokenizer.json, renumbered, at @path. */
@@ -166,7 +165,7 @@ write_reversed (const char *path)
     JsonObject *token = json_array_get_object_element (added, i);
 
     json_object_set_int_member (token, "id",
-                                reversed ((gint32)json_object_get_int_member (token, "id")));
+                                reversed ((gint32) json_object_get_int_member (token, "id")));
     /* Such as <tool_call>: added, but not special.  It makes no difference here. */
     json_object_set_boolean_member (token, "special", i % 2 == 0);
   }

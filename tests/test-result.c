@@ -59,7 +59,7 @@ test_caption_long (void)
 
   while (text->len < 100000)
     g_string_append (text, "\342\206\222");
-  caption = gst_valley_caption_text (text->str, (gssize)text->len);
+  caption = gst_valley_caption_text (text->str, (gssize) text->len);
   g_assert_cmpuint (strlen (caption), <=, 65535);
   g_assert_cmpuint (strlen (caption), >, 65531);
   g_assert_true (g_utf8_validate (caption, -1, NULL));
@@ -77,12 +77,12 @@ test_caption_random (void)
   g_test_message ("seed %u", seed);
   for (guint round = 0; round < 5000; round++) {
     char text[64];
-    guint length = (guint)g_rand_int_range (rand, 0, sizeof (text));
+    guint length = (guint) g_rand_int_range (rand, 0, sizeof (text));
     g_autofree gchar *once = NULL, *twice = NULL;
 
     for (guint i = 0; i < length; i++)
       text[i] = alphabet[g_rand_int_range (rand, 0, sizeof (alphabet))];
-    once = gst_valley_caption_text (text, (gssize)length);
+    once = gst_valley_caption_text (text, (gssize) length);
     if (once == NULL)
       continue;
     g_assert_true (g_utf8_validate (once, -1, NULL));

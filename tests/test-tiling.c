@@ -43,7 +43,7 @@ read_golden (const char *name)
 static void
 check (const gint32 *row, const char *what, guint got, int field)
 {
-  if (got != (guint)row[field])
+  if (got != (guint) row[field])
     g_test_fail_printf ("%dx%d, tiles of %d: %s is %u, expected %d", row[WIDTH], row[HEIGHT],
                         row[CROP], what, got, row[field]);
 }
@@ -58,7 +58,7 @@ test_numbers (void)
   g_assert_cmpuint (cases->shape[0], >, 100);
   g_assert_cmpuint (cases->shape[1], ==, N_FIELDS);
   for (gsize i = 0; i < cases->shape[0]; i++) {
-    const gint32 *row = (const gint32 *)cases->data + i * N_FIELDS;
+    const gint32 *row = (const gint32 *) cases->data + i * N_FIELDS;
     ValleyConfig config = { .crop_size = row[CROP],
                             .grid_max_rows = 3,
                             .grid_max_cols = 3,

@@ -19,7 +19,7 @@ typedef struct {
 static void
 unref_box (gpointer box)
 {
-  g_atomic_rc_box_release_full (box, (GDestroyNotify)valley_window_clear);
+  g_atomic_rc_box_release_full (box, (GDestroyNotify) valley_window_clear);
 }
 
 static Rig *
@@ -95,7 +95,7 @@ expect (Rig *rig, guint64 start, guint64 end, guint64 caption_start, const gint 
   g_assert_cmpuint (window->end, ==, end);
   g_assert_cmpuint (window->caption_start, ==, caption_start);
   for (guint i = 0; i < window->frames->len; i++)
-    g_assert_cmpint ((gint)(g_array_index (window->frames, guint64, i) / MS), ==, frames_ms[i]);
+    g_assert_cmpint ((gint) (g_array_index (window->frames, guint64, i) / MS), ==, frames_ms[i]);
   g_assert_cmpint (frames_ms[window->frames->len], ==, -1);
 }
 
@@ -140,8 +140,8 @@ test_rounded_slots (void)
 
   valley_windows_configure (&rig->windows, &config);
   for (guint i = 0; i < 3000; i++) {
-    due += frame (rig, (guint64)i * S * 1001 / 30000).due;
-    due += frame (rig, (guint64)i * S * 1001 / 30000 + 1).due;
+    due += frame (rig, (guint64) i * S * 1001 / 30000).due;
+    due += frame (rig, (guint64) i * S * 1001 / 30000 + 1).due;
   }
   g_assert_cmpuint (due, ==, 3000);
 }
@@ -156,7 +156,7 @@ test_overlap (void)
   expect (rig, 1 * S, 3 * S, 2 * S, FRAMES (1000, 1500, 2000, 2500));
   cut (rig);
   expect (rig, 2 * S, 3500 * MS, 3 * S, FRAMES (2000, 2500, 3000));
-  g_assert_true (((ValleyWindow *)rig->closed.head->data)->covered);
+  g_assert_true (((ValleyWindow *) rig->closed.head->data)->covered);
 }
 
 /* An overlap as long as the window, or longer, still moves on by a slot. */
@@ -311,7 +311,7 @@ test_huge_times (void)
   frame (rig, base);
   frame (rig, base + S);
   frame (rig, base + 2 * S);
-  expect (rig, base, base + 2 * S, base, FRAMES ((gint)(base / MS), (gint)((base + S) / MS)));
+  expect (rig, base, base + 2 * S, base, FRAMES ((gint) (base / MS), (gint) ((base + S) / MS)));
 }
 
 /* ---- backlog -------------------------------------------------------------- */

@@ -17,20 +17,20 @@ void __tsan_release (void *address) __attribute__ ((weak));
 #define NEXT(name)                                                                                 \
   static __typeof__ (&name) next;                                                                  \
   if (next == NULL)                                                                                \
-  next = (__typeof__ (&name))dlsym (RTLD_NEXT, #name)
+  next = (__typeof__ (&name)) dlsym (RTLD_NEXT, #name)
 
 static void
 acquired (volatile void *address)
 {
   if (__tsan_acquire != NULL)
-    __tsan_acquire ((void *)address);
+    __tsan_acquire ((void *) address);
 }
 
 static void
 releasing (volatile void *address)
 {
   if (__tsan_release != NULL)
-    __tsan_release ((void *)address);
+    __tsan_release ((void *) address);
 }
 
 __attribute__ ((visibility ("default"))) void

@@ -19,8 +19,8 @@ npy_header (gsize rows, gsize cols)
     g_string_append_c (header, ' ');
   g_string_append_c (header, '\n');
   length = header->len - PREFIX_BYTES;
-  header->str[8] = (char)(length & 0xFF);
-  header->str[9] = (char)(length >> 8);
+  header->str[8] = (char) (length & 0xFF);
+  header->str[9] = (char) (length >> 8);
   return header;
 }
 

@@ -125,21 +125,21 @@ parse_markers (const char *text, ValleyMarkers *value, GError **error)
 static gboolean
 store (const Option *option, const char *text, Options *options, GError **error)
 {
-  gpointer member = (char *)options + option->offset;
+  gpointer member = (char *) options + option->offset;
   guint64 number;
 
   switch (option->kind) {
   case STRING:
-    g_free (*(char **)member);
-    *(char **)member = g_strdup (text);
+    g_free (*(char **) member);
+    *(char **) member = g_strdup (text);
     return TRUE;
   case FILES:
-    g_ptr_array_add (*(GPtrArray **)member, g_strdup (text));
+    g_ptr_array_add (*(GPtrArray **) member, g_strdup (text));
     return TRUE;
   case UINT:
     if (!parse_uint (option, text, G_MAXINT, &number, error))
       return FALSE;
-    *(guint *)member = (guint)number;
+    *(guint *) member = (guint) number;
     return TRUE;
   case UINT64:
     return parse_uint (option, text, G_MAXUINT64, member, error);
@@ -151,7 +151,7 @@ store (const Option *option, const char *text, Options *options, GError **error)
     return parse_markers (text, member, error);
   case FLAG:
   default:
-    *(gboolean *)member = TRUE;
+    *(gboolean *) member = TRUE;
     return TRUE;
   }
 }

@@ -17,11 +17,11 @@ rgb_picture_read (const char *path, RgbPicture *picture, GError **error)
     return FALSE;
   }
   pixels = gdk_pixbuf_read_pixels (pixbuf);
-  stride = (gsize)gdk_pixbuf_get_rowstride (pixbuf);
-  channels = (gsize)gdk_pixbuf_get_n_channels (pixbuf); /* 3, or 4 with alpha */
-  picture->width = (guint)gdk_pixbuf_get_width (pixbuf);
-  picture->height = (guint)gdk_pixbuf_get_height (pixbuf);
-  picture->rgb = g_try_malloc_n ((gsize)picture->width * picture->height, 3);
+  stride = (gsize) gdk_pixbuf_get_rowstride (pixbuf);
+  channels = (gsize) gdk_pixbuf_get_n_channels (pixbuf); /* 3, or 4 with alpha */
+  picture->width = (guint) gdk_pixbuf_get_width (pixbuf);
+  picture->height = (guint) gdk_pixbuf_get_height (pixbuf);
+  picture->rgb = g_try_malloc_n ((gsize) picture->width * picture->height, 3);
   if (picture->rgb == NULL) {
     g_set_error (error, GDK_PIXBUF_ERROR, GDK_PIXBUF_ERROR_INSUFFICIENT_MEMORY,
                  "not enough memory for the picture %s", path);

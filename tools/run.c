@@ -20,7 +20,7 @@ typedef struct {
 static double
 milliseconds_since (gint64 start_us)
 {
-  return (double)(g_get_monotonic_time () - start_us) / 1000.0;
+  return (double) (g_get_monotonic_time () - start_us) / 1000.0;
 }
 
 static ValleyModel *
@@ -57,10 +57,10 @@ push_picture (ValleyModel *model, ValleySession *session, const char *path, guin
   if (!rgb_picture_read (path, &rgb, error))
     return FALSE;
   if (tiled)
-    picture = valley_picture_new_tiled (model, rgb.rgb, (gsize)rgb.width * 3, rgb.width, rgb.height,
-                                        error);
+    picture = valley_picture_new_tiled (model, rgb.rgb, (gsize) rgb.width * 3, rgb.width,
+                                        rgb.height, error);
   else
-    picture = valley_picture_new_from_rgb (model, pts_ns, rgb.rgb, (gsize)rgb.width * 3, rgb.width,
+    picture = valley_picture_new_from_rgb (model, pts_ns, rgb.rgb, (gsize) rgb.width * 3, rgb.width,
                                            rgb.height, error);
   g_free (rgb.rgb);
   pushed = picture != NULL && valley_session_push (session, picture, error);
@@ -169,7 +169,7 @@ print_metrics (const ValleyResult *result, const Times *times)
              (result->decode_ms - times->first_token_ms) / (result->n_output_tokens - 1));
   if (getrusage (RUSAGE_SELF, &usage) == 0)
     fprintf (stderr, "\nmemory            %.1f MB at its peak, mapped weights included\n",
-             (double)usage.ru_maxrss * 1024 / 1e6);
+             (double) usage.ru_maxrss * 1024 / 1e6);
 }
 
 static gboolean
