@@ -16,7 +16,8 @@ SIZES = {
 RATES = (5, 10, 15, 24, 25, 30, 30, 50, 60)
 PRESETS = ("ultrafast", "veryfast", "veryfast", "medium")
 
-# What training never sees: held-out figures are about other sources, not only about other lots.
+# Held-out figures are about other sources, not only about other lots: all of these presets, most of
+# the sizes and half of the rates are none of the above.
 HELD_OUT_SIZES = {
     (160, 120): 8, (176, 144): 8, (352, 288): 12, (480, 270): 12, (640, 360): 12, (720, 576): 6, (854, 480): 10,
     (960, 540): 5, (1280, 720): 5, (1920, 1080): 3, (144, 176): 4, (240, 320): 6, (270, 480): 4, (540, 960): 3,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains assets/valley-tiny from nothing: ./from_nothing.sh FOLDER (outside the repository, 4 GB).
+# Trains assets/valley-tiny from nothing: ./from_nothing.sh FOLDER (outside the repository, 3 GB).
 #
 # Every stage is seeded, counted in frames or clips, and goes on from its own
 # checkpoint: stop this script whenever you like and start it again. One core
