@@ -20,6 +20,15 @@ valley_stream_stopped (ValleyStream *stream)
   return stream->error != NULL || g_atomic_int_get (&stream->cancelled);
 }
 
+gboolean
+valley_stream_check_cancelled (ValleyStream *stream, GError **error)
+{
+  if (!g_atomic_int_get (&stream->cancelled))
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "the session was cancelled");
+  return FALSE;
+}
+
 void
 valley_tensor_init (ValleyStream *stream, ValleyTensor *out, ValleyDType dtype, gsize rows,
                     gsize cols)

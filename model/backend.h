@@ -173,3 +173,5 @@ void valley_stream_fail (ValleyStream *stream, int code, const char *format, ...
     G_GNUC_PRINTF (3, 4);
 /* TRUE when an operation must do nothing (error or cancelled). */
 gboolean valley_stream_stopped (ValleyStream *stream);
+/* FALSE, with an error, once the stream's session was cancelled. */
+gboolean valley_stream_check_cancelled (ValleyStream *stream, GError **error);

@@ -1,14 +1,10 @@
-/* session.c - one stream: the window's encoded pictures, the prefill, the answer token by
- * token.  Only valley_session_cancel may be called from another thread.
+/* session.c - one stream: the window's encoded pictures and the prefill.  The answer
+ * itself is generation.c's.  Only valley_session_cancel may be called from another thread.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
-#include <string.h>
-
 #include "alloc.h"
-#include "answer.h"
 #include "context.h"
 #include "engine.h"
-#include "sampler.h"
+#include "generation.h"
 
 /* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
  * that a cancellation is noticed soon and scratch memory stays small. */
@@ -24,13 +20,10 @@ typedef struct {
   gboolean left_out; /* of the prompt in progress, for want of room */
 } Frame;
 
-typedef enum { ANSWER_NONE, ANSWER_RUNNING, ANSWER_OVER } AnswerState;
-
 struct _ValleySession {
   ValleyModel *model;
   ValleyStream *stream;
   char *dump_dir;
-  gboolean keep_logits;
   gsize prefill_rows;
 
   GArray *frames;
@@ -38,17 +31,9 @@ struct _ValleySession {
   double encode_ms; /* of frames that no answer has accounted for yet */
 
   ValleyKvCache cache;
-  AnswerState state;
-  guint max_new_tokens;
-  ValleySampler *sampler;
-  ValleyAnswer answer;
-  GArray *input_ids, *output_ids;
-  float *logits; /* of the next token */
-  float *kept;   /* every step's, with keep_logits or a dump */
-  gsize n_kept, kept_capacity;
-  double log_probability; /* sum over `n_scored` tokens */
-  guint n_scored;
-  ValleyResult result;
+  guint max_new_tokens; /* of the prompt in progress */
+  GArray *input_ids;
+  ValleyGeneration *generation;
 };
 
 static double
@@ -78,15 +63,9 @@ drop_frames (ValleySession *session, guint n)
 static void
 clear_answer (ValleySession *session)
 {
-  session->state = ANSWER_NONE;
-  g_clear_pointer (&session->sampler, valley_sampler_free);
-  valley_answer_clear (&session->answer);
+  if (session->generation != NULL)
+    valley_generation_reset (session->generation);
   g_array_set_size (session->input_ids, 0);
-  g_array_set_size (session->output_ids, 0);
-  session->n_kept = 0;
-  session->log_probability = 0;
-  session->n_scored = 0;
-  session->result = (ValleyResult){ .text = "" };
   valley_kv_cache_set_length (&session->cache, 0);
 }
 
@@ -110,23 +89,18 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->model = valley_model_ref (model);
   session->frames = g_array_new (FALSE, TRUE, sizeof (Frame));
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
-  session->output_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->prefill_rows = PREFILL_ROWS;
-  session->logits = VALLEY_NEW (float, llm->vocab_size);
   session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
-  session->keep_logits = options != NULL && options->keep_logits;
-  session->result.text = "";
   if (!valley_kv_cache_init (&session->cache, model->backend, llm->n_layers,
                              llm->n_kv_heads * llm->head_dim))
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                  "not enough memory for the KV caches of %" G_GSIZE_FORMAT " layers",
                  llm->n_layers);
-  else if (session->logits == NULL)
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "not enough memory for the logits of %" G_GSIZE_FORMAT " tokens", llm->vocab_size);
   else
     session->stream = model->backend->ops->stream_new (model->backend, error);
-  if (session->stream == NULL) {
+  if (session->stream != NULL)
+    session->generation = valley_generation_new (model, session->stream, options, error);
+  if (session->generation == NULL) {
     valley_session_free (session);
     return NULL;
   }
@@ -140,16 +114,13 @@ valley_session_free (ValleySession *session)
     return;
   if (session->stream != NULL)
     session->stream->ops->stream_wait (session->stream, NULL);
-  clear_answer (session);
+  valley_generation_free (session->generation);
   drop_frames (session, session->frames->len);
   valley_kv_cache_clear (&session->cache, session->model->backend);
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
   g_array_unref (session->frames);
   g_array_unref (session->input_ids);
-  g_array_unref (session->output_ids);
-  g_free (session->logits);
-  g_free (session->kept);
   g_free (session->dump_dir);
   valley_model_unref (session->model);
   g_free (session);
@@ -165,15 +136,6 @@ void
 valley_session_cancel (ValleySession *session)
 {
   g_atomic_int_set (&session->stream->cancelled, TRUE);
-}
-
-static gboolean
-check_cancelled (ValleySession *session, GError **error)
-{
-  if (!g_atomic_int_get (&session->stream->cancelled))
-    return TRUE;
-  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "the session was cancelled");
-  return FALSE;
 }
 
 void
@@ -197,7 +159,8 @@ check_push (ValleySession *session, const ValleyPicture *picture, GError **error
                           ? &g_array_index (session->frames, Frame, session->frames->len - 1)
                           : NULL;
 
-  if (!check_cancelled (session, error) || !valley_picture_fits (picture, session->model, error))
+  if (!valley_stream_check_cancelled (session->stream, error)
+      || !valley_picture_fits (picture, session->model, error))
     return FALSE;
   if (last != NULL && (last->is_tiled || picture->is_tiled)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
@@ -268,25 +231,6 @@ check_request (const ValleyRequest *request, GError **error)
   return TRUE;
 }
 
-static gboolean
-start_sampler (ValleySession *session, const ValleyRequest *request, GError **error)
-{
-  ValleySamplerOptions options = { .temperature = request->temperature,
-                                   .top_k = request->top_k,
-                                   .top_p = request->top_p == 0 ? 1 : request->top_p,
-                                   .repetition_penalty = request->repetition_penalty,
-                                   .seed = request->seed };
-
-  if (options.repetition_penalty == 0)
-    options.repetition_penalty = session->model->config->repetition_penalty;
-  session->sampler = valley_sampler_new (&options, session->model->config->llm.vocab_size, error);
-  if (session->sampler == NULL)
-    return FALSE;
-  for (guint i = 0; i < session->input_ids->len; i++)
-    valley_sampler_see (session->sampler, g_array_index (session->input_ids, gint32, i));
-  return TRUE;
-}
-
 static void
 show_frames (ValleySession *session, guint n_shown)
 {
@@ -346,6 +290,7 @@ fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown
 static gboolean
 build_prompt (ValleySession *session, const ValleyRequest *request, GError **error)
 {
+  ValleyResult *result = valley_generation_result (session->generation);
   gsize n_vision = 0;
   guint n_shown = 0;
 
@@ -359,11 +304,11 @@ build_prompt (ValleySession *session, const ValleyRequest *request, GError **err
 
     n_vision += frame->left_out ? 0 : frame->rows.rows;
   }
-  session->result.n_frames = n_shown;
-  session->result.n_frames_dropped = session->frames->len - n_shown;
-  session->result.max_new_tokens = session->max_new_tokens;
-  session->result.n_input_tokens = (guint) (session->input_ids->len - n_shown + n_vision);
-  session->result.n_vision_tokens = (guint) n_vision;
+  result->n_frames = n_shown;
+  result->n_frames_dropped = session->frames->len - n_shown;
+  result->max_new_tokens = session->max_new_tokens;
+  result->n_input_tokens = (guint) (session->input_ids->len - n_shown + n_vision);
+  result->n_vision_tokens = (guint) n_vision;
   return TRUE;
 }
 
@@ -402,7 +347,7 @@ static gboolean
 prefill (ValleySession *session, GError **error)
 {
   const ValleyDecoder *llm = &session->model->stages.llm;
-  gsize n = session->result.n_input_tokens;
+  gsize n = valley_generation_result (session->generation)->n_input_tokens;
   ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
   ValleyTensor x, last;
   gboolean ok;
@@ -415,7 +360,7 @@ prefill (ValleySession *session, GError **error)
   valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_PROMPT,
                           session->prefill_rows, &dump);
   last = valley_tensor_rows (&x, n - 1, 1);
-  ok = valley_decoder_logits (llm, session->stream, &last, session->logits, error);
+  ok = valley_generation_start (session->generation, &session->cache, &last, error);
   valley_tensor_clear (session->model->backend, &x);
   return ok;
 }
@@ -423,7 +368,7 @@ prefill (ValleySession *session, GError **error)
 static void
 describe_window (ValleySession *session)
 {
-  ValleyResult *result = &session->result;
+  ValleyResult *result = valley_generation_result (session->generation);
   guint n = session->frames->len;
 
   result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
@@ -441,7 +386,7 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
   gboolean ok;
 
   clear_answer (session);
-  ok = check_cancelled (session, error) && check_request (request, error)
+  ok = valley_stream_check_cancelled (session->stream, error) && check_request (request, error)
        && build_prompt (session, request, error);
   for (guint i = 0; ok && i < session->frames->len; i++) {
     const Frame *frame = &g_array_index (session->frames, Frame, i);
@@ -459,160 +404,36 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   gint64 start = g_get_monotonic_time ();
 
   clear_answer (session);
-  if (!check_cancelled (session, error) || !check_request (request, error)
-      || !build_prompt (session, request, error) || !start_sampler (session, request, error)
+  if (!valley_stream_check_cancelled (session->stream, error) || !check_request (request, error)
+      || !build_prompt (session, request, error)
+      || !valley_generation_prepare (session->generation, request,
+                                     (const gint32 *) session->input_ids->data,
+                                     session->input_ids->len, session->max_new_tokens, error)
       || !prefill (session, error)) {
     clear_answer (session);
     return FALSE;
   }
-  valley_answer_init (&session->answer, request->stop, request->markers);
-  valley_answer_describe (&session->answer, &session->result);
-  session->state = ANSWER_RUNNING;
   describe_window (session);
-  session->result.prefill_ms = milliseconds_since (start);
+  valley_generation_result (session->generation)->prefill_ms = milliseconds_since (start);
   return TRUE;
 }
 
-/* ---- answer ---- */
-
-static gboolean
-keep_logits (ValleySession *session, GError **error)
-{
-  gsize n = session->model->config->llm.vocab_size;
-
-  if (!session->keep_logits && session->dump_dir == NULL)
-    return TRUE;
-  if (session->n_kept == session->kept_capacity) {
-    gsize capacity = MAX (16, 2 * session->kept_capacity);
-    float *larger = valley_alloc_resize (session->kept, capacity, n * sizeof (float));
-
-    if (larger == NULL) {
-      g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                   "not enough memory to keep the logits of %" G_GSIZE_FORMAT " steps", capacity);
-      return FALSE;
-    }
-    session->kept = larger;
-    session->kept_capacity = capacity;
-  }
-  memcpy (session->kept + session->n_kept++ * n, session->logits, n * sizeof (float));
-  return TRUE;
-}
-
-/* The last token's row through the decoder: the logits of the next one. */
-static gboolean
-decode_last (ValleySession *session, GError **error)
-{
-  const ValleyDecoder *llm = &session->model->stages.llm;
-  const gint32 *id = &g_array_index (session->output_ids, gint32, session->output_ids->len - 1);
-  ValleyTensor x;
-  gboolean ok;
-
-  valley_tensor_init (session->stream, &x, VALLEY_F32, 1, llm->config.hidden_size);
-  session->stream->ops->embed (session->stream, &x, &llm->embeddings, id);
-  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_GENERATED, 1,
-                          NULL);
-  ok = valley_decoder_logits (llm, session->stream, &x, session->logits, error);
-  valley_tensor_clear (session->model->backend, &x);
-  return ok;
-}
-
-static gboolean
-is_stop_id (const ValleyConfig *config, gint32 id)
-{
-  for (gsize i = 0; i < config->n_stop_ids; i++)
-    if (config->stop_ids[i] == id)
-      return TRUE;
-  return FALSE;
-}
-
-/* Computes and picks one token; @reason becomes why the answer ends with it, or NULL. */
-static gboolean
-take_token (ValleySession *session, const char **reason, GError **error)
-{
-  gboolean stop;
-  gint32 id = 0;
-  double log_probability = 0;
-
-  if (!check_cancelled (session, error)
-      || (session->output_ids->len > 0 && !decode_last (session, error))
-      || !keep_logits (session, error)
-      || !valley_sampler_pick (session->sampler, session->logits, &id, &log_probability, error))
-    return FALSE;
-  g_array_append_val (session->output_ids, id);
-  stop = is_stop_id (session->model->config, id);
-  if (!stop) {
-    session->log_probability += log_probability;
-    session->n_scored++;
-    stop = valley_answer_add (&session->answer, session->model->tokenizer, id);
-  }
-  *reason = stop ? "stop" : session->output_ids->len >= session->max_new_tokens ? "length" : NULL;
-  return TRUE;
-}
-
-static void
-update_result (ValleySession *session)
-{
-  ValleyResult *result = &session->result;
-
-  valley_answer_describe (&session->answer, result);
-  result->output_ids = (const gint32 *) session->output_ids->data;
-  result->n_output_tokens = session->output_ids->len;
-  if (session->n_scored > 0)
-    result->confidence = exp (session->log_probability / session->n_scored);
-}
-
-static gboolean
-finish (ValleySession *session, const char *reason, GError **error)
-{
-  session->state = ANSWER_OVER;
-  session->result.finish_reason = reason;
-  valley_answer_finish (&session->answer, g_strcmp0 (reason, "stop") != 0);
-  update_result (session);
-  return session->dump_dir == NULL
-         || valley_npy_write (session->dump_dir, "logits", session->kept, session->n_kept,
-                              session->model->config->llm.vocab_size, error);
-}
+/* ---- the answer ---- */
 
 ValleyStep
 valley_session_next (ValleySession *session, GError **error)
 {
-  gint64 start = g_get_monotonic_time ();
-  g_autoptr (GError) reason_error = NULL;
-  const char *reason = NULL;
-
-  if (session->state == ANSWER_OVER)
-    return VALLEY_STEP_DONE;
-  if (session->state == ANSWER_NONE) {
-    if (check_cancelled (session, error))
-      g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                   "no answer is in progress; expected valley_session_begin before");
-    return VALLEY_STEP_ERROR;
-  }
-  if (!take_token (session, &reason, &reason_error)) {
-    gboolean cancelled = g_error_matches (reason_error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED);
-
-    finish (session, cancelled ? "cancelled" : NULL, NULL);
-    session->state = ANSWER_NONE; /* the next call must not call it complete */
-    g_propagate_error (error, g_steal_pointer (&reason_error));
-    return VALLEY_STEP_ERROR;
-  }
-  session->result.decode_ms += milliseconds_since (start);
-  update_result (session);
-  if (reason == NULL)
-    return VALLEY_STEP_TOKEN;
-  return finish (session, reason, error) ? VALLEY_STEP_DONE : VALLEY_STEP_ERROR;
+  return valley_generation_next (session->generation, error);
 }
 
 const ValleyResult *
 valley_session_result (ValleySession *session)
 {
-  return &session->result;
+  return valley_generation_result (session->generation);
 }
 
 const float *
 valley_session_logits (ValleySession *session, gsize *n_steps, gsize *n_vocabulary)
 {
-  *n_steps = session->keep_logits ? session->n_kept : 0;
-  *n_vocabulary = session->model->config->llm.vocab_size;
-  return *n_steps > 0 ? session->kept : NULL;
+  return valley_generation_logits (session->generation, n_steps, n_vocabulary);
 }

@@ -1,0 +1,33 @@
+/* generation.h - one answer in progress: from the prompt's last row to the last token.
+ * It decodes over a KV cache that holds the prompt and belongs to the caller.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "engine.h"
+
+typedef struct _ValleyGeneration ValleyGeneration;
+
+/* @model and @stream outlive it.  Of @options (NULL: defaults) the dump folder and keep_logits
+ * count. */
+ValleyGeneration *valley_generation_new (ValleyModel *model, ValleyStream *stream,
+                                         const ValleySessionOptions *options, GError **error);
+void valley_generation_free (ValleyGeneration *generation); /* NULL is fine */
+
+/* Forgets the answer and its result. */
+void valley_generation_reset (ValleyGeneration *generation);
+/* For one that was reset: takes of @request what the answer needs, before the prompt is computed: an option out of range
+ * is told at once.  @prompt_ids count for the repetition penalty. */
+gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,
+                                    const gint32 *prompt_ids, gsize n_prompt_ids,
+                                    guint max_new_tokens, GError **error);
+/* The prompt is in @cache, @last is its last row's output: the answer can begin.  @cache stays
+ * valid, and is the answer's alone, until the answer is over or forgotten. */
+gboolean valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache,
+                                  const ValleyTensor *last, GError **error);
+ValleyStep valley_generation_next (ValleyGeneration *generation, GError **error);
+
+/* The answer's part of it is kept here; what concerns the window is the caller's to fill in. */
+ValleyResult *valley_generation_result (ValleyGeneration *generation);
+/* See valley_session_logits. */
+const float *valley_generation_logits (ValleyGeneration *generation, gsize *n_steps,
+                                       gsize *n_vocabulary);
