@@ -334,7 +334,7 @@ gst_valley_painter_paint (GstValleyPainter *painter, ValleyModel *model, GstBuff
   guint width, height;
 
   gst_valley_painter_display_size (painter, buffer, &width, &height);
-  if (!valley_model_input_sizes (model, width, height, &sizes, error))
+  if (!valley_model_input_sizes (model, width, height, NULL, &sizes, error))
     return NULL;
   if (!gst_video_frame_map (&frame, &painter->info, buffer,
                             GST_MAP_READ | GST_VIDEO_FRAME_MAP_FLAG_NO_REF)) {

@@ -130,7 +130,7 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   GError *error = NULL;
 
   valley_session_drop_before (worker->session, item->keep_from);
-  if (!valley_session_push (worker->session, item->picture, &error)) {
+  if (!valley_session_push (worker->session, item->picture, FALSE, &error)) {
     g_clear_error (&worker->frame_error);
     worker->frame_error = error;
     worker->failed_frame = item->number;

@@ -5,6 +5,7 @@
 #include "context.h"
 #include "engine.h"
 #include "generation.h"
+#include "windows.h"
 
 /* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
  * that a cancellation is noticed soon and scratch memory stays small. */
@@ -27,8 +28,11 @@ struct _ValleySession {
   gsize prefill_rows;
 
   GArray *frames;
-  guint n_pushed;   /* since the last reset: numbers the dumps */
-  double encode_ms; /* of frames that no answer has accounted for yet */
+  GArray *shown_pts; /* of those in the prompt in progress */
+  guint n_pushed;    /* since the last reset: numbers the dumps */
+  double encode_ms;  /* of frames that no answer has accounted for yet */
+  ValleyWindowing windowing;
+  ValleySessionStats stats;
 
   ValleyKvCache cache;
   guint max_new_tokens; /* of the prompt in progress */
@@ -50,11 +54,21 @@ frame_clear (gpointer data, ValleyBackend *backend)
   valley_tensor_clear (backend, &frame->rows);
 }
 
+static guint64
+frame_bytes (const Frame *frame)
+{
+  return (guint64) frame->rows.rows * frame->rows.cols * sizeof (float);
+}
+
 static void
 drop_frames (ValleySession *session, guint n)
 {
-  for (guint i = 0; i < n; i++)
-    frame_clear (&g_array_index (session->frames, Frame, i), session->model->backend);
+  for (guint i = 0; i < n; i++) {
+    Frame *frame = &g_array_index (session->frames, Frame, i);
+
+    session->stats.encoding_bytes -= frame_bytes (frame);
+    frame_clear (frame, session->model->backend);
+  }
   if (n > 0)
     g_array_remove_range (session->frames, 0, n);
 }
@@ -85,9 +99,16 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
                  model->config->dir);
     return NULL;
   }
+  if (options != NULL && options->change_threshold != 0) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "a change threshold of %g; this build has none, expected 0",
+                 options->change_threshold);
+    return NULL;
+  }
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
   session->frames = g_array_new (FALSE, TRUE, sizeof (Frame));
+  session->shown_pts = g_array_new (FALSE, TRUE, sizeof (guint64));
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->prefill_rows = PREFILL_ROWS;
   session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
@@ -120,6 +141,7 @@ valley_session_free (ValleySession *session)
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
   g_array_unref (session->frames);
+  g_array_unref (session->shown_pts);
   g_array_unref (session->input_ids);
   g_free (session->dump_dir);
   valley_model_unref (session->model);
@@ -150,6 +172,33 @@ valley_session_reset (ValleySession *session)
   g_atomic_int_set (&session->stream->cancelled, FALSE);
 }
 
+/* ---- windows ---- */
+
+gboolean
+valley_session_set_windowing (ValleySession *session, const ValleyWindowing *windowing,
+                              GError **error)
+{
+  if (!valley_windowing_check (windowing, error))
+    return FALSE;
+  session->windowing = *windowing;
+  return TRUE;
+}
+
+/* Frames are encoded when they are pushed and prefilled when a question comes. */
+gboolean
+valley_session_work (ValleySession *session, gboolean *more, GError **error)
+{
+  *more = FALSE;
+  return valley_stream_check_cancelled (session->stream, error);
+}
+
+void
+valley_session_stats (ValleySession *session, ValleySessionStats *stats)
+{
+  *stats = session->stats;
+  stats->policy = session->windowing.policy;
+}
+
 /* ---- frames ---- */
 
 static gboolean
@@ -178,7 +227,8 @@ check_push (ValleySession *session, const ValleyPicture *picture, GError **error
 }
 
 gboolean
-valley_session_push (ValleySession *session, ValleyPicture *picture, GError **error)
+valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean begins_window,
+                     GError **error)
 {
   gint64 start = g_get_monotonic_time ();
   Frame frame = { .pts_ns = picture->pts_ns, .is_tiled = picture->is_tiled };
@@ -193,6 +243,11 @@ valley_session_push (ValleySession *session, ValleyPicture *picture, GError **er
   }
   g_array_append_val (session->frames, frame);
   session->n_pushed++;
+  session->stats.frames_pushed++;
+  session->stats.frames_encoded++;
+  session->stats.encoding_bytes += frame_bytes (&frame);
+  session->stats.encoding_bytes_peak
+      = MAX (session->stats.encoding_bytes_peak, session->stats.encoding_bytes);
   session->encode_ms += milliseconds_since (start);
   return TRUE;
 }
@@ -347,7 +402,8 @@ static gboolean
 prefill (ValleySession *session, GError **error)
 {
   const ValleyDecoder *llm = &session->model->stages.llm;
-  gsize n = valley_generation_result (session->generation)->n_input_tokens;
+  const ValleyResult *result = valley_generation_result (session->generation);
+  gsize n = result->n_input_tokens;
   ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
   ValleyTensor x, last;
   gboolean ok;
@@ -362,6 +418,9 @@ prefill (ValleySession *session, GError **error)
   last = valley_tensor_rows (&x, n - 1, 1);
   ok = valley_generation_start (session->generation, &session->cache, &last, error);
   valley_tensor_clear (session->model->backend, &x);
+  session->stats.frame_rows += ok ? result->n_vision_tokens : 0;
+  session->stats.text_rows += ok ? n - result->n_vision_tokens : 0;
+  session->stats.hops += ok ? 1 : 0;
   return ok;
 }
 
@@ -371,6 +430,15 @@ describe_window (ValleySession *session)
   ValleyResult *result = valley_generation_result (session->generation);
   guint n = session->frames->len;
 
+  g_array_set_size (session->shown_pts, 0);
+  for (guint i = 0; i < n; i++) {
+    const Frame *frame = &g_array_index (session->frames, Frame, i);
+
+    if (!frame->left_out)
+      g_array_append_val (session->shown_pts, frame->pts_ns);
+  }
+  result->frame_pts_ns = (const guint64 *) session->shown_pts->data;
+  result->n_vision_tokens_before = result->n_vision_tokens;
   result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
   result->end_ns = n > 0 ? g_array_index (session->frames, Frame, n - 1).pts_ns : 0;
   result->input_ids = (const gint32 *) session->input_ids->data;

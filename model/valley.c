@@ -97,6 +97,11 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   }
   if (!check_device (options, error))
     return NULL;
+  if (options->random_seed != 0) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "random weights are not in this build; expected random_seed 0");
+    return NULL;
+  }
   precision = options->precision;
   if (precision == VALLEY_PRECISION_AUTO)
     precision = valley_cpu_has_native_bf16 () ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32;

@@ -61,6 +61,8 @@ typedef struct {
                                 model at a time, the caller's own among them, at most 256;
                                 0: one a core.  Who opens a shared model first decides. */
   gboolean strict;           /* tests: device memory is unreadable between operations */
+  guint64 random_seed;       /* benchmarks.  Not 0: no weights are read, every tensor is filled
+                                with small random numbers */
 } ValleyModelOptions;
 
 /* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own
@@ -81,13 +83,25 @@ VALLEY_API void valley_model_unref (ValleyModel *model); /* NULL is fine */
 VALLEY_API gboolean valley_model_load (ValleyModel *model, GCancellable *cancellable,
                                        GError **error);
 
+/* How the vision tokens of a window are kept within a budget. */
+typedef struct {
+  guint max_vision_tokens;    /* of a whole window; 0: no budget */
+  guint max_frames;           /* that the budget is divided by, however many there are */
+  gboolean pool, eagle, drop; /* what may be used to meet it: fewer SigLIP tokens, fewer pixels
+                                 for the Qwen2-VL tower, leaving out tokens that repeat */
+  double drop_threshold;      /* the cosine from which a token repeats the last kept one */
+} ValleyReduction;
+
 /* What the two towers want of a frame of @width x @height display pixels (square pixels).
- * A size of 0 means that the model has no such tower.  Works before loading. */
+ * A size of 0 means that the model has no such tower.  Works before loading.
+ * @reduction may be NULL: nothing is reduced. */
 typedef struct {
   guint siglip_width, siglip_height; /* the SigLIP tower: always square, squashed */
   guint eagle_width, eagle_height;   /* the Qwen2-VL tower: multiples of patch x merge */
+  guint siglip_side;                 /* SigLIP tokens a side after pooling; 0: the model's own */
 } ValleyInputSizes;
 VALLEY_API gboolean valley_model_input_sizes (ValleyModel *model, guint width, guint height,
+                                              const ValleyReduction *reduction,
                                               ValleyInputSizes *sizes, GError **error);
 
 /* A human-readable or JSON report on a checkpoint folder: architecture, tensor table, memory
@@ -187,7 +201,33 @@ typedef struct _ValleySession ValleySession;
 typedef struct {
   const char *dump_dir;  /* NULL, or a folder that gets every stage as NAME.npy */
   gboolean keep_logits;  /* keep every step's logits for valley_session_logits */
+  const char *system_prompt; /* what frames are prefilled under as they come, until a request
+                                says otherwise; NULL: "You are a helpful assistant." */
+  gboolean no_draft;         /* do not draft answers from previous ones */
+  double change_threshold;   /* a frame that differs by at most this from the last frame that
+                                counted as changed (mean absolute difference of the towers'
+                                inputs, 0 to 1) counts as that frame; 0: only equal ones do */
 } ValleySessionOptions;
+
+/* How consecutive windows of a stream share what was computed.  In all but `streaming` an
+ * answer is, bit by bit, that of a fresh session which is shown the same frames. */
+typedef enum {
+  VALLEY_WINDOWS_TUMBLING, /* one sequence: the oldest window that was not asked yet */
+  VALLEY_WINDOWS_ANCHORED, /* windows grow from W to 2W frames, then start anew at the newest W;
+                              two sequences */
+  VALLEY_WINDOWS_SLIDING,  /* exactly the last W frames; a sequence for every window begun */
+  VALLEY_WINDOWS_STREAMING /* exactly the last W frames in one sequence whose oldest rows are
+                              dropped: approximate */
+} ValleyWindowPolicy;
+
+typedef struct {
+  ValleyWindowPolicy policy;
+  guint window_frames, hop_frames; /* W and H; 0: not known, which only tumbling can do with */
+  guint64 cache_max_bytes;         /* of KV pages and encodings; 0: no bound of our own */
+  guint reanchor_hops;             /* streaming: windows between exact restarts; 0: 64 */
+  double max_drift;                /* streaming: mean KL in nats of the first answer token above
+                                      which it falls back to an exact policy; 0: never */
+} ValleyWindowing;
 
 /* @model must be loaded; the session holds a reference.  @options may be NULL. */
 VALLEY_API ValleySession *valley_session_new (ValleyModel *model,
@@ -195,13 +235,29 @@ VALLEY_API ValleySession *valley_session_new (ValleyModel *model,
                                               GError **error);
 VALLEY_API void valley_session_free (ValleySession *session);
 
-/* Appends a frame to the window and encodes it (both towers and the connector) at once.
- * Only the encoding is kept, not the picture.  PTS must not decrease. */
-VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,
+/* At any time; frames stay, what is cached is rebuilt where needed.  A new session is tumbling,
+ * without a bound. */
+VALLEY_API gboolean valley_session_set_windowing (ValleySession *session,
+                                                  const ValleyWindowing *windowing,
+                                                  GError **error);
+/* The bytes of KV and encodings that @windowing needs at most for frames of @sizes, prompts and
+ * answers of the usual length included.  FALSE with VALLEY_ERROR_MEMORY when that is more than
+ * its cache_max_bytes: the message names need, bound and what would shrink it (*bytes is set). */
+VALLEY_API gboolean valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
+                                         const ValleyInputSizes *sizes, guint64 *bytes,
                                          GError **error);
-/* Forgets frames with PTS < @pts_ns. */
+
+/* Appends a frame to the window and encodes it (both towers and the connector).  PTS must not
+ * decrease.  @begins_window: a window that will be asked starts with this frame. */
+VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,
+                                         gboolean begins_window, GError **error);
+/* Does the most urgent piece of work that waits (one frame's rows into one sequence); *more: call
+ * again.  For idle moments: what is left undone is done by valley_session_begin when it needs it.
+ * A failure leaves the session usable. */
+VALLEY_API gboolean valley_session_work (ValleySession *session, gboolean *more, GError **error);
+/* No window asked from now on starts before @pts_ns: forgets older frames. */
 VALLEY_API void valley_session_drop_before (ValleySession *session, guint64 pts_ns);
-/* Forgets every frame, the answer in progress and a cancellation. */
+/* Forgets every frame, the answer in progress, previous answers and a cancellation. */
 VALLEY_API void valley_session_reset (ValleySession *session);
 VALLEY_API guint valley_session_n_pictures (ValleySession *session);
 
@@ -227,6 +283,8 @@ typedef struct {
                                     the first of these strings */
   ValleyMarkers markers;
   guint max_frames;              /* show at most so many pictures of the window; 0: all that fit */
+  guint slot;                    /* which of several questions this is: its previous answer is
+                                    what this one is compared with and drafted from */
 } ValleyRequest;
 
 /* Prefills the prompt over the pictures held now.  Strings are copied.
@@ -257,7 +315,8 @@ typedef struct {
   double confidence;             /* geometric mean probability of the answer's tokens */
   guint n_frames;                /* that the model was shown */
   guint64 start_ns, end_ns;      /* PTS of the window's first and last frame */
-  guint n_input_tokens, n_vision_tokens, n_reused_tokens, n_output_tokens;
+  guint n_input_tokens, n_vision_tokens, n_output_tokens;
+  guint n_reused_tokens;         /* prompt tokens not computed since the previous answer */
   double encode_ms;              /* time spent encoding this window's new frames */
   double prefill_ms, decode_ms;
   const gint32 *input_ids;       /* n_input_ids; an image slot is ONE id, -200 */
@@ -269,15 +328,38 @@ typedef struct {
   const char *conclusion;        /* <CONCLUSION>; it is in `text` too */
   guint n_frames_dropped;        /* left out: no room in max_position_embeddings, max_frames */
   guint max_new_tokens;          /* what that left of the request's, or all of it */
+  const guint64 *frame_pts_ns;   /* n_frames: those that the model was shown */
+  gboolean unchanged;            /* frames and question are the previous answer's, which is given
+                                    again without running the model */
+  guint n_vision_tokens_before;  /* what n_vision_tokens would be without any reduction */
+  guint n_drafted, n_accepted;   /* answer tokens proposed from the previous answer, and right */
 } ValleyResult;
 /* Owned by the session, valid until the next call on it. */
 VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);
+
+/* What a session did since it was made. */
+typedef struct {
+  ValleyWindowPolicy policy;       /* in effect */
+  guint64 frames_pushed, frames_encoded;
+  guint64 frames_unchanged;        /* that share an earlier one's encoding */
+  guint64 frames_reencoded;        /* whose encoding had been evicted */
+  guint64 frame_rows, text_rows;   /* prefilled */
+  guint64 hops, hops_unchanged;    /* answers begun; of them given again without a run */
+  guint64 drafted, accepted;       /* answer tokens */
+  guint64 sequences_evicted, encodings_evicted;
+  guint64 kv_bytes, kv_bytes_peak, encoding_bytes, encoding_bytes_peak;
+  /* Streaming, against the exact answer of the same frames: */
+  guint64 drift_samples, drift_agreements;
+  double drift_last, drift_mean, drift_max; /* KL (exact || streaming), in nats */
+  gboolean fallen_back;            /* drift was above max_drift */
+} ValleySessionStats;
+VALLEY_API void valley_session_stats (ValleySession *session, ValleySessionStats *stats);
 
 /* With keep_logits: float32 [*n_steps, *n_vocabulary], owned by the session; else NULL. */
 VALLEY_API const float *valley_session_logits (ValleySession *session, gsize *n_steps,
                                                gsize *n_vocabulary);
 
-/* From any thread: push, fit, begin and next return VALLEY_ERROR_CANCELLED soon (at most one
+/* From any thread: push, work, fit, begin and next return VALLEY_ERROR_CANCELLED soon (at most one
  * layer or tile later) until valley_session_reset. */
 VALLEY_API void valley_session_cancel (ValleySession *session);
 

@@ -76,7 +76,7 @@ gboolean
 fixture_push (Fixture *f, guint number, GError **error)
 {
   ValleyPicture *picture = make_picture (f->model, number);
-  gboolean ok = valley_session_push (f->session, picture, error);
+  gboolean ok = valley_session_push (f->session, picture, FALSE, error);
 
   valley_picture_unref (picture);
   return ok;

@@ -23,6 +23,7 @@
 
 #define SIGLIP_SIDE 32
 #define EAGLE_CELL 28
+#define FRAME_BYTES 1000 /* of encoding and KV, as far as admission goes */
 
 struct _ValleyModel {
   char *text, *show, *gate;
@@ -50,6 +51,8 @@ struct _ValleySession {
   ValleyMarkers markers;
   ValleySections sections; /* of `text`, once it is complete */
   ValleyResult result;
+  ValleyWindowing windowing;
+  GArray *pts; /* of the frames that the answer in progress is about */
 };
 
 G_DEFINE_QUARK (valley - error - quark, valley_error)
@@ -196,14 +199,14 @@ valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error
 }
 
 gboolean
-valley_model_input_sizes (ValleyModel *model, guint width, guint height, ValleyInputSizes *sizes,
-                          GError **error)
+valley_model_input_sizes (ValleyModel *model, guint width, guint height,
+                          const ValleyReduction *reduction, ValleyInputSizes *sizes, GError **error)
 {
   if (width == 0 || height == 0) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "a picture of no size");
     return FALSE;
   }
-  sizes->siglip_width = sizes->siglip_height = SIGLIP_SIDE;
+  *sizes = (ValleyInputSizes){ .siglip_width = SIGLIP_SIDE, .siglip_height = SIGLIP_SIDE };
   sizes->eagle_height = 2 * EAGLE_CELL;
   sizes->eagle_width = EAGLE_CELL * CLAMP ((2 * width + height / 2) / height, 1, 16);
   return TRUE;
@@ -270,6 +273,7 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   }
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
+  session->pts = g_array_new (FALSE, FALSE, sizeof (guint64));
   g_mutex_init (&session->lock);
   g_cond_init (&session->cond);
   return session;
@@ -294,6 +298,7 @@ valley_session_free (ValleySession *session)
   g_mutex_clear (&session->lock);
   g_cond_clear (&session->cond);
   valley_sections_clear (&session->sections);
+  g_array_unref (session->pts);
   g_free (session->text);
   g_free (session);
 }
@@ -336,7 +341,8 @@ pass_gate (ValleySession *session, GError **error)
 }
 
 gboolean
-valley_session_push (ValleySession *session, ValleyPicture *picture, GError **error)
+valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean begins_window,
+                     GError **error)
 {
   ValleyPicture *last = g_queue_peek_tail (&session->pictures);
 
@@ -361,6 +367,44 @@ valley_session_drop_before (ValleySession *session, guint64 pts_ns)
 
   while ((first = g_queue_peek_head (&session->pictures)) != NULL && first->pts < pts_ns)
     valley_picture_unref (g_queue_pop_head (&session->pictures));
+}
+
+gboolean
+valley_session_set_windowing (ValleySession *session, const ValleyWindowing *windowing,
+                              GError **error)
+{
+  session->windowing = *windowing;
+  return TRUE;
+}
+
+gboolean
+valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
+                     const ValleyInputSizes *sizes, guint64 *bytes, GError **error)
+{
+  *bytes = (guint64) windowing->window_frames * FRAME_BYTES;
+  if (windowing->cache_max_bytes == 0 || *bytes <= windowing->cache_max_bytes)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+               "%u frames need %" G_GUINT64_FORMAT " bytes: expected at most %" G_GUINT64_FORMAT,
+               windowing->window_frames, *bytes, windowing->cache_max_bytes);
+  return FALSE;
+}
+
+/* Nothing ever waits. */
+gboolean
+valley_session_work (ValleySession *session, gboolean *more, GError **error)
+{
+  *more = FALSE;
+  return pass_time (session, 0, error);
+}
+
+void
+valley_session_stats (ValleySession *session, ValleySessionStats *stats)
+{
+  *stats = (ValleySessionStats){ .policy = session->windowing.policy,
+                                 .frames_pushed = (guint64) session->n_pushed,
+                                 .frames_encoded = (guint64) session->n_pushed,
+                                 .hops = (guint64) session->n_begun };
 }
 
 guint
@@ -471,9 +515,14 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   session->text = answer (session, request);
   session->markers = request->markers;
   session->steps = 0;
+  g_array_set_size (session->pts, 0);
+  for (GList *l = session->pictures.head; l != NULL; l = l->next)
+    g_array_append_val (session->pts, ((ValleyPicture *) l->data)->pts);
   session->result = (ValleyResult){
     .text = "",
     .n_frames = session->pictures.length,
+    .frame_pts_ns = (const guint64 *) session->pts->data,
+    .n_vision_tokens_before = session->pictures.length,
     .start_ns = first->pts,
     .end_ns = last->pts,
     .confidence = 0.5,

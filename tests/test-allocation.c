@@ -86,7 +86,7 @@ push (Run *run, guint number)
   do
     picture = new_picture (run, number, &error);
   while (!succeeded (run, picture != NULL, &error));
-  while (!succeeded (run, valley_session_push (run->f.session, picture, &error), &error))
+  while (!succeeded (run, valley_session_push (run->f.session, picture, FALSE, &error), &error))
     ;
   valley_picture_unref (picture);
 }

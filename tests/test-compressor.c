@@ -201,7 +201,7 @@ test_tiled (gconstpointer data)
 
   g_assert_no_error (error);
   g_assert_cmpuint (picture->n_tiles, ==, 7);
-  valley_session_push (session, picture, &error);
+  valley_session_push (session, picture, FALSE, &error);
   g_assert_no_error (error);
   tokens = read_stage (dumps, "image.tokens");
   whole = tile_grid (dumps, 0, test->side);
@@ -244,7 +244,7 @@ test_thin (void)
     g_assert_no_error (error);
     g_assert_cmpuint (picture->unpad.n_rows * picture->unpad.n_cols, ==, 0);
     valley_session_reset (session);
-    valley_session_push (session, picture, &error);
+    valley_session_push (session, picture, FALSE, &error);
     g_assert_no_error (error);
     tokens = read_stage (dumps, "image.tokens");
     g_assert_cmpuint (tokens.rows, ==, 4);

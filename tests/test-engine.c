@@ -79,6 +79,33 @@ test_drop_before (Fixture *f, gconstpointer data)
   answer_clear (&slid);
 }
 
+static void
+test_stats (Fixture *f, gconstpointer data)
+{
+  ValleySessionStats stats;
+  const ValleyResult *result = valley_session_result (f->session);
+  Answer answer;
+
+  fixture_push_frames (f, 0, 2);
+  valley_session_drop_before (f->session, FRAME_NS);
+  fixture_ask (f, 1, &answer);
+  valley_session_stats (f->session, &stats);
+  g_assert_cmpint (stats.policy, ==, VALLEY_WINDOWS_TUMBLING);
+  g_assert_cmpuint (stats.frames_pushed, ==, 3);
+  g_assert_cmpuint (stats.frames_encoded, ==, 3);
+  g_assert_cmpuint (stats.frame_rows, ==, result->n_vision_tokens);
+  g_assert_cmpuint (stats.text_rows, ==, result->n_input_tokens - result->n_vision_tokens);
+  g_assert_cmpuint (stats.hops, ==, 1);
+  g_assert_cmpuint (stats.encoding_bytes, <, stats.encoding_bytes_peak);
+  g_assert_cmpuint (result->n_frames, ==, 2);
+  g_assert_cmpuint (result->frame_pts_ns[0], ==, FRAME_NS);
+  g_assert_cmpuint (result->frame_pts_ns[1], ==, 2 * FRAME_NS);
+  valley_session_reset (f->session);
+  valley_session_stats (f->session, &stats);
+  g_assert_cmpuint (stats.encoding_bytes, ==, 0);
+  answer_clear (&answer);
+}
+
 /* The chunks that a prompt is cut into change no bits, in either precision. */
 static void
 test_chunks (gconstpointer data)
@@ -261,7 +288,7 @@ test_misuse (Fixture *f, gconstpointer data)
 {
   static const guint8 rgb[3 * 8 * 8] = { 0 };
   ValleyRequest nothing = { 0 };
-  ValleyInputSizes sizes = { 1, 1, 1, 1 };
+  ValleyInputSizes sizes = { 1, 1, 1, 1, 0 };
   g_autoptr (GError) error = NULL;
   ValleyPicture *tiled;
 
@@ -281,7 +308,7 @@ test_misuse (Fixture *f, gconstpointer data)
   g_clear_error (&error);
   tiled = valley_picture_new_tiled (f->model, rgb, 24, 8, 8, &error);
   g_assert_no_error (error);
-  g_assert_false (valley_session_push (f->session, tiled, &error));
+  g_assert_false (valley_session_push (f->session, tiled, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   g_assert_cmpuint (valley_session_n_pictures (f->session), ==, 1);
   valley_picture_unref (tiled);
@@ -296,7 +323,7 @@ test_foreign_picture (Fixture *f, gconstpointer data)
   ValleyPicture *picture = make_picture (other, 0);
   g_autoptr (GError) error = NULL;
 
-  g_assert_false (valley_session_push (f->session, picture, &error));
+  g_assert_false (valley_session_push (f->session, picture, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   valley_picture_unref (picture);
   valley_model_unref (other);
@@ -328,7 +355,7 @@ test_foreign_tiles (Fixture *f, gconstpointer data)
   other = open_model (dir, VALLEY_PRECISION_F32);
   picture = valley_picture_new_tiled (other, rgb, 3 * 64, 64, 40, &error);
   g_assert_no_error (error);
-  g_assert_false (valley_session_push (f->session, picture, &error));
+  g_assert_false (valley_session_push (f->session, picture, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   valley_picture_unref (picture);
   valley_model_unref (other);
@@ -346,7 +373,7 @@ test_thin_tiles (Fixture *f, gconstpointer data)
 
   g_assert_no_error (error);
   g_assert_cmpuint ((gsize) picture->unpad.n_rows * picture->unpad.n_cols, ==, 0);
-  g_assert_true (valley_session_push (f->session, picture, &error));
+  g_assert_true (valley_session_push (f->session, picture, FALSE, &error));
   g_assert_no_error (error);
   g_assert_true (fixture_run (f, &request, &error));
   g_assert_no_error (error);
@@ -623,6 +650,7 @@ main (int argc, char **argv)
   SESSION_TEST ("reset", test_reset);
   SESSION_TEST ("result", test_result);
   SESSION_TEST ("drop-before", test_drop_before);
+  SESSION_TEST ("stats", test_stats);
   SESSION_TEST ("context/frames", test_context_frames);
   SESSION_TEST ("context/answer", test_context_answer);
   SESSION_TEST ("context/text", test_context_text);

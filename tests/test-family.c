@@ -271,7 +271,7 @@ test_no_siglip (Fixture *f, gconstpointer data)
   g_autoptr (GError) error = NULL;
   ValleyPicture *picture;
 
-  g_assert_true (valley_model_input_sizes (f->model, 64, 48, &sizes, &error));
+  g_assert_true (valley_model_input_sizes (f->model, 64, 48, NULL, &sizes, &error));
   g_assert_cmpuint (sizes.siglip_width, ==, 0);
   g_assert_cmpuint (sizes.siglip_height, ==, 0);
   g_assert_cmpuint (sizes.eagle_width, >, 0);
@@ -294,10 +294,10 @@ test_foreign_pictures (Fixture *f, gconstpointer data)
 
   fixture_setup (&both, "qwen3-bias");
   theirs = make_picture (both.model, 0);
-  g_assert_false (valley_session_push (f->session, theirs, &error));
+  g_assert_false (valley_session_push (f->session, theirs, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   g_clear_error (&error);
-  g_assert_false (valley_session_push (both.session, mine, &error));
+  g_assert_false (valley_session_push (both.session, mine, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   valley_picture_unref (mine);
   valley_picture_unref (theirs);
@@ -317,7 +317,7 @@ test_still (Fixture *f, gconstpointer data)
     rgb[i] = (guint8) (i * 7 + i / 300);
   picture = valley_picture_new_tiled (f->model, rgb, 3 * 100, 100, 60, &error);
   g_assert_no_error (error);
-  g_assert_true (valley_session_push (f->session, picture, &error));
+  g_assert_true (valley_session_push (f->session, picture, FALSE, &error));
   g_assert_no_error (error);
   fixture_ask (f, 4, &answer);
   g_assert_cmpuint (valley_session_result (f->session)->n_vision_tokens, ==,

@@ -160,7 +160,7 @@ frame_picture (Run *run, guint index)
   g_autofree char *siglip_name = g_strdup_printf ("frame.%u.siglip.pixels", index);
   g_autofree char *eagle_name = g_strdup_printf ("frame.%u.eagle.pixels", index);
   const RefTensor *siglip = NULL, *eagle = pixels (run, eagle_name);
-  ValleyInputSizes sizes = { 0, 0, eagle->shape[1], eagle->shape[0] };
+  ValleyInputSizes sizes = { .eagle_width = eagle->shape[1], .eagle_height = eagle->shape[0] };
   GError *error = NULL;
 
   if (g_hash_table_contains (run->ref->tensors, siglip_name)) { /* a model may lack this tower */
@@ -196,7 +196,7 @@ push_pictures (Run *run)
 
   for (guint i = 0; i < n; i++) {
     ValleyPicture *picture = lone ? tiled_picture (run) : frame_picture (run, i);
-    valley_session_push (run->session, picture, &error);
+    valley_session_push (run->session, picture, FALSE, &error);
     g_assert_no_error (error);
     valley_picture_unref (picture);
   }

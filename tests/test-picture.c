@@ -80,7 +80,7 @@ look_at (GstValleyPainter *painter, GstBuffer *buffer, const gchar *show)
   gchar *text;
 
   g_assert_no_error (error);
-  g_assert_true (valley_session_push (session, picture, NULL));
+  g_assert_true (valley_session_push (session, picture, FALSE, NULL));
   g_assert_true (valley_session_begin (session, &request, NULL));
   while (valley_session_next (session, NULL) == VALLEY_STEP_TOKEN)
     ;

@@ -63,7 +63,7 @@ push_picture (ValleyModel *model, ValleySession *session, const char *path, guin
     picture = valley_picture_new_from_rgb (model, pts_ns, rgb.rgb, (gsize) rgb.width * 3, rgb.width,
                                            rgb.height, error);
   g_free (rgb.rgb);
-  pushed = picture != NULL && valley_session_push (session, picture, error);
+  pushed = picture != NULL && valley_session_push (session, picture, FALSE, error);
   if (!pushed)
     g_prefix_error (error, "%s: ", path);
   valley_picture_unref (picture);
