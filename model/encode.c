@@ -55,6 +55,24 @@ encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture
   valley_tensor_clear (stream->backend, &patches);
 }
 
+/* The model's own pooling of too large a picture (max_vision_token), of a frame under a budget. */
+static void
+pool_frame (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
+            guint index, const char *dump_dir, ValleyTensor *x)
+{
+  ValleyDump dump = valley_dump_named (dump_dir, "frame.%u", index);
+  gsize from = valley_config_tile_side (model->config, 1), to = picture->sizes.siglip_side;
+  ValleyTensor out;
+
+  if (to == 0)
+    return;
+  valley_tensor_init (stream, &out, VALLEY_F32, to * to, x->cols);
+  stream->ops->average_pool (stream, &out, x, from, from, to, to);
+  valley_dump_tensor (&dump, stream, &out, "pooled");
+  valley_tensor_clear (stream->backend, x);
+  *x = out;
+}
+
 /* The grid's tiles, one after the other, become one token grid; the padding's tokens go, and
  * the rest is pooled where it would exceed the model's budget. */
 static void
@@ -148,10 +166,12 @@ valley_encode_picture (const ValleyModel *model, ValleyStream *stream, const Val
   gsize n_eagle = eagle_tokens (model->config, picture);
   ValleyTensor siglip = { .cols = model->config->llm.hidden_size }, part;
 
-  if (picture->n_tiles > 1)
+  if (picture->n_tiles > 1) {
     encode_tiles (model, stream, picture, dump_dir, &siglip);
-  else if (picture->n_tiles == 1)
+  } else if (picture->n_tiles == 1) {
     encode_tile (model, stream, picture, 0, index, dump_dir, &siglip);
+    pool_frame (model, stream, picture, index, dump_dir, &siglip);
+  }
   valley_tensor_init (stream, rows, VALLEY_F32, siglip.rows + n_eagle, siglip.cols);
   part = valley_tensor_rows (rows, 0, siglip.rows);
   if (picture->n_tiles > 0)

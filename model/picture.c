@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "engine.h"
+#include "reduction.h"
 
 static gsize
 rgb_bytes (gsize width, gsize height)
@@ -13,7 +14,7 @@ rgb_bytes (gsize width, gsize height)
 
 static gboolean
 input_sizes (const ValleyConfig *config, guint width, guint height, gsize max_pixels,
-             ValleyInputSizes *sizes, GError **error)
+             const ValleyReduction *reduction, ValleyInputSizes *sizes, GError **error)
 {
   *sizes = (ValleyInputSizes){ 0 };
   if (width == 0 || height == 0 || width > 65535 || height > 65535) {
@@ -23,23 +24,20 @@ input_sizes (const ValleyConfig *config, guint width, guint height, gsize max_pi
   }
   if (config->has_siglip)
     sizes->siglip_width = sizes->siglip_height = (guint) config->siglip.image_size;
-  return !config->has_eagle
-         || valley_smart_resize (&config->eagle, width, height, max_pixels, &sizes->eagle_width,
-                                 &sizes->eagle_height, error);
+  if (config->has_eagle
+      && !valley_smart_resize (&config->eagle, width, height, max_pixels, &sizes->eagle_width,
+                               &sizes->eagle_height, error))
+    return FALSE;
+  return valley_reduction_check (reduction, error)
+         && valley_reduction_apply (config, reduction, width, height, sizes, error);
 }
 
 gboolean
 valley_model_input_sizes (ValleyModel *model, guint width, guint height,
                           const ValleyReduction *reduction, ValleyInputSizes *sizes, GError **error)
 {
-  if (reduction != NULL && reduction->max_vision_tokens != 0) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "a budget of %u vision tokens; this build reduces none, expected 0",
-                 reduction->max_vision_tokens);
-    return FALSE;
-  }
-  return input_sizes (model->config, width, height, model->config->eagle.frame_max_pixels, sizes,
-                      error);
+  return input_sizes (model->config, width, height, model->config->eagle.frame_max_pixels,
+                      reduction, sizes, error);
 }
 
 static gboolean
@@ -47,6 +45,29 @@ no_memory (GError **error)
 {
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "not enough memory for a picture");
   return FALSE;
+}
+
+static gboolean
+check_reduction (const ValleyConfig *config, const ValleyInputSizes *sizes, GError **error)
+{
+  gsize side = valley_reduction_grid_side (config);
+
+  if (sizes->siglip_side > side) {
+    g_set_error (
+        error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+        "the SigLIP tokens are to be pooled to %u a side; expected at most %" G_GSIZE_FORMAT
+        ", as this model makes",
+        sizes->siglip_side, side);
+    return FALSE;
+  }
+  if (!(sizes->drop_threshold >= 0 && sizes->drop_threshold <= 1)) {
+    g_set_error (
+        error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+        "a threshold of %g to drop tokens; expected a cosine from 0 (none is dropped) to 1",
+        sizes->drop_threshold);
+    return FALSE;
+  }
+  return TRUE;
 }
 
 /* Sizes may come from a caller's own arithmetic: they must be what a tower can take. */
@@ -80,7 +101,7 @@ check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize ma
                  sizes->eagle_width, sizes->eagle_height, unit, max_pixels);
     return FALSE;
   }
-  return TRUE;
+  return check_reduction (config, sizes, error);
 }
 
 gboolean
@@ -156,12 +177,13 @@ resize (const guint8 *rgb, gsize stride_bytes, guint width, guint height, guint8
 
 static ValleyPicture *
 picture_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb, gsize stride_bytes,
-                  guint width, guint height, gsize max_pixels, GError **error)
+                  guint width, guint height, gsize max_pixels, const ValleyReduction *reduction,
+                  GError **error)
 {
   ValleyPicture *picture;
   ValleyInputSizes s;
 
-  if (!input_sizes (model->config, width, height, max_pixels, &s, error))
+  if (!input_sizes (model->config, width, height, max_pixels, reduction, &s, error))
     return NULL;
   picture = picture_alloc (pts_ns, &s, 1, error);
   if (picture == NULL)
@@ -178,10 +200,11 @@ picture_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb, gsize s
 
 ValleyPicture *
 valley_picture_new_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb,
-                             gsize stride_bytes, guint width, guint height, GError **error)
+                             gsize stride_bytes, guint width, guint height,
+                             const ValleyReduction *reduction, GError **error)
 {
   return picture_from_rgb (model, pts_ns, rgb, stride_bytes, width, height,
-                           model->config->eagle.frame_max_pixels, error);
+                           model->config->eagle.frame_max_pixels, reduction, error);
 }
 
 /* The official code puts the tiles' tokens side by side as squares of num_patches_per_side. */
@@ -215,7 +238,7 @@ valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb, gsize stride_by
 {
   const ValleyConfig *config = model->config;
   ValleyPicture *picture = picture_from_rgb (model, 0, rgb, stride_bytes, width, height,
-                                             config->eagle.max_pixels, error);
+                                             config->eagle.max_pixels, NULL, error);
 
   if (picture == NULL)
     return NULL;

@@ -83,22 +83,29 @@ VALLEY_API void valley_model_unref (ValleyModel *model); /* NULL is fine */
 VALLEY_API gboolean valley_model_load (ValleyModel *model, GCancellable *cancellable,
                                        GError **error);
 
-/* How the vision tokens of a window are kept within a budget. */
+/* How a frame's vision tokens are made fewer.  A window's budget is shared out evenly among the
+ * most frames that it can have, so that a frame's tokens never depend on how many others there
+ * are now.  A frame meets its share by a coarser grid of SigLIP tokens, then by a smaller Eagle
+ * picture; where even the least of both exceeds it, the least is used. */
 typedef struct {
-  guint max_vision_tokens;    /* of a whole window; 0: no budget */
-  guint max_frames;           /* that the budget is divided by, however many there are */
-  gboolean pool, eagle, drop; /* what may be used to meet it: fewer SigLIP tokens, fewer pixels
-                                 for the Qwen2-VL tower, leaving out tokens that repeat */
-  double drop_threshold;      /* the cosine from which a token repeats the last kept one */
+  guint max_vision_tokens; /* of a window; 0: no budget */
+  guint max_frames;        /* the most that a window can have; at least 1 with a budget */
+  gboolean pool, eagle;    /* which of the two may be done */
+  gboolean drop;           /* with or without a budget: tokens that repeat the last one that was
+                              kept at their place are left out */
+  double drop_threshold;   /* above which cosine they repeat it; 0: the default, 1: never */
 } ValleyReduction;
 
-/* What the two towers want of a frame of @width x @height display pixels (square pixels).
- * A size of 0 means that the model has no such tower.  Works before loading.
- * @reduction may be NULL: nothing is reduced. */
+/* What the two towers want of a frame of @width x @height display pixels (square pixels), and
+ * what becomes of its tokens.  A size of 0 means that the model has no such tower.  Works before
+ * loading.  @reduction may be NULL. */
 typedef struct {
   guint siglip_width, siglip_height; /* the SigLIP tower: always square, squashed */
   guint eagle_width, eagle_height;   /* the Qwen2-VL tower: multiples of patch x merge */
-  guint siglip_side;                 /* SigLIP tokens a side after pooling; 0: the model's own */
+  guint siglip_side;                 /* its SigLIP tokens are pooled to a square of this side;
+                                        0: as they are */
+  guint n_tokens, n_tokens_before;   /* of a frame (at most), and without reduction */
+  double drop_threshold;             /* 0: no token is dropped */
 } ValleyInputSizes;
 VALLEY_API gboolean valley_model_input_sizes (ValleyModel *model, guint width, guint height,
                                               const ValleyReduction *reduction,
@@ -123,10 +130,12 @@ VALLEY_API ValleyPicture *valley_picture_new (ValleyModel *model, guint64 pts_ns
                                               const guint8 *siglip_rgb,
                                               const guint8 *eagle_rgb, GError **error);
 
-/* The same from packed RGB of any size, resized as the model's own preprocessing does. */
+/* The same from packed RGB of any size, resized as the model's own preprocessing does.
+ * @reduction may be NULL. */
 VALLEY_API ValleyPicture *valley_picture_new_from_rgb (ValleyModel *model, guint64 pts_ns,
                                                        const guint8 *rgb, gsize stride_bytes,
                                                        guint width, guint height,
+                                                       const ValleyReduction *reduction,
                                                        GError **error);
 
 /* A lone still image, tiled as the model does (anyres).  It cannot share a window. */

@@ -67,7 +67,7 @@ make_picture (ValleyModel *model, guint number)
   for (guint i = 0; i < 3 * width * height; i++)
     rgb[i] = (guint8) (i * (number + 3) + i / 97);
   picture = valley_picture_new_from_rgb (model, number * FRAME_NS, rgb, 3 * width, width, height,
-                                         &error);
+                                         NULL, &error);
   g_assert_no_error (error);
   return picture;
 }

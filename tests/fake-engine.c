@@ -202,6 +202,7 @@ gboolean
 valley_model_input_sizes (ValleyModel *model, guint width, guint height,
                           const ValleyReduction *reduction, ValleyInputSizes *sizes, GError **error)
 {
+  *sizes = (ValleyInputSizes){ 0 };
   if (width == 0 || height == 0) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "a picture of no size");
     return FALSE;

@@ -63,7 +63,8 @@ main (int argc, char **argv)
   if (model != NULL && fread (rgb, 1, bytes, stdin) == bytes)
     picture = strcmp (argv[2], "still") == 0
                   ? valley_picture_new_tiled (model, rgb, 3 * width, width, height, &error)
-                  : valley_picture_new_from_rgb (model, 0, rgb, 3 * width, width, height, &error);
+                  : valley_picture_new_from_rgb (model, 0, rgb, 3 * width, width, height, NULL,
+                                                 &error);
   if (picture == NULL) {
     fprintf (stderr, "image-inputs: %s\n", error != NULL ? error->message : "too few bytes");
     return 1;

@@ -74,7 +74,7 @@ new_picture (Run *run, guint number, GError **error)
     rgb[i] = (guint8) (i * (number + 3) + i / 97);
   return run->c->tiled ? valley_picture_new_tiled (run->f.model, rgb, 3 * 60, 60, 44, error)
                        : valley_picture_new_from_rgb (run->f.model, number * FRAME_NS, rgb, 3 * 60,
-                                                      60, 44, error);
+                                                      60, 44, NULL, error);
 }
 
 static void

@@ -435,7 +435,8 @@ test_rgb (void)
 
   for (guint i = 0; i < 3 * width * height; i++)
     rgb[i] = (guint8) g_test_rand_int_range (0, 256);
-  want = valley_picture_new_from_rgb (model, 0, rgb + 3 * (y0 * width + x0), 3 * width, w, h, NULL);
+  want = valley_picture_new_from_rgb (model, 0, rgb + 3 * (y0 * width + x0), 3 * width, w, h, NULL,
+                                      NULL);
   for (guint f = 0; f < G_N_ELEMENTS (family); f++) {
     GstVideoCropMeta *crop;
     GstVideoFrame frame;

@@ -61,7 +61,7 @@ push_picture (ValleyModel *model, ValleySession *session, const char *path, guin
                                         rgb.height, error);
   else
     picture = valley_picture_new_from_rgb (model, pts_ns, rgb.rgb, (gsize) rgb.width * 3, rgb.width,
-                                           rgb.height, error);
+                                           rgb.height, NULL, error);
   g_free (rgb.rgb);
   pushed = picture != NULL && valley_session_push (session, picture, FALSE, error);
   if (!pushed)
