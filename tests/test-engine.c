@@ -288,7 +288,8 @@ test_misuse (Fixture *f, gconstpointer data)
 {
   static const guint8 rgb[3 * 8 * 8] = { 0 };
   ValleyRequest nothing = { 0 };
-  ValleyInputSizes sizes = { 1, 1, 1, 1, 0 };
+  ValleyInputSizes sizes
+      = { .siglip_width = 1, .siglip_height = 1, .eagle_width = 1, .eagle_height = 1 };
   g_autoptr (GError) error = NULL;
   ValleyPicture *tiled;
 
