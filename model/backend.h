@@ -71,6 +71,9 @@ typedef struct {
                            1 with causal */
   gboolean causal;      /* row i sees keys 0 ... first_position + i */
   gsize first_position;
+  gsize page_rows;      /* 0: k and v are one tensor each.  Else, with causal, they are arrays of
+                           as many tensors as the keys need, of so many rows (a multiple of 64)
+                           but the last, which may be shorter; the bits are the same */
 } ValleyAttention;
 
 struct _ValleyOps {

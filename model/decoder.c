@@ -130,33 +130,6 @@ scratch_rows (const Scratch *s, gsize rows)
   };
 }
 
-/* The one place that knows a row's rotary position: the number of rows before it, pictures' rows
- * like words.  (Which keys a row sees is the cache's order, and another matter.)
- * Angles in f32, as the reference computes them: at large positions their rounding is part of
- * the model. */
-static void
-upload_angles (const ValleyDecoder *llm, ValleyStream *stream, gsize first, ValleyTensor *cos,
-               ValleyTensor *sin)
-{
-  gsize rows = cos->rows, pairs = cos->cols;
-  g_autofree float *cosines = VALLEY_NEW (float, rows *pairs);
-  g_autofree float *sines = VALLEY_NEW (float, rows *pairs);
-
-  if (cosines == NULL || sines == NULL) {
-    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for the rotary angles");
-    return;
-  }
-  for (gsize i = 0; i < rows; i++)
-    for (gsize j = 0; j < pairs; j++) {
-      float angle = (float) (first + i) * llm->frequencies[j];
-
-      cosines[i * pairs + j] = cosf (angle);
-      sines[i * pairs + j] = sinf (angle);
-    }
-  stream->ops->upload (stream, cos, cosines);
-  stream->ops->upload (stream, sin, sines);
-}
-
 /* Rows of queries or keys: projected, each head normalised where the model does so, turned. */
 static void
 project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
@@ -179,55 +152,56 @@ project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTenso
 /* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
 static void
 write_keys (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
-            ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *cos,
-            const ValleyTensor *sin, ValleyRole role, Scratch *s)
+            const ValleyForward *f, gsize layer, gsize first, const ValleyTensor *cos,
+            const ValleyTensor *sin, Scratch *s)
 {
-  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, cos, sin, role, &s->k);
-  stream->ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
-  valley_kv_cache_write (cache, stream, layer, first, &s->k, &s->v);
+  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, cos, sin, f->role, &s->k);
+  stream->ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, f->role);
+  valley_kv_cache_write (f->cache, stream, layer, first, &s->k, &s->v);
 }
 
 /* The rest of a layer, for normed rows whose own and earlier keys are in the cache. */
 static void
 finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
-              const ValleyKvCache *cache, gsize layer, gsize first, const ValleyTensor *x,
-              const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role, Scratch *s)
+              const ValleyForward *f, gsize layer, gsize first, const ValleyTensor *x,
+              const ValleyTensor *cos, const ValleyTensor *sin, Scratch *s)
 {
   const ValleyOps *ops = stream->ops;
-  ValleyTensor k = valley_tensor_rows (&cache->k[layer], 0, first + x->rows);
-  ValleyTensor v = valley_tensor_rows (&cache->v[layer], 0, first + x->rows);
+  const ValleyTensor *k, *v;
   ValleyAttention attention = { .n_heads = c->n_heads,
                                 .n_kv_heads = c->n_kv_heads,
                                 .head_dim = c->head_dim,
                                 .scale = 1.0f / sqrtf ((float) c->head_dim),
                                 .n_sequences = 1,
                                 .causal = TRUE,
-                                .first_position = first };
+                                .first_position = first,
+                                .page_rows = VALLEY_KV_PAGE_ROWS };
 
-  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, cos, sin, role, &s->q);
-  ops->attention (stream, &s->mixed, &s->q, &k, &v, &attention);
-  ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, role);
+  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, cos, sin, f->role, &s->q);
+  valley_kv_cache_layer (f->cache, layer, first + x->rows, &k, &v);
+  ops->attention (stream, &s->mixed, &s->q, k, v, &attention);
+  ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, f->role);
   ops->add (stream, x, &s->delta);
 
   ops->rms_norm (stream, &s->normed, x, &l->post_norm, c->rms_norm_eps);
-  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, role);
-  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, f->role);
+  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, f->role);
   ops->swiglu (stream, &s->gate, &s->gate, &s->up);
-  ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, f->role);
   ops->add (stream, x, &s->delta);
 }
 
 /* One layer over all rows, chunk by chunk.  With @last_only the rows before the last one are
  * needed for their keys alone. */
 static void
-run_layer (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache, gsize layer,
-           const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role,
-           gsize rows_at_once, gboolean last_only, const Scratch *scratch)
+run_layer (const ValleyDecoder *llm, ValleyStream *stream, const ValleyForward *f, gsize layer,
+           const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin,
+           gboolean last_only, const Scratch *scratch)
 {
   const ValleyDecoderLayer *l = &llm->layers[layer];
 
   for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream);) {
-    gsize rows = MIN (rows_at_once, x->rows - done);
+    gsize rows = MIN (f->rows_at_once, x->rows - done), first = f->cache->length + done;
     gsize skip = !last_only ? 0 : done + rows < x->rows ? rows : rows - 1;
     ValleyTensor part = valley_tensor_rows (x, done, rows);
     ValleyTensor c = valley_tensor_rows (cos, done, rows);
@@ -235,45 +209,43 @@ run_layer (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
     Scratch own = scratch_rows (scratch, rows);
 
     stream->ops->rms_norm (stream, &own.normed, &part, &l->input_norm, llm->config.rms_norm_eps);
-    write_keys (l, &llm->config, stream, cache, layer, cache->length + done, &c, &s, role, &own);
+    write_keys (l, &llm->config, stream, f, layer, first, &c, &s, &own);
     if (skip < rows) {
       part = valley_tensor_rows (x, done + skip, rows - skip);
       c = valley_tensor_rows (cos, done + skip, rows - skip);
       s = valley_tensor_rows (sin, done + skip, rows - skip);
       own = scratch_rows (scratch, rows - skip);
       own.normed = valley_tensor_rows (&scratch->normed, skip, rows - skip);
-      finish_layer (l, &llm->config, stream, cache, layer, cache->length + done + skip, &part, &c,
-                    &s, role, &own);
+      finish_layer (l, &llm->config, stream, f, layer, first + skip, &part, &c, &s, &own);
     }
     done += rows;
   }
 }
 
 void
-valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
-                        const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
-                        const ValleyDump *dump)
+valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, const ValleyForward *f,
+                        const ValleyTensor *x)
 {
-  const ValleyLlmConfig *c = &llm->config;
+  gboolean all_rows = f->all_rows || valley_dump_is_on (f->dump);
   ValleyTensor cos, sin;
   Scratch scratch;
 
-  valley_kv_cache_reserve (cache, stream, cache->length + x->rows);
-  valley_tensor_init (stream, &cos, VALLEY_F32, x->rows, c->head_dim / 2);
-  valley_tensor_init (stream, &sin, VALLEY_F32, x->rows, c->head_dim / 2);
-  scratch_init (&scratch, stream, c, MIN (rows_at_once, x->rows));
-  upload_angles (llm, stream, cache->length, &cos, &sin);
-  for (gsize i = 0; i < c->n_layers && !valley_stream_stopped (stream); i++) {
-    gboolean last_only = i + 1 == c->n_layers && !valley_dump_is_on (dump);
+  valley_kv_cache_reserve (f->cache, stream, f->cache->length + x->rows);
+  valley_rotary_rows (f->rotary, stream, f->positions, f->cache->length + f->cache->gap, x->rows,
+                      &cos, &sin);
+  scratch_init (&scratch, stream, &llm->config, MIN (f->rows_at_once, x->rows));
+  for (gsize i = 0; i < llm->config.n_layers && !valley_stream_stopped (stream); i++) {
+    gboolean last_only = i + 1 == llm->config.n_layers && !all_rows;
 
-    run_layer (llm, stream, cache, i, x, &cos, &sin, role, rows_at_once, last_only, &scratch);
-    valley_dump_tensor (dump, stream, x, "layer.%" G_GSIZE_FORMAT, i);
+    run_layer (llm, stream, f, i, x, &cos, &sin, last_only, &scratch);
+    valley_dump_tensor (f->dump, stream, x, "layer.%" G_GSIZE_FORMAT, i);
   }
-  if (!valley_stream_stopped (stream))
-    valley_kv_cache_set_length (cache, cache->length + x->rows);
+  if (!valley_stream_stopped (stream)) {
+    valley_kv_cache_set_length (f->cache, f->cache->length + x->rows);
+    if (f->positions != NULL && x->rows > 0)
+      f->cache->gap = (gsize) f->positions[x->rows - 1] + 1 - f->cache->length;
+  }
   scratch_clear (&scratch, stream->backend);
-  valley_tensor_clear (stream->backend, &cos);
-  valley_tensor_clear (stream->backend, &sin);
 }
 
 gboolean

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "dump.h"
 #include "kvcache.h"
+#include "rotary.h"
 #include "weights.h"
 
 typedef struct {
@@ -25,13 +26,24 @@ void valley_decoder_init (ValleyDecoder *llm, const ValleyLlmConfig *config,
                           ValleyWeights *weights);
 void valley_decoder_clear (ValleyDecoder *llm);
 
-/* Runs the embeddings @x, in place, at positions cache->length ... through every layer and
- * appends them to the cache, at most @rows_at_once rows at a time (which changes no bits).
- * Only the last row of @x is the last layer's output afterwards, unless @dump is on: then
- * all are. */
-void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, ValleyKvCache *cache,
-                             const ValleyTensor *x, ValleyRole role, gsize rows_at_once,
-                             const ValleyDump *dump);
+/* One pass of rows through the decoder: where they go and how they are computed. */
+typedef struct {
+  ValleyKvCache *cache;    /* the rows before these; these are appended */
+  ValleyRotary *rotary;
+  const gint32 *positions; /* of each row, for its rotation alone: which keys a row sees is the
+                              cache's order.  Each at least the row's number; they set the cache's
+                              gap.  NULL: cache->length + cache->gap ... */
+  ValleyRole role;
+  gsize rows_at_once;      /* changes no bits */
+  gboolean all_rows;       /* which rows of x are the last layer's output afterwards: all, or
+                              the last alone */
+  const ValleyDump *dump;  /* NULL: off; on: all rows */
+} ValleyForward;
+
+/* Runs the embeddings @x, in place, through every layer.  On failure the stream's error is set
+ * and the cache keeps its length. */
+void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream,
+                             const ValleyForward *forward, const ValleyTensor *x);
 /* Final norm and output head of one row -> @logits [1, vocab_size] on the host; waits. */
 gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream,
                                 const ValleyTensor *row, float *logits, GError **error);

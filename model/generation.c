@@ -17,7 +17,8 @@ struct _ValleyGeneration {
   char *dump_dir;
   gboolean keep_logits;
 
-  ValleyKvCache *cache; /* the caller's */
+  ValleyKvCache *cache; /* the caller's, like the next */
+  ValleyRotary *rotary;
   AnswerState state;
   guint max_new_tokens;
   ValleySampler *sampler;
@@ -71,6 +72,7 @@ valley_generation_reset (ValleyGeneration *generation)
 {
   generation->state = ANSWER_NONE;
   generation->cache = NULL;
+  generation->rotary = NULL;
   g_clear_pointer (&generation->sampler, valley_sampler_free);
   valley_answer_clear (&generation->answer);
   g_array_set_size (generation->output_ids, 0);
@@ -120,13 +122,14 @@ valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *re
 }
 
 gboolean
-valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache,
+valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache, ValleyRotary *rotary,
                          const ValleyTensor *last, GError **error)
 {
   if (!valley_decoder_logits (&generation->model->stages.llm, generation->stream, last,
                               generation->logits, error))
     return FALSE;
   generation->cache = cache;
+  generation->rotary = rotary;
   generation->state = ANSWER_RUNNING;
   return TRUE;
 }
@@ -163,13 +166,16 @@ decode_last (ValleyGeneration *generation, GError **error)
   const ValleyDecoder *llm = &generation->model->stages.llm;
   const gint32 *id
       = &g_array_index (generation->output_ids, gint32, generation->output_ids->len - 1);
+  ValleyForward forward = { .cache = generation->cache,
+                            .rotary = generation->rotary,
+                            .role = VALLEY_ROWS_GENERATED,
+                            .rows_at_once = 1 };
   ValleyTensor x;
   gboolean ok;
 
   valley_tensor_init (generation->stream, &x, VALLEY_F32, 1, llm->config.hidden_size);
   generation->stream->ops->embed (generation->stream, &x, &llm->embeddings, id);
-  valley_decoder_forward (llm, generation->stream, generation->cache, &x, VALLEY_ROWS_GENERATED, 1,
-                          NULL);
+  valley_decoder_forward (llm, generation->stream, &forward, &x);
   ok = valley_decoder_logits (llm, generation->stream, &x, generation->logits, error);
   valley_tensor_clear (generation->model->backend, &x);
   return ok;

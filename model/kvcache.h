@@ -1,26 +1,62 @@
-/* kvcache.h - one sequence's keys and values, a pair of tensors a layer.
+/* kvcache.h - keys and values of a session's sequences, in pages that sequences share.
+ *
+ * A page holds VALLEY_KV_PAGE_ROWS rows of every layer's keys and values in one block of
+ * memory.  A fork shares the pages that are full and copies the one that is not, so that
+ * two sequences with a common beginning pay for it once; nobody writes into a page that
+ * another sequence sees.  One thread at a time.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "backend.h"
 
+/* A multiple of the keys that attention takes at a time, so that no block straddles pages. */
+#define VALLEY_KV_PAGE_ROWS ((gsize) 64)
+
+typedef struct _ValleyKvPool ValleyKvPool;
+typedef struct _ValleyKvPage ValleyKvPage;
+
+/* One sequence. */
 typedef struct {
-  gsize n_layers, cols; /* cols: KV heads * head size */
-  ValleyDType dtype;    /* bf16 where the backend computes in bf16, else f32 */
-  gsize length;         /* rows that count; those after it may be overwritten */
-  gsize capacity;
-  ValleyTensor *k, *v; /* [capacity, cols], one a layer */
+  ValleyKvPool *pool;
+  gsize length; /* rows that count; those after it may be overwritten */
+  gsize gap;    /* the next row's position is length + gap: positions whose rows were dropped */
+  gsize n_pages, pages_capacity;
+  ValleyKvPage **pages;
+  ValleyTensor *views; /* what valley_kv_cache_layer gave last */
 } ValleyKvCache;
 
-/* FALSE when memory is short: then it can only be cleared. */
-gboolean valley_kv_cache_init (ValleyKvCache *cache, ValleyBackend *backend, gsize n_layers,
-                           gsize cols);
-void valley_kv_cache_clear (ValleyKvCache *cache, ValleyBackend *backend);
-/* Makes room for @rows rows in all, keeping those that count.  On failure the stream's error
- * is set and the cache is as it was. */
+/* Pages of @n_layers * 2 * @cols elements a row (cols: KV heads * head size), bf16 where the
+ * backend computes in bf16, else f32.  All pages together never take more than @max_bytes (0:
+ * as many as there is memory for).  NULL when a page's size overflows. */
+ValleyKvPool *valley_kv_pool_new (ValleyBackend *backend, gsize n_layers, gsize cols,
+                                  guint64 max_bytes);
+/* After its caches have been cleared. */
+void valley_kv_pool_free (ValleyKvPool *pool);
+/* What sequences hold, shared pages counted once.  Pages that nobody holds wait for the next
+ * taker; together with them it is never more than the bound. */
+guint64 valley_kv_pool_bytes_used (const ValleyKvPool *pool);
+/* What a sequence of @rows rows takes that shares nothing. */
+guint64 valley_kv_pool_bytes_for (const ValleyKvPool *pool, gsize rows);
+/* A lower bound than what is in use is kept by refusing until enough has been given back. */
+void valley_kv_pool_set_max_bytes (ValleyKvPool *pool, guint64 max_bytes);
+
+void valley_kv_cache_init (ValleyKvCache *cache, ValleyKvPool *pool);
+/* Gives the pages back; a zeroed cache is fine. */
+void valley_kv_cache_clear (ValleyKvCache *cache);
+/* Makes the rows from the length up to @rows writable.  On failure the stream's error is set
+ * (VALLEY_ERROR_MEMORY: the bound, or the machine) and the cache is as it was. */
 void valley_kv_cache_reserve (ValleyKvCache *cache, ValleyStream *stream, gsize rows);
-/* Stores f32 rows of keys and values at @first, converting; the length does not change. */
+/* Stores f32 rows of keys and values at @first (reserved, and no earlier than the length),
+ * converting; the length does not change. */
 void valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize layer, gsize first,
                             const ValleyTensor *keys, const ValleyTensor *values);
-/* Rolls back to, or accepts, @length rows (at most the capacity). */
+/* Accepts rows that were written, or rolls back, giving back the pages behind; the gap stays, but
+ * an empty sequence has none. */
 void valley_kv_cache_set_length (ValleyKvCache *cache, gsize length);
+/* @to, a fresh or cleared cache, becomes a sequence with @from's rows and a future of its own.
+ * On failure the stream's error is set and @to is empty. */
+void valley_kv_cache_fork (ValleyKvCache *to, ValleyKvCache *from, ValleyStream *stream);
+/* The pages of a layer's first @n_keys rows, as the attention wants them: arrays that live until
+ * the next call for this cache. */
+void valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys,
+                            const ValleyTensor **keys, const ValleyTensor **values);

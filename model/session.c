@@ -34,7 +34,9 @@ struct _ValleySession {
   ValleyWindowing windowing;
   ValleySessionStats stats;
 
+  ValleyKvPool *pool;
   ValleyKvCache cache;
+  ValleyRotary rotary;
   guint max_new_tokens; /* of the prompt in progress */
   GArray *input_ids;
   ValleyGeneration *generation;
@@ -112,11 +114,14 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->prefill_rows = PREFILL_ROWS;
   session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
-  if (!valley_kv_cache_init (&session->cache, model->backend, llm->n_layers,
-                             llm->n_kv_heads * llm->head_dim))
+  session->pool
+      = valley_kv_pool_new (model->backend, llm->n_layers, llm->n_kv_heads * llm->head_dim, 0);
+  valley_kv_cache_init (&session->cache, session->pool);
+  valley_rotary_init (&session->rotary, model->backend, model->stages.llm.frequencies,
+                      llm->head_dim / 2);
+  if (session->pool == NULL)
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "not enough memory for the KV caches of %" G_GSIZE_FORMAT " layers",
-                 llm->n_layers);
+                 "not enough memory for a KV cache of %" G_GSIZE_FORMAT " layers", llm->n_layers);
   else
     session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream != NULL)
@@ -137,7 +142,9 @@ valley_session_free (ValleySession *session)
     session->stream->ops->stream_wait (session->stream, NULL);
   valley_generation_free (session->generation);
   drop_frames (session, session->frames->len);
-  valley_kv_cache_clear (&session->cache, session->model->backend);
+  valley_kv_cache_clear (&session->cache);
+  valley_kv_pool_free (session->pool);
+  valley_rotary_clear (&session->rotary);
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
   g_array_unref (session->frames);
@@ -405,6 +412,11 @@ prefill (ValleySession *session, GError **error)
   const ValleyResult *result = valley_generation_result (session->generation);
   gsize n = result->n_input_tokens;
   ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
+  ValleyForward forward = { .cache = &session->cache,
+                            .rotary = &session->rotary,
+                            .role = VALLEY_ROWS_PROMPT,
+                            .rows_at_once = session->prefill_rows,
+                            .dump = &dump };
   ValleyTensor x, last;
   gboolean ok;
 
@@ -413,10 +425,10 @@ prefill (ValleySession *session, GError **error)
   valley_dump_tensor (&dump, session->stream, &x, "embeddings");
   valley_kv_cache_reserve (&session->cache, session->stream,
                            n + MIN (session->max_new_tokens, RESERVED_NEW_TOKENS));
-  valley_decoder_forward (llm, session->stream, &session->cache, &x, VALLEY_ROWS_PROMPT,
-                          session->prefill_rows, &dump);
+  valley_decoder_forward (llm, session->stream, &forward, &x);
   last = valley_tensor_rows (&x, n - 1, 1);
-  ok = valley_generation_start (session->generation, &session->cache, &last, error);
+  ok = valley_generation_start (session->generation, &session->cache, &session->rotary, &last,
+                                error);
   valley_tensor_clear (session->model->backend, &x);
   session->stats.frame_rows += ok ? result->n_vision_tokens : 0;
   session->stats.text_rows += ok ? n - result->n_vision_tokens : 0;

@@ -281,7 +281,7 @@ bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize h
   Work work = { .x = random_tensor (d, VALLEY_F32, rows, heads * dim),
                 .w = random_tensor (d, VALLEY_F32, rows, kv_heads * dim),
                 .y = random_tensor (d, VALLEY_F32, rows, heads * dim),
-                .attention = { heads, kv_heads, dim, 0.1f, 1, causal, 0 } };
+                .attention = { heads, kv_heads, dim, 0.1f, 1, causal, 0, 0 } };
 
   time = best_time (d, &work);
   report (threads, name, rate_of ((causal ? 2 : 4) * pairs * heads * dim, time), before,

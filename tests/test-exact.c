@@ -137,11 +137,42 @@ attend (const ValleyAttention *a, guint threads, ValleyDType kv_type, const floa
   return out;
 }
 
+/* The same with keys and values in pages, each somewhere else. */
+static float *
+attend_pages (const ValleyAttention *a, guint threads, ValleyDType kv_type, const float *q,
+              gsize rows, const float *k, const float *v, gsize keys)
+{
+  Device d = device_new (VALLEY_PRECISION_F32, threads, keys % 2 == 0);
+  gsize q_cols = a->n_heads * a->head_dim, k_cols = a->n_kv_heads * a->head_dim;
+  gsize n = (keys + a->page_rows - 1) / a->page_rows;
+  g_autofree Guarded *pages = g_new (Guarded, 2 * n);
+  g_autofree ValleyTensor *views = g_new (ValleyTensor, 2 * n);
+  Guarded gq = guarded_new (&d, VALLEY_F32, rows, q_cols, q);
+  Guarded go = guarded_new (&d, VALLEY_F32, rows, q_cols, NULL);
+  float *out;
+
+  for (gsize i = 0; i < 2 * n; i++) {
+    gsize first = i % n * a->page_rows;
+
+    pages[i] = guarded_new (&d, kv_type, MIN (a->page_rows, keys - first), k_cols,
+                            (i < n ? k : v) + first * k_cols);
+    views[i] = pages[i].view;
+  }
+  OPS (d)->attention (d.stream, &go.view, &gq.view, views, views + n, a);
+  out = guarded_read (&d, &go);
+  for (gsize i = 0; i < 2 * n; i++)
+    guarded_clear (&d, &pages[i]);
+  guarded_clear (&d, &gq);
+  guarded_clear (&d, &go);
+  device_clear (&d);
+  return out;
+}
+
 /* A causal prompt at once, against the same in pieces: each row alone has the same keys. */
 static void
 check_causal (ValleyDType kv_type, gsize kv_heads, gsize group, gsize dim, gsize keys)
 {
-  ValleyAttention a = { kv_heads * group, kv_heads, dim, 0.3f, 1, TRUE, 0 };
+  ValleyAttention a = { kv_heads * group, kv_heads, dim, 0.3f, 1, TRUE, 0, 0 }, paged;
   gsize q_cols = a.n_heads * dim;
   g_autofree float *q = random_floats (keys * q_cols, 1),
                    *k = random_floats (keys * kv_heads * dim, 1);
@@ -156,6 +187,11 @@ check_causal (ValleyDType kv_type, gsize kv_heads, gsize group, gsize dim, gsize
     a.first_position = first;
     part = attend (&a, 1 + first % 2, kv_type, q + first * q_cols, n, k, v, first + n);
     assert_same_bits ("attention in pieces", part, all + first * q_cols, n * q_cols);
+    g_free (part);
+    paged = a;
+    paged.page_rows = VALLEY_KEY_BLOCK * (gsize) g_rand_int_range (rng, 1, 4);
+    part = attend_pages (&paged, 1 + first % 2, kv_type, q + first * q_cols, n, k, v, first + n);
+    assert_same_bits ("attention over pages", part, all + first * q_cols, n * q_cols);
   }
 }
 
@@ -174,7 +210,7 @@ test_attention (void)
 static void
 test_unseen_keys (void)
 {
-  ValleyAttention a = { 4, 2, 40, 0.2f, 1, TRUE, 0 };
+  ValleyAttention a = { 4, 2, 40, 0.2f, 1, TRUE, 0, 0 };
   g_autofree float *q = random_floats (150 * 160, 1), *k = random_floats (150 * 80, 1);
   g_autofree float *v = random_floats (150 * 80, 1);
   g_autofree float *good = attend (&a, 2, VALLEY_F32, q, 150, k, v, 150), *bad = NULL;
@@ -324,7 +360,7 @@ test_not_finite (void)
     x[i] = odd[i / 5 % G_N_ELEMENTS (odd)];
   for (guint bf16 = 0; bf16 < 2; bf16++) {
     Device d = device_new (bf16 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32, 2, TRUE);
-    ValleyAttention a = { 4, 4, N / 4, 1, 1, TRUE, 0 };
+    ValleyAttention a = { 4, 4, N / 4, 1, 1, TRUE, 0, 0 };
     Guarded gx = guarded_new (&d, VALLEY_F32, N, N, x), gy = guarded_new (&d, VALLEY_F32, N, N, x);
     Guarded gw = guarded_new (&d, bf16 ? VALLEY_BF16 : VALLEY_F32, N, N, x);
 

@@ -464,7 +464,7 @@ check_attention (ValleyDType kv_type, gsize rows, gsize keys, gsize heads, gsize
 {
   Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
   ValleyAttention a = {
-    heads, kv_heads, dim, 1 / sqrtf ((float) dim), sequences, causal, causal ? keys - rows : 0
+    heads, kv_heads, dim, 1 / sqrtf ((float) dim), sequences, causal, causal ? keys - rows : 0, 0
   };
   gsize q_cols = heads * dim, k_cols = kv_heads * dim, group = heads / kv_heads;
   g_autofree float *q = random_floats (sequences * rows * q_cols, 2);

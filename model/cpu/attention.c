@@ -88,30 +88,37 @@ load_queries (const Job *job, Share *share)
   memset (share->o, 0, share->n_queries * job->padded_dim * sizeof *share->o);
 }
 
-static gconstpointer
-head_of (const Job *job, const Share *share, const ValleyTensor *tensor, gsize key)
+/* The share's head of keys (or values) @first ... @first + n - 1; a block lies in one page. */
+static ValleyTensor
+head_of (const Job *job, const Share *share, const ValleyTensor *pages, gsize first, gsize n)
 {
-  return (const guint8 *) valley_cpu_row (tensor, share->sequence * job->k_rows + key)
-         + share->kv_head * job->dim * valley_dtype_bytes (tensor->dtype);
+  gsize page_rows = job->a->page_rows, row = share->sequence * job->k_rows + first;
+  ValleyTensor head = page_rows > 0
+                          ? valley_tensor_rows (pages + row / page_rows, row % page_rows, n)
+                          : valley_tensor_rows (pages, row, n);
+
+  return valley_tensor_cols (&head, share->kv_head * job->dim, job->dim);
 }
 
 static void
 load_keys (const Job *job, const Share *share, gsize first, gsize n)
 {
-  if (job->k->dtype == VALLEY_F32) {
-    job->kernels->transpose_keys (share->kt, head_of (job, share, job->k, first), job->k->stride, n,
-                                  job->dim);
+  ValleyTensor keys = head_of (job, share, job->k, first, n);
+  ValleyTensor values = head_of (job, share, job->v, first, n);
+
+  if (keys.dtype == VALLEY_F32) {
+    job->kernels->transpose_keys (share->kt, valley_cpu_row (&keys, 0), keys.stride, n, job->dim);
   } else {
     for (gsize i = 0; i < n; i++) /* by way of v's place, which is filled below */
       valley_cpu_convert (job->kernels, share->v + i * job->dim, VALLEY_F32,
-                          head_of (job, share, job->k, first + i), job->k->dtype, job->dim);
+                          valley_cpu_row (&keys, i), keys.dtype, job->dim);
     job->kernels->transpose_keys (share->kt, share->v, job->dim, n, job->dim);
   }
   for (gsize i = 0; i < n; i++) {
     float *v = share->v + i * job->padded_dim;
 
-    valley_cpu_convert (job->kernels, v, VALLEY_F32, head_of (job, share, job->v, first + i),
-                        job->v->dtype, job->dim);
+    valley_cpu_convert (job->kernels, v, VALLEY_F32, valley_cpu_row (&values, i), values.dtype,
+                        job->dim);
     memset (v + job->dim, 0, (job->padded_dim - job->dim) * sizeof *v);
   }
 }
@@ -180,6 +187,37 @@ attention_task (gsize task, gpointer data)
   store (job, &share);
 }
 
+/* How many tensors @k and @v are each. */
+static gsize
+count_pages (const ValleyTensor *q, const ValleyAttention *a)
+{
+  return a->page_rows == 0 ? 1 : (a->first_position + q->rows + a->page_rows - 1) / a->page_rows;
+}
+
+/* Each page has the rows that fall to it, all have one type and width. */
+static gboolean
+pages_fit (const ValleyTensor *pages, gsize n, const ValleyTensor *q, const ValleyAttention *a)
+{
+  for (gsize i = 0; i < n; i++)
+    if (pages[i].dtype != pages->dtype || pages[i].cols != pages->cols
+        || pages[i].rows < MIN (a->page_rows, a->first_position + q->rows - i * a->page_rows))
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean
+keys_fit (const ValleyTensor *q, const ValleyTensor *k, const ValleyTensor *v,
+          const ValleyAttention *a)
+{
+  gsize n_pages = count_pages (q, a);
+
+  if (a->page_rows > 0)
+    return a->causal && a->page_rows % VALLEY_KEY_BLOCK == 0 && pages_fit (k, n_pages, q, a)
+           && pages_fit (v, n_pages, q, a);
+  return v->rows == k->rows && k->rows % a->n_sequences == 0
+         && (!a->causal || a->first_position + q->rows <= k->rows);
+}
+
 static gboolean
 shapes_fit (const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
             const ValleyTensor *v, const ValleyAttention *a)
@@ -187,9 +225,8 @@ shapes_fit (const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *
   return a->n_kv_heads > 0 && a->n_heads % a->n_kv_heads == 0 && a->head_dim > 0
          && a->n_sequences > 0 && (a->n_sequences == 1 || !a->causal)
          && q->cols == a->n_heads * a->head_dim && out->cols == q->cols && out->rows == q->rows
-         && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols && v->rows == k->rows
-         && q->rows % a->n_sequences == 0 && k->rows % a->n_sequences == 0
-         && (!a->causal || a->first_position + q->rows <= k->rows);
+         && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols
+         && q->rows % a->n_sequences == 0 && keys_fit (q, k, v, a);
 }
 
 void
@@ -212,7 +249,7 @@ valley_cpu_attention (ValleyStream *stream, const ValleyTensor *out, const Valle
                                   && shapes_fit (out, q, k, v, a));
   job.group = a->n_heads / a->n_kv_heads;
   job.q_rows = q->rows / a->n_sequences;
-  job.k_rows = k->rows / a->n_sequences;
+  job.k_rows = a->page_rows > 0 ? a->first_position + q->rows : k->rows / a->n_sequences;
   job.row_block = MAX (1, QUERIES / job.group);
   job.n_row_blocks = (job.q_rows + job.row_block - 1) / job.row_block;
   n_tasks = a->n_sequences * a->n_kv_heads * job.n_row_blocks;

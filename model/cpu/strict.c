@@ -129,10 +129,6 @@ STRICT (swiglu, y, (gate, up),
         (s, y, gate, up))
 STRICT (softmax, x, (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
 STRICT (one_hot, x, (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
-STRICT (attention, out, (q, k, v),
-        (ValleyStream * s, const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
-         const ValleyTensor *v, const ValleyAttention *a),
-        (s, out, q, k, v, a))
 STRICT (im2col, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side),
         (s, y, x, side))
@@ -150,6 +146,24 @@ STRICT (max_pool, y, (x),
 STRICT (gather, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const gint32 *rows),
         (s, y, x, rows))
+
+/* Keys and values may be many tensors. */
+static void
+attention (ValleyStream *s, const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
+           const ValleyTensor *v, const ValleyAttention *a)
+{
+  gsize n = a->page_rows == 0 ? 1 : (a->first_position + q->rows + a->page_rows - 1) / a->page_rows;
+  g_autofree const ValleyTensor **read = g_new (const ValleyTensor *, 2 * n + 1);
+
+  read[0] = q;
+  for (gsize i = 0; i < n; i++) {
+    read[1 + 2 * i] = &k[i];
+    read[2 + 2 * i] = &v[i];
+  }
+  begin (out, read, 2 * n + 1);
+  valley_cpu_ops.attention (s, out, q, k, v, a);
+  end (out, read, 2 * n + 1);
+}
 
 void
 valley_cpu_strict_ops_init (ValleyOps *ops)
