@@ -33,6 +33,7 @@ struct _ValleyModel {
   ValleyPrecision precision; /* never AUTO */
   guint threads;
   gboolean strict;
+  guint64 random_seed;
 
   GMutex lock; /* of `state` */
   GCond changed;

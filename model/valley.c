@@ -6,7 +6,7 @@
 #include "cpu/cpu.h"
 #include "engine.h"
 
-/* Models of this process by "folder|device|precision|strict", without a reference: the last
+/* Models of this process by "folder|device|precision|strict|seed", without a reference: the last
  * unref takes a model out, under the same lock that finds it. */
 static GMutex registry_lock;
 static GHashTable *registry;
@@ -71,6 +71,7 @@ model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
   model->precision = precision;
   model->threads = options->threads;
   model->strict = options->strict;
+  model->random_seed = options->random_seed;
   g_mutex_init (&model->lock);
   g_cond_init (&model->changed);
   if (registry == NULL)
@@ -97,11 +98,6 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   }
   if (!check_device (options, error))
     return NULL;
-  if (options->random_seed != 0) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "random weights are not in this build; expected random_seed 0");
-    return NULL;
-  }
   precision = options->precision;
   if (precision == VALLEY_PRECISION_AUTO)
     precision = valley_cpu_has_native_bf16 () ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32;
@@ -110,7 +106,8 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   config = valley_config_read (path, error);
   if (config == NULL)
     return NULL;
-  key = g_strdup_printf ("%s|cpu|%d|%d", path, precision, options->strict != FALSE);
+  key = g_strdup_printf ("%s|cpu|%d|%d|%" G_GUINT64_FORMAT, path, precision,
+                         options->strict != FALSE, options->random_seed);
 
   g_mutex_lock (&registry_lock);
   model = registry != NULL ? g_hash_table_lookup (registry, key) : NULL;
@@ -180,6 +177,20 @@ set_cancelled (GError **error)
 }
 
 static gboolean
+open_weights (ValleyModel *model, GCancellable *cancellable, GError **error)
+{
+  if (model->random_seed != 0) {
+    model->weights = valley_weights_new_random (model->random_seed, model->backend, cancellable);
+    return TRUE;
+  }
+  model->files = valley_safetensors_open (model->config->dir, error);
+  if (model->files == NULL)
+    return FALSE;
+  model->weights = valley_weights_new (model->files, model->backend, cancellable);
+  return TRUE;
+}
+
+static gboolean
 load (ValleyModel *model, GCancellable *cancellable, GError **error)
 {
   ValleyConfig *config = model->config;
@@ -197,10 +208,8 @@ load (ValleyModel *model, GCancellable *cancellable, GError **error)
   model->prompt = valley_prompt_new (model->tokenizer, config->use_special_start_end_token, error);
   if (model->prompt == NULL)
     return FALSE;
-  model->files = valley_safetensors_open (config->dir, error);
-  if (model->files == NULL)
+  if (!open_weights (model, cancellable, error))
     return FALSE;
-  model->weights = valley_weights_new (model->files, model->backend, cancellable);
   valley_stages_init (&model->stages, config, model->weights);
   return valley_weights_finish (model->weights, error);
 }

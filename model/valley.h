@@ -61,8 +61,9 @@ typedef struct {
                                 model at a time, the caller's own among them, at most 256;
                                 0: one a core.  Who opens a shared model first decides. */
   gboolean strict;           /* tests: device memory is unreadable between operations */
-  guint64 random_seed;       /* benchmarks.  Not 0: no weights are read, every tensor is filled
-                                with small random numbers */
+  guint64 random_seed;       /* benchmarks: not 0: no weights are read, every tensor is made up
+                                of small random numbers; the folder holds config.json and the
+                                tokenizer alone */
 } ValleyModelOptions;
 
 /* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own

@@ -4,6 +4,7 @@
 #include "weights.h"
 
 #include "alloc.h"
+#include "randomweights.h"
 
 #include <string.h>
 
@@ -11,6 +12,7 @@
 
 struct _ValleyWeights {
   const ValleySafetensors *files;
+  ValleyRandomWeights *random; /* instead of files */
   ValleyBackend *backend;
   GCancellable *cancellable;
   char *prefix;
@@ -54,6 +56,15 @@ valley_weights_new (const ValleySafetensors *files, ValleyBackend *backend,
   return weights;
 }
 
+ValleyWeights *
+valley_weights_new_random (guint64 seed, ValleyBackend *backend, GCancellable *cancellable)
+{
+  ValleyWeights *weights = valley_weights_new (NULL, backend, cancellable);
+
+  weights->random = valley_random_weights_new (seed);
+  return weights;
+}
+
 void
 valley_weights_free (ValleyWeights *weights)
 {
@@ -62,6 +73,7 @@ valley_weights_free (ValleyWeights *weights)
   for (guint i = 0; i < weights->tensors->len; i++)
     valley_tensor_clear (weights->backend, &g_array_index (weights->tensors, ValleyTensor, i));
   g_array_unref (weights->tensors);
+  valley_random_weights_free (weights->random); /* tensors may have borrowed its bytes */
   g_hash_table_unref (weights->misshapen);
   g_ptr_array_unref (weights->problems);
   g_ptr_array_unref (weights->ignored);
@@ -99,6 +111,41 @@ add_problem (ValleyWeights *weights, const char *name, const gsize *shape, gsize
   g_ptr_array_add (weights->problems, problem);
 }
 
+/* For error messages. */
+static const char *
+source_path (const ValleyWeights *weights)
+{
+  return weights->random != NULL ? "random weights" : valley_safetensors_path (weights->files);
+}
+
+/* Sets the error. */
+static gboolean
+is_cancelled (ValleyWeights *weights)
+{
+  if (!g_cancellable_is_cancelled (weights->cancellable))
+    return FALSE;
+  weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+  return TRUE;
+}
+
+/* The tensor in the files, or one made up; NULL when there is none, or after an error. */
+static const ValleySafetensor *
+find (ValleyWeights *weights, const char *name, const gsize *shape, gsize n_dims)
+{
+  const ValleySafetensor *made;
+
+  if (weights->random == NULL)
+    return valley_safetensors_find (weights->files, name);
+  if (weights->error != NULL || is_cancelled (weights))
+    return NULL;
+  made = valley_random_weights_make (weights->random, name, shape, n_dims);
+  if (made == NULL)
+    weights->error
+        = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY, "%s: not enough memory for tensor \"%s\"",
+                       source_path (weights), name);
+  return made;
+}
+
 static void
 load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize rows, gsize cols,
       ValleyTensor *out)
@@ -106,17 +153,14 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
   const ValleyOps *ops;
   gboolean ok;
 
-  if (weights->backend == NULL || weights->error != NULL)
+  if (weights->backend == NULL || weights->error != NULL || is_cancelled (weights))
     return;
-  if (g_cancellable_is_cancelled (weights->cancellable)) {
-    weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
-    return;
-  }
   ops = weights->backend->ops;
   if (kind == MATRIX) {
     ok = ops->load_matrix (weights->backend, out, found->data, found->dtype, rows, cols);
   } else {
-    valley_safetensor_prefetch (found);
+    if (weights->random == NULL)
+      valley_safetensor_prefetch (found);
     ok = ops->load_vector (weights->backend, out, found->data, found->dtype, rows, cols);
   }
   if (ok)
@@ -135,7 +179,7 @@ request (ValleyWeights *weights, const char *name, Kind kind, const gsize *shape
          ValleyTensor *out)
 {
   g_autofree char *full = g_strconcat (weights->prefix, name, NULL);
-  const ValleySafetensor *found = valley_safetensors_find (weights->files, full);
+  const ValleySafetensor *found = find (weights, full, shape, n_dims);
   gsize rows = n_dims == 1 ? 1 : shape[0], cols = n_dims == 1 ? shape[0] : 1;
 
   *out = (ValleyTensor){ 0 };
@@ -212,7 +256,7 @@ valley_weights_structs (ValleyWeights *weights, const char *what, gsize n, gsize
   if (structs == NULL && n > 0 && weights->error == NULL)
     weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                                   "%s: not enough memory for %" G_GSIZE_FORMAT " %s",
-                                  valley_safetensors_path (weights->files), n, what);
+                                  source_path (weights), n, what);
   return structs;
 }
 
@@ -249,8 +293,8 @@ valley_weights_finish (ValleyWeights *weights, GError **error)
   }
   if (n > MAX_NAMED_PROBLEMS)
     g_string_append_printf (text, "; and %u more", n - MAX_NAMED_PROBLEMS);
-  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_TENSOR, "%s: %s",
-               valley_safetensors_path (weights->files), text->str);
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_TENSOR, "%s: %s", source_path (weights),
+               text->str);
   return FALSE;
 }
 

@@ -19,6 +19,9 @@ typedef struct {
  * a walk hands out belong to it: they live until valley_weights_free. */
 ValleyWeights *valley_weights_new (const ValleySafetensors *files, ValleyBackend *backend,
                                    GCancellable *cancellable);
+/* No files: every tensor that is asked for is made up of small random numbers. */
+ValleyWeights *valley_weights_new_random (guint64 seed, ValleyBackend *backend,
+                                          GCancellable *cancellable);
 void valley_weights_free (ValleyWeights *weights); /* NULL is fine */
 
 /* What the following names start with. */
