@@ -152,6 +152,9 @@ struct _ValleyOps {
   /* y[i] = x[rows[i]]: unpadding, reordering */
   void (*gather) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const gint32 *rows);
+  /* y[i,0] = x[i] . z[i] / (|x[i]| |z[i]|), within -1 ... 1; 0 where one of them is all zeros */
+  void (*cosine) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
+                  const ValleyTensor *z);
 };
 
 /* model/cpu/cpu.c.  @threads 0: one a core.  @strict: memory unreadable between operations. */

@@ -293,6 +293,61 @@ check_swiglu (Device *d, gsize rows, gsize cols, gboolean in_place)
   guarded_clear (d, &gy);
 }
 
+/* Any two rows; rows that differ by a little; the same row twice; none but zeros. */
+static void
+check_cosine (Device *d, gsize rows, gsize cols)
+{
+  g_autofree float *x = random_floats (rows * cols, 1), *z = random_floats (rows * cols, 3);
+  g_autofree double *want = g_new (double, rows);
+  g_autofree float *got = NULL;
+  Guarded gx, gy, gz;
+
+  for (gsize i = 0; i < rows; i++) {
+    double xz = 0, xx = 0, zz = 0;
+
+    for (gsize j = 0; j < cols; j++) {
+      float *a = &x[i * cols + j], *b = &z[i * cols + j];
+
+      if (i % 4 == 1)
+        *b = 2 * *a + *b / 1000;
+      else if (i % 4 == 2)
+        *b = *a;
+      else if (i % 8 == 7)
+        *b = 0;
+      xz += (double) *a * *b;
+      xx += (double) *a * *a;
+      zz += (double) *b * *b;
+    }
+    want[i] = zz > 0 ? xz / sqrt (xx) / sqrt (zz) : 0;
+  }
+  gx = guarded_new (d, VALLEY_F32, rows, cols, x);
+  gz = guarded_new (d, VALLEY_F32, rows, cols, z);
+  gy = guarded_new (d, VALLEY_F32, rows, 1, NULL);
+  OPS (*d)->cosine (d->stream, &gy.view, &gx.view, &gz.view);
+  got = guarded_read (d, &gy);
+  assert_close ("cosine", got, want, rows, 1e-7, 1);
+  for (gsize i = 0; i < rows; i++) {
+    g_assert_cmpfloat (got[i], <=, 1);
+    g_assert_cmpfloat (got[i], >=, -1);
+    if (i % 4 == 2)
+      g_assert_cmpfloat (got[i], ==, 1);
+  }
+  guarded_clear (d, &gx);
+  guarded_clear (d, &gy);
+  guarded_clear (d, &gz);
+}
+
+static void
+test_cosine (void)
+{
+  Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
+
+  for (guint i = 0; i < 20; i++)
+    check_cosine (&d, (gsize) g_rand_int_range (rng, 1, 90),
+                  (gsize) g_rand_int_range (rng, 1, 700));
+  device_clear (&d);
+}
+
 static void
 check_softmax_and_one_hot (Device *d, gsize rows, gsize cols)
 {
@@ -529,6 +584,7 @@ main (int argc, char **argv)
   compare_init (valley_kernels_get ()->name);
   g_test_add_func ("/ops/copy", test_copy);
   g_test_add_func ("/ops/embed-and-gather", test_embed_and_gather);
+  g_test_add_func ("/ops/cosine", test_cosine);
   g_test_add_func ("/ops/grids", test_grids);
   g_test_add_func ("/ops/rows", test_rows);
   g_test_add_func ("/ops/linear", test_linear);

@@ -155,6 +155,7 @@ const ValleyOps valley_cpu_ops = {
   .average_pool = valley_cpu_average_pool,
   .max_pool = valley_cpu_max_pool,
   .gather = valley_cpu_gather,
+  .cosine = valley_cpu_cosine,
 };
 
 gboolean

@@ -93,6 +93,8 @@ void valley_cpu_embed (ValleyStream *, const ValleyTensor *y, const ValleyTensor
                        const gint32 *ids);
 void valley_cpu_gather (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                         const gint32 *rows);
+void valley_cpu_cosine (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
+                        const ValleyTensor *z);
 void valley_cpu_im2col (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, gsize side);
 void valley_cpu_pixel_shuffle (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                                gsize side, gsize ratio);

@@ -3,6 +3,8 @@
 #include "internal.h"
 #include "pool.h"
 
+#include <math.h>
+
 /* Elements that one thread gets through in about the time it takes to wake another. */
 #define BLOCK_ELEMENTS 16384
 
@@ -208,4 +210,46 @@ valley_cpu_one_hot (ValleyStream *stream, const ValleyTensor *x)
 
   VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32);
   valley_cpu_run_rows (stream, x->rows, x->cols, one_hot_rows, &job);
+}
+
+/* Sums in double, so that rounding decides as little as can be about what is near a threshold;
+ * four of each, because additions wait for one another. */
+static float
+cosine (const float *x, const float *z, gsize n)
+{
+  double xz[4] = { 0 }, xx[4] = { 0 }, zz[4] = { 0 }, norms, product;
+
+  for (gsize j = 0; j < n; j++) {
+    xz[j % 4] += (double) x[j] * z[j];
+    xx[j % 4] += (double) x[j] * x[j];
+    zz[j % 4] += (double) z[j] * z[j];
+  }
+  product = xz[0] + xz[1] + (xz[2] + xz[3]);
+  norms = sqrt (xx[0] + xx[1] + (xx[2] + xx[3])) * sqrt (zz[0] + zz[1] + (zz[2] + zz[3]));
+  if (norms == 0)
+    return 0;
+  product /= norms;
+  return (float) (product > 1 ? 1 : product < -1 ? -1 : product); /* NaN stays NaN */
+}
+
+static void
+cosine_rows (gsize first, gsize n, gpointer data)
+{
+  const Job *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    *(float *) valley_cpu_row (job->y, i)
+        = cosine (valley_cpu_row (job->x, i), valley_cpu_row (job->weight, i), job->x->cols);
+}
+
+void
+valley_cpu_cosine (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                   const ValleyTensor *z)
+{
+  Job job = { valley_cpu_kernels (stream), y, x, .weight = z };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
+                                  && z->dtype == VALLEY_F32 && same_shape (x, z) && y->cols == 1
+                                  && y->rows == x->rows);
+  valley_cpu_run_rows (stream, x->rows, x->cols, cosine_rows, &job);
 }

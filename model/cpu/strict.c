@@ -146,6 +146,9 @@ STRICT (max_pool, y, (x),
 STRICT (gather, y, (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const gint32 *rows),
         (s, y, x, rows))
+STRICT (cosine, y, (x, z),
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *z),
+        (s, y, x, z))
 
 /* Keys and values may be many tensors. */
 static void
@@ -190,4 +193,5 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->average_pool = average_pool;
   ops->max_pool = max_pool;
   ops->gather = gather;
+  ops->cosine = cosine;
 }
