@@ -68,7 +68,7 @@ guint64 valley_schedule_push (ValleySchedule *schedule, gboolean begins_window);
 void valley_schedule_drop_before (ValleySchedule *schedule, guint64 number);
 /* The window [first, last frame pushed] is to be answered, now.  May be repeated for several
  * questions: the window is over with the next push, next_unit or later window.  FALSE when no
- * frame was pushed since the last reset. */
+ * frame from @first on was pushed, or windows before a later one were said to be over. */
 gboolean valley_schedule_ask (ValleySchedule *schedule, guint64 first,
                               ValleyScheduleAnswer *answer);
 
