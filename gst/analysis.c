@@ -22,9 +22,10 @@ apply_request (GstValleyInfer *self)
     g_error_free (error);
     return;
   }
-  if (self->request != NULL)
-    request->prompt_id
-        = self->request->prompt_id + (g_strcmp0 (request->prompt, self->request->prompt) != 0);
+  if (self->request != NULL && !request->listed)
+    request->prompt_id = self->request->prompt_id
+                         + (self->request->listed
+                            || g_strcmp0 (request->prompts[0], self->request->prompts[0]) != 0);
   gst_valley_request_unref (self->request);
   self->request = request;
 }
@@ -78,7 +79,8 @@ drop_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
 {
   GST_INFO_OBJECT (self, "behind: dropping window %" G_GUINT64_FORMAT, chunk->window.id);
   chunk->state = GST_VALLEY_CHUNK_DROPPED;
-  chunk->finish_reason = g_strdup ("dropped");
+  for (guint i = 0; i < chunk->request->n_prompts; i++)
+    chunk->answers[i].finish_reason = g_strdup ("dropped");
   self->n_dropped++;
   post_dropped (self, chunk);
 }
@@ -127,7 +129,7 @@ begin_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
       = self->applied.stream_id != NULL ? self->applied.stream_id : self->stream_id;
 
   chunk->segment = self->segment;
-  chunk->request = gst_valley_request_ref (self->request);
+  gst_valley_chunk_set_request (chunk, self->request);
   chunk->stream_id = g_strdup (stream_id);
   chunk->metrics = self->applied.metrics;
   chunk->unix_ns = GST_CLOCK_TIME_NONE;
@@ -184,10 +186,10 @@ void
 gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, guint64 pts,
                                GstClockTime unix_ns)
 {
-  guint64 number, keep_from;
+  ValleyWindowFrame frame;
 
   /* A flush or the clock may have come in between. */
-  if (self->flushing || !valley_windows_take (&self->windows, pts, &number, &keep_from))
+  if (self->flushing || !valley_windows_take (&self->windows, pts, &frame))
     return;
   for (GList *l = self->windows.open.head; l != NULL; l = l->next) {
     GstValleyChunk *chunk = l->data;
@@ -195,7 +197,7 @@ gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, gui
     if (chunk->window.frames->len == 1)
       chunk->unix_ns = unix_ns;
   }
-  gst_valley_worker_add_frame (self->worker, picture, number, self->windows.epoch, keep_from);
+  gst_valley_worker_add_frame (self->worker, picture, &frame);
   keep_bounds (self);
 }
 
@@ -278,28 +280,28 @@ note_delay (GstValleyInfer *self, const GstValleyChunk *chunk)
 
 /* Warns when what did not fit changes. */
 static void
-note_room (GstValleyInfer *self, const GstValleyChunk *chunk)
+note_room (GstValleyInfer *self, const GstValleyChunk *chunk, const GstValleyAnswer *answer)
 {
-  guint frames = chunk->n_frames_dropped;
-  gboolean answer = chunk->max_new_tokens > 0;
-  gboolean said = frames == self->warned_frames && answer == self->warned_answer;
+  guint frames = answer->n_frames_dropped;
+  gboolean shorter = answer->max_new_tokens > 0;
+  gboolean said = frames == self->warned_frames && shorter == self->warned_answer;
   g_autoptr (GError) error = NULL;
 
   self->warned_frames = frames;
-  self->warned_answer = answer;
-  if (said || (frames == 0 && !answer))
+  self->warned_answer = shorter;
+  if (said || (frames == 0 && !shorter))
     return;
   if (frames > 0)
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
-                         "%u of a window's %u frames were not shown to the model: prompt and "
+                         "%u of the %u frames were not shown to the model: prompt and "
                          "answer must fit its max_position_embeddings; expected a lower "
                          "frame-rate, chunk-duration or max-new-tokens",
-                         frames, chunk->window.frames->len);
+                         frames, frames + answer->frames->len);
   else
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
                          "max-new-tokens=%u is more than the model's max_position_embeddings has "
                          "room for: answers may have %u tokens",
-                         chunk->request->max_new_tokens, chunk->max_new_tokens);
+                         chunk->request->max_new_tokens, answer->max_new_tokens);
   gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
 }
 
@@ -314,23 +316,36 @@ announce (GstValleyInfer *self, GstStructure *result, const GError *error)
                             gst_message_new_element (GST_OBJECT (self), result));
 }
 
+/* A window counts as failed if one of its prompts did. */
 static void
-on_answered (gpointer owner, GstValleyChunk *chunk, const GError *error)
+count_window (GstValleyInfer *self, const GstValleyChunk *chunk)
+{
+  gboolean failed = FALSE;
+
+  for (guint i = 0; i < chunk->request->n_prompts; i++) {
+    if (chunk->answers[i].state == GST_VALLEY_ANSWER_AWAITED)
+      return;
+    failed |= chunk->answers[i].state == GST_VALLEY_ANSWER_FAILED;
+  }
+  self->n_failed += failed;
+  self->n_answered += !failed;
+  note_delay (self, chunk);
+}
+
+static void
+on_answered (gpointer owner, GstValleyChunk *chunk, guint index, const GError *error)
 {
   GstValleyInfer *self = owner;
+  GstValleyAnswer *answer = &chunk->answers[index];
   GstStructure *result = NULL;
 
   g_mutex_lock (&self->lock);
   if (chunk->state == GST_VALLEY_CHUNK_CLOSED) {
-    chunk->state = error == NULL ? GST_VALLEY_CHUNK_ANSWERED : GST_VALLEY_CHUNK_FAILED;
-    if (error == NULL) {
-      self->n_answered++;
-      note_room (self, chunk);
-    } else {
-      self->n_failed++;
-    }
-    note_delay (self, chunk);
-    result = gst_valley_chunk_to_structure (chunk);
+    answer->state = error == NULL ? GST_VALLEY_ANSWER_GIVEN : GST_VALLEY_ANSWER_FAILED;
+    if (error == NULL)
+      note_room (self, chunk, answer);
+    count_window (self, chunk);
+    result = gst_valley_chunk_to_structure (chunk, index);
   }
   g_mutex_unlock (&self->lock);
   if (result == NULL)
@@ -338,7 +353,7 @@ on_answered (gpointer owner, GstValleyChunk *chunk, const GError *error)
 
   announce (self, result, error);
   g_mutex_lock (&self->lock);
-  chunk->announced = TRUE;
+  answer->announced = TRUE;
   gst_valley_infer_deliver (self);
   g_mutex_unlock (&self->lock);
   gst_valley_infer_send_outbox (self);

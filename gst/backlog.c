@@ -32,14 +32,12 @@ valley_backlog_clear (ValleyBacklog *backlog)
 }
 
 void
-valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes, guint64 number,
-                          guint64 epoch, guint64 keep_from)
+valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
+                          const ValleyWindowFrame *frame)
 {
   ValleyBacklogItem *item = g_new0 (ValleyBacklogItem, 1);
 
-  *item = (ValleyBacklogItem){
-    .picture = picture, .bytes = bytes, .number = number, .epoch = epoch, .keep_from = keep_from
-  };
+  *item = (ValleyBacklogItem){ .picture = picture, .bytes = bytes, .frame = *frame };
   backlog->bytes += bytes;
   g_queue_push_tail (&backlog->items, item);
 }
@@ -108,7 +106,7 @@ valley_backlog_trim (ValleyBacklog *backlog, guint64 first_needed)
     ValleyBacklogItem dropped;
 
     next = l->next;
-    if (item->window == NULL && item->number < first_needed) {
+    if (item->window == NULL && item->frame.number < first_needed) {
       unlink_item (backlog, l, &dropped);
       drop_item (backlog, &dropped);
     }

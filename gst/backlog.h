@@ -10,9 +10,7 @@
 typedef struct {
   gpointer picture; /* NULL: `window` is what waits */
   gsize bytes;
-  guint64 number; /* the frame's number, see ValleyWindow */
-  guint64 epoch;
-  guint64 keep_from; /* PTS: no window closed later needs an older frame */
+  ValleyWindowFrame frame; /* no window closed later needs a frame before its keep_from */
   ValleyWindow *window;
 } ValleyBacklogItem;
 
@@ -31,7 +29,7 @@ void valley_backlog_clear (ValleyBacklog *backlog);
 
 /* Both take over what they are given. */
 void valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
-                               guint64 number, guint64 epoch, guint64 keep_from);
+                               const ValleyWindowFrame *frame);
 void valley_backlog_add_window (ValleyBacklog *backlog, ValleyWindow *window);
 /* The oldest item or FALSE; its contents are then the caller's. */
 gboolean valley_backlog_pop (ValleyBacklog *backlog, ValleyBacklogItem *item);

@@ -103,6 +103,19 @@ patience (const GstValleyInfer *self)
   return gst_valley_settings_text_latency (&self->applied, frame);
 }
 
+/* Whether @pad has had what it will ever get of @chunk. */
+static gboolean
+is_served (GstValleyTextPad *pad, const GstValleyChunk *chunk)
+{
+  guint prompt = gst_valley_text_pad_prompt_id (pad);
+
+  if (chunk->window.id < gst_valley_text_pad_first_id (pad)
+      || chunk->n_delivered == chunk->request->n_prompts)
+    return TRUE;
+  return !gst_valley_text_pad_is_json (pad)
+         && (prompt < chunk->n_delivered || prompt >= chunk->request->n_prompts);
+}
+
 /* The furthest that gaps on @pad may go: no window whose text is still to come starts earlier. */
 static guint64
 pin_of (const GstValleyInfer *self, GstValleyTextPad *pad)
@@ -117,7 +130,7 @@ pin_of (const GstValleyInfer *self, GstValleyTextPad *pad)
   for (GList *l = self->chunks.head; l != NULL; l = l->next) {
     const ValleyWindow *window = l->data;
 
-    if (window->id < gst_valley_text_pad_first_id (pad))
+    if (is_served (pad, l->data))
       continue;
     if (limit != VALLEY_TIME_NONE && self->newest_end > window->start
         && self->newest_end - window->start > limit)
@@ -139,30 +152,39 @@ warn_of_lost_text (GstValleyInfer *self, GstValleyTextPad *pad)
 }
 
 static void
-deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *chunk)
+deliver_to (GstValleyInfer *self, GstValleyTextPad *pad, const GstValleyChunk *chunk, guint index)
 {
   const ValleyWindow *window = &chunk->window;
+  const GstValleyAnswer *answer = &chunk->answers[index];
   gboolean json = gst_valley_text_pad_is_json (pad);
   gchar *text = NULL;
   guint64 start = json ? window->start : window->caption_start;
 
-  if (window->id < gst_valley_text_pad_first_id (pad) || chunk->state == GST_VALLEY_CHUNK_DISCARDED)
+  if (window->id < gst_valley_text_pad_first_id (pad)
+      || (!json && gst_valley_text_pad_prompt_id (pad) != index))
     return;
   if (json)
-    text = gst_valley_chunk_to_json (chunk);
-  else if (chunk->state == GST_VALLEY_CHUNK_ANSWERED && start < window->end)
-    text = gst_valley_caption_text (chunk->text, -1);
+    text = gst_valley_chunk_to_json (chunk, index);
+  else if (answer->state == GST_VALLEY_ANSWER_GIVEN && start < window->end)
+    text = gst_valley_caption_text (answer->text, -1);
   if (text != NULL
       && !gst_valley_text_pad_queue_text (pad, window->id, text, start, window->end,
                                           pin_of (self, pad)))
     warn_of_lost_text (self, pad);
 }
 
+/* Hands over the next answer of the oldest window, if there is one. */
 static gboolean
-is_deliverable (const GstValleyChunk *chunk)
+deliver_next (GstValleyInfer *self, GstValleyChunk *chunk)
 {
-  return chunk->state >= GST_VALLEY_CHUNK_DROPPED
-         || (chunk->state >= GST_VALLEY_CHUNK_ANSWERED && chunk->announced);
+  guint index = chunk->n_delivered;
+
+  if (chunk->state != GST_VALLEY_CHUNK_DROPPED && !chunk->answers[index].announced)
+    return FALSE;
+  chunk->n_delivered++; /* before: it holds no gap back any more */
+  for (GList *l = self->text_pads; l != NULL; l = l->next)
+    deliver_to (self, l->data, chunk, index);
+  return TRUE;
 }
 
 /* Hands over, in order, what is finished, and lets the pads move on. */
@@ -172,11 +194,14 @@ gst_valley_infer_deliver (GstValleyInfer *self)
   GstValleyChunk *chunk;
   guint64 settled;
 
-  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL && is_deliverable (chunk)) {
-    g_queue_pop_head (&self->chunks);
-    for (GList *l = self->text_pads; l != NULL; l = l->next)
-      deliver_to (self, l->data, chunk);
-    gst_valley_chunk_unref (chunk);
+  while ((chunk = g_queue_peek_head (&self->chunks)) != NULL) {
+    if (chunk->state != GST_VALLEY_CHUNK_DISCARDED
+        && chunk->n_delivered < chunk->request->n_prompts) {
+      if (!deliver_next (self, chunk))
+        break;
+      continue;
+    }
+    gst_valley_chunk_unref (g_queue_pop_head (&self->chunks));
   }
   settled = chunk != NULL ? chunk->window.id : self->windows.next_id;
   for (GList *l = self->text_pads; l != NULL; l = l->next)

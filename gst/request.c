@@ -94,18 +94,19 @@ request_clear (gpointer data)
 {
   GstValleyRequest *request = data;
 
-  g_free (request->prompt);
+  g_strfreev (request->prompts);
   g_free (request->system_prompt);
   g_ptr_array_unref (request->stop);
 }
 
 GstValleyRequest *
-gst_valley_request_new (const gchar *prompt, const gchar *system_prompt, guint max_new_tokens,
-                        const gchar *generation_config, GError **error)
+gst_valley_request_new (const gchar *const *prompts, const gchar *system_prompt,
+                        guint max_new_tokens, const gchar *generation_config, GError **error)
 {
   GstValleyRequest *request = g_atomic_rc_box_new0 (GstValleyRequest);
 
-  request->prompt = g_strdup (prompt);
+  request->prompts = g_strdupv ((gchar **) prompts);
+  request->n_prompts = g_strv_length (request->prompts);
   request->system_prompt = g_strdup (system_prompt);
   request->max_new_tokens = max_new_tokens;
   request->stop = g_ptr_array_new_with_free_func (g_free);
@@ -140,13 +141,26 @@ gst_valley_append_seconds (GString *out, guint64 ns)
   g_string_truncate (out, end);
 }
 
+gboolean
+gst_valley_has_placeholder (const gchar *text)
+{
+  static const gchar *const names[]
+      = { "{num_frames}", "{start}", "{end}", "{timestamps}", "{stream_id}" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++)
+    if (strstr (text, names[i]) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
 gchar *
-gst_valley_request_expand (const GstValleyRequest *request, guint64 start_ns, guint64 end_ns,
-                           const guint64 *frames_ns, guint n_frames, const gchar *stream_id)
+gst_valley_request_expand (const GstValleyRequest *request, guint index, guint64 start_ns,
+                           guint64 end_ns, const guint64 *frames_ns, guint n_frames,
+                           const gchar *stream_id)
 {
   GString *out = g_string_new (NULL);
 
-  for (const gchar *p = request->prompt; *p != '\0';) {
+  for (const gchar *p = request->prompts[index]; *p != '\0';) {
     if (g_str_has_prefix (p, "{num_frames}")) {
       g_string_append_printf (out, "%u", n_frames);
     } else if (g_str_has_prefix (p, "{start}")) {

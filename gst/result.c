@@ -18,18 +18,27 @@ static const gchar *const section_names[GST_VALLEY_N_SECTIONS] = {
 };
 
 static void
+answer_clear (GstValleyAnswer *answer)
+{
+  g_free (answer->text);
+  g_free (answer->finish_reason);
+  g_free (answer->error);
+  for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
+    g_free (answer->sections[i]);
+  g_clear_pointer (&answer->frames, g_array_unref);
+}
+
+static void
 chunk_clear (gpointer data)
 {
   GstValleyChunk *chunk = data;
 
+  for (guint i = 0; chunk->request != NULL && i < chunk->request->n_prompts; i++)
+    answer_clear (&chunk->answers[i]);
+  g_free (chunk->answers);
   valley_window_clear (&chunk->window);
   g_clear_pointer (&chunk->request, gst_valley_request_unref);
   g_free (chunk->stream_id);
-  g_free (chunk->text);
-  g_free (chunk->finish_reason);
-  g_free (chunk->error);
-  for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
-    g_free (chunk->sections[i]);
 }
 
 GstValleyChunk *
@@ -42,6 +51,27 @@ void
 gst_valley_chunk_unref (GstValleyChunk *chunk)
 {
   g_atomic_rc_box_release_full (chunk, chunk_clear);
+}
+
+void
+gst_valley_chunk_set_request (GstValleyChunk *chunk, GstValleyRequest *request)
+{
+  chunk->request = gst_valley_request_ref (request);
+  chunk->answers = g_new0 (GstValleyAnswer, request->n_prompts);
+}
+
+/* What the model was shown, which some window policies let begin before the window. */
+static const GArray *
+frames_of (const GstValleyChunk *chunk, const GstValleyAnswer *answer)
+{
+  return answer->frames != NULL ? answer->frames : chunk->window.frames;
+}
+
+static guint64
+start_of (const GstValleyChunk *chunk, const GArray *frames)
+{
+  return frames->len > 0 ? MIN (chunk->window.start, g_array_index (frames, guint64, 0))
+                         : chunk->window.start;
 }
 
 static guint64
@@ -64,14 +94,14 @@ frame_times (const GstValleyChunk *chunk, const GArray *frames)
 }
 
 gchar *
-gst_valley_chunk_prompt (const GstValleyChunk *chunk, const GArray *frames)
+gst_valley_chunk_prompt (const GstValleyChunk *chunk, guint index, const GArray *frames)
 {
   g_autoptr (GArray) times = frame_times (chunk, frames);
 
-  return gst_valley_request_expand (chunk->request, stream_time (chunk, chunk->window.start),
-                                    stream_time (chunk, chunk->window.end),
-                                    (const guint64 *) (gpointer) times->data, times->len,
-                                    chunk->stream_id);
+  return gst_valley_request_expand (
+      chunk->request, index, stream_time (chunk, start_of (chunk, frames)),
+      stream_time (chunk, chunk->window.end), (const guint64 *) (gpointer) times->data, times->len,
+      chunk->stream_id);
 }
 
 /* ---- captions ------------------------------------------------------------ */
@@ -205,18 +235,22 @@ wall_clock_text (GstClockTime unix_ns)
 }
 
 static void
-json_outcome (GString *out, const GstValleyChunk *chunk)
+json_outcome (GString *out, const GstValleyChunk *chunk, const GstValleyAnswer *answer)
 {
-  if (chunk->state == GST_VALLEY_CHUNK_ANSWERED) {
-    json_string (out, "result", chunk->text);
+  if (answer->state == GST_VALLEY_ANSWER_GIVEN) {
+    json_string (out, "result", answer->text);
     for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
-      if (chunk->sections[i] != NULL)
-        json_string (out, section_names[i], chunk->sections[i]);
-    if (chunk->n_frames_dropped > 0)
-      json_count (out, "frames_dropped", chunk->n_frames_dropped);
-    if (chunk->max_new_tokens > 0)
-      json_count (out, "max_new_tokens", chunk->max_new_tokens);
-    json_number (out, "confidence", chunk->confidence, "%.4g");
+      if (answer->sections[i] != NULL)
+        json_string (out, section_names[i], answer->sections[i]);
+    if (answer->n_frames_dropped > 0)
+      json_count (out, "frames_dropped", answer->n_frames_dropped);
+    if (answer->max_new_tokens > 0)
+      json_count (out, "max_new_tokens", answer->max_new_tokens);
+    json_number (out, "confidence", answer->confidence, "%.4g");
+    if (answer->unchanged) {
+      json_key (out, "unchanged");
+      g_string_append (out, "true");
+    }
   } else {
     json_key (out, "result");
     g_string_append (out, "null");
@@ -224,42 +258,47 @@ json_outcome (GString *out, const GstValleyChunk *chunk)
       json_key (out, "dropped");
       g_string_append (out, "true");
     }
-    if (chunk->error != NULL)
-      json_string (out, "error", chunk->error);
+    if (answer->error != NULL)
+      json_string (out, "error", answer->error);
   }
 }
 
 static void
-json_metrics (GString *out, const GstValleyChunk *chunk)
+json_metrics (GString *out, const GstValleyAnswer *answer)
 {
   json_key (out, "metrics");
   g_string_append_c (out, '{');
-  json_count (out, "num_input_tokens", chunk->n_input_tokens);
-  json_count (out, "vision_tokens", chunk->n_vision_tokens);
-  json_count (out, "reused_tokens", chunk->n_reused_tokens);
-  json_count (out, "output_tokens", chunk->n_output_tokens);
-  json_number (out, "queue_time_ms", chunk->queue_ms, "%.1f");
-  json_number (out, "encode_ms", chunk->encode_ms, "%.1f");
-  json_number (out, "prefill_ms", chunk->prefill_ms, "%.1f");
-  json_number (out, "decode_ms", chunk->decode_ms, "%.1f");
-  json_number (out, "latency_ms", chunk->latency_ms, "%.1f");
+  json_count (out, "num_input_tokens", answer->n_input_tokens);
+  json_count (out, "vision_tokens", answer->n_vision_tokens);
+  json_count (out, "vision_tokens_before", answer->n_vision_tokens_before);
+  json_count (out, "reused_tokens", answer->n_reused_tokens);
+  json_count (out, "output_tokens", answer->n_output_tokens);
+  json_count (out, "drafted_tokens", answer->n_drafted);
+  json_count (out, "accepted_tokens", answer->n_accepted);
+  json_number (out, "queue_time_ms", answer->queue_ms, "%.1f");
+  json_number (out, "encode_ms", answer->encode_ms, "%.1f");
+  json_number (out, "prefill_ms", answer->prefill_ms, "%.1f");
+  json_number (out, "decode_ms", answer->decode_ms, "%.1f");
+  json_number (out, "latency_ms", answer->latency_ms, "%.1f");
   g_string_append_c (out, '}');
 }
 
 gchar *
-gst_valley_chunk_to_json (const GstValleyChunk *chunk)
+gst_valley_chunk_to_json (const GstValleyChunk *chunk, guint index)
 {
   const ValleyWindow *window = &chunk->window;
-  g_autoptr (GArray) times = frame_times (chunk, chunk->window.frames);
+  const GstValleyAnswer *answer = &chunk->answers[index];
+  const GArray *frames = frames_of (chunk, answer);
+  g_autoptr (GArray) times = frame_times (chunk, frames);
   g_autofree gchar *ntp
       = GST_CLOCK_TIME_IS_VALID (chunk->unix_ns) ? wall_clock_text (chunk->unix_ns) : NULL;
   GString *out = g_string_new ("{");
 
-  json_outcome (out, chunk);
+  json_outcome (out, chunk, answer);
   json_count (out, "chunk_id", window->id);
   if (chunk->stream_id != NULL)
     json_string (out, "stream_id", chunk->stream_id);
-  json_seconds (out, "start_time", stream_time (chunk, window->start));
+  json_seconds (out, "start_time", stream_time (chunk, start_of (chunk, frames)));
   json_seconds (out, "end_time", stream_time (chunk, window->end));
   json_count (out, "timestamp", window->start);
   if (ntp != NULL)
@@ -272,11 +311,11 @@ gst_valley_chunk_to_json (const GstValleyChunk *chunk)
     gst_valley_append_seconds (out, g_array_index (times, guint64, i));
   }
   g_string_append_c (out, ']');
-  json_count (out, "prompt_id", chunk->request->prompt_id);
-  if (chunk->finish_reason != NULL)
-    json_string (out, "finish_reason", chunk->finish_reason);
-  if (chunk->metrics && chunk->state == GST_VALLEY_CHUNK_ANSWERED)
-    json_metrics (out, chunk);
+  json_count (out, "prompt_id", chunk->request->prompt_id + index);
+  if (answer->finish_reason != NULL)
+    json_string (out, "finish_reason", answer->finish_reason);
+  if (chunk->metrics && answer->state == GST_VALLEY_ANSWER_GIVEN)
+    json_metrics (out, answer);
   g_string_append (out, "}\n");
   return g_string_free (out, FALSE);
 }
@@ -290,9 +329,9 @@ seconds (guint64 ns)
 }
 
 static void
-set_frame_times (GstStructure *structure, const GstValleyChunk *chunk)
+set_frame_times (GstStructure *structure, const GstValleyChunk *chunk, const GArray *frames)
 {
-  g_autoptr (GArray) times = frame_times (chunk, chunk->window.frames);
+  g_autoptr (GArray) times = frame_times (chunk, frames);
   GValue list = G_VALUE_INIT, item = G_VALUE_INIT;
 
   gst_value_array_init (&list, times->len);
@@ -305,31 +344,35 @@ set_frame_times (GstStructure *structure, const GstValleyChunk *chunk)
 }
 
 static void
-set_metrics (GstStructure *structure, const GstValleyChunk *chunk)
+set_metrics (GstStructure *structure, const GstValleyAnswer *answer)
 {
   g_autoptr (GstStructure) metrics = gst_structure_new (
-      "valleyinfer/metrics", "num_input_tokens", G_TYPE_UINT, chunk->n_input_tokens,
-      "vision_tokens", G_TYPE_UINT, chunk->n_vision_tokens, "reused_tokens", G_TYPE_UINT,
-      chunk->n_reused_tokens, "output_tokens", G_TYPE_UINT, chunk->n_output_tokens, "queue_time_ms",
-      G_TYPE_DOUBLE, chunk->queue_ms, "encode_ms", G_TYPE_DOUBLE, chunk->encode_ms, "prefill_ms",
-      G_TYPE_DOUBLE, chunk->prefill_ms, "decode_ms", G_TYPE_DOUBLE, chunk->decode_ms, "latency_ms",
-      G_TYPE_DOUBLE, chunk->latency_ms, NULL);
+      "valleyinfer/metrics", "num_input_tokens", G_TYPE_UINT, answer->n_input_tokens,
+      "vision_tokens", G_TYPE_UINT, answer->n_vision_tokens, "vision_tokens_before", G_TYPE_UINT,
+      answer->n_vision_tokens_before, "reused_tokens", G_TYPE_UINT, answer->n_reused_tokens,
+      "output_tokens", G_TYPE_UINT, answer->n_output_tokens, "drafted_tokens", G_TYPE_UINT,
+      answer->n_drafted, "accepted_tokens", G_TYPE_UINT, answer->n_accepted, "queue_time_ms",
+      G_TYPE_DOUBLE, answer->queue_ms, "encode_ms", G_TYPE_DOUBLE, answer->encode_ms, "prefill_ms",
+      G_TYPE_DOUBLE, answer->prefill_ms, "decode_ms", G_TYPE_DOUBLE, answer->decode_ms,
+      "latency_ms", G_TYPE_DOUBLE, answer->latency_ms, NULL);
 
   gst_structure_set (structure, "metrics", GST_TYPE_STRUCTURE, metrics, NULL);
 }
 
 GstStructure *
-gst_valley_chunk_to_structure (const GstValleyChunk *chunk)
+gst_valley_chunk_to_structure (const GstValleyChunk *chunk, guint index)
 {
   const ValleyWindow *window = &chunk->window;
+  const GstValleyAnswer *answer = &chunk->answers[index];
+  const GArray *frames = frames_of (chunk, answer);
   GstStructure *structure = gst_structure_new (
       "valleyinfer/result", "chunk_id", G_TYPE_UINT64, window->id, "start_time", G_TYPE_DOUBLE,
-      seconds (stream_time (chunk, window->start)), "end_time", G_TYPE_DOUBLE,
+      seconds (stream_time (chunk, start_of (chunk, frames))), "end_time", G_TYPE_DOUBLE,
       seconds (stream_time (chunk, window->end)), "timestamp", G_TYPE_UINT64, window->start,
-      "frame_count", G_TYPE_UINT, window->frames->len, "prompt_id", G_TYPE_UINT,
-      chunk->request->prompt_id, NULL);
+      "frame_count", G_TYPE_UINT, frames->len, "prompt_id", G_TYPE_UINT,
+      chunk->request->prompt_id + index, NULL);
 
-  set_frame_times (structure, chunk);
+  set_frame_times (structure, chunk, frames);
   if (chunk->stream_id != NULL)
     gst_structure_set (structure, "stream_id", G_TYPE_STRING, chunk->stream_id, NULL);
   if (GST_CLOCK_TIME_IS_VALID (chunk->unix_ns)) {
@@ -337,21 +380,23 @@ gst_valley_chunk_to_structure (const GstValleyChunk *chunk)
 
     gst_structure_set (structure, "ntp_time", G_TYPE_STRING, ntp, NULL);
   }
-  if (chunk->finish_reason != NULL)
-    gst_structure_set (structure, "finish_reason", G_TYPE_STRING, chunk->finish_reason, NULL);
-  if (chunk->state == GST_VALLEY_CHUNK_ANSWERED) {
-    gst_structure_set (structure, "result", G_TYPE_STRING, chunk->text, "confidence", G_TYPE_DOUBLE,
-                       chunk->confidence, NULL);
+  if (answer->finish_reason != NULL)
+    gst_structure_set (structure, "finish_reason", G_TYPE_STRING, answer->finish_reason, NULL);
+  if (answer->state == GST_VALLEY_ANSWER_GIVEN) {
+    gst_structure_set (structure, "result", G_TYPE_STRING, answer->text, "confidence",
+                       G_TYPE_DOUBLE, answer->confidence, NULL);
     for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
-      if (chunk->sections[i] != NULL)
-        gst_structure_set (structure, section_names[i], G_TYPE_STRING, chunk->sections[i], NULL);
-    if (chunk->n_frames_dropped > 0)
-      gst_structure_set (structure, "frames_dropped", G_TYPE_UINT, chunk->n_frames_dropped, NULL);
-    if (chunk->max_new_tokens > 0)
-      gst_structure_set (structure, "max_new_tokens", G_TYPE_UINT, chunk->max_new_tokens, NULL);
-    set_metrics (structure, chunk);
-  } else if (chunk->error != NULL) {
-    gst_structure_set (structure, "error", G_TYPE_STRING, chunk->error, NULL);
+      if (answer->sections[i] != NULL)
+        gst_structure_set (structure, section_names[i], G_TYPE_STRING, answer->sections[i], NULL);
+    if (answer->unchanged)
+      gst_structure_set (structure, "unchanged", G_TYPE_BOOLEAN, TRUE, NULL);
+    if (answer->n_frames_dropped > 0)
+      gst_structure_set (structure, "frames_dropped", G_TYPE_UINT, answer->n_frames_dropped, NULL);
+    if (answer->max_new_tokens > 0)
+      gst_structure_set (structure, "max_new_tokens", G_TYPE_UINT, answer->max_new_tokens, NULL);
+    set_metrics (structure, answer);
+  } else if (answer->error != NULL) {
+    gst_structure_set (structure, "error", G_TYPE_STRING, answer->error, NULL);
   }
   return structure;
 }

@@ -1,186 +1,8 @@
-/* settings.c - the element's properties.
+/* settings.c - the values of the properties, and what follows from them.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "settings.h"
 
 #include <string.h>
-
-#define DEFAULT_PROMPT "Describe the video."
-#define RW (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING)
-#define RW_READY (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY)
-#define RO (G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)
-
-/* ---- declarations -------------------------------------------------------- */
-
-static void
-install_model (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_MODEL_PATH,
-      g_param_spec_string ("model-path", "Model path",
-                           "Folder of a Valley checkpoint in Hugging Face layout (NULL: the "
-                           "bundled model)",
-                           NULL, RW_READY));
-  g_object_class_install_property (klass, GST_VALLEY_PROP_DEVICE,
-                                   g_param_spec_string ("device", "Device",
-                                                        "Where the model runs: auto or cpu", "auto",
-                                                        RW_READY));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_PRECISION,
-      g_param_spec_enum ("precision", "Precision", "Arithmetic of the matrix products",
-                         GST_TYPE_VALLEY_PRECISION, VALLEY_PRECISION_AUTO, RW_READY));
-}
-
-static void
-install_prompt (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_PROMPT,
-      g_param_spec_string ("prompt", "Prompt",
-                           "What is asked of every window; {num_frames} {start} {end} "
-                           "{timestamps} {stream_id} are filled in, times in seconds",
-                           DEFAULT_PROMPT, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_PROMPT_PATH,
-      g_param_spec_string ("prompt-path", "Prompt path",
-                           "File that holds the prompt, instead of `prompt`; setting both is "
-                           "an error",
-                           NULL, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_SYSTEM_PROMPT,
-      g_param_spec_string ("system-prompt", "System prompt",
-                           "The conversation's system message (NULL: the model's own)", NULL, RW));
-  g_object_class_install_property (klass, GST_VALLEY_PROP_MAX_NEW_TOKENS,
-                                   g_param_spec_uint ("max-new-tokens", "Max new tokens",
-                                                      "Longest answer, in tokens", 1, G_MAXINT, 100,
-                                                      RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_GENERATION_CONFIG,
-      g_param_spec_string ("generation-config", "Generation config",
-                           "KEY=VALUE,KEY=VALUE of max_new_tokens (wins over max-new-tokens), "
-                           "temperature (0: greedy), top_k, top_p, seed, repetition_penalty, "
-                           "stop (may be repeated)",
-                           NULL, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_MARKERS,
-      g_param_spec_enum ("markers", "Markers",
-                         "What becomes of the sections that reasoning models mark in their "
-                         "answers (<think>, <answer>, <SUMMARY>, <CAPTION>, <REASONING>, "
-                         "<CONCLUSION>)",
-                         GST_TYPE_VALLEY_MARKERS, VALLEY_MARKERS_SPLIT, RW));
-}
-
-static void
-install_windows (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_FRAME_RATE,
-      gst_param_spec_fraction ("frame-rate", "Frame rate",
-                               "Frames that the model is shown per second of video", 1, 3600, 1000,
-                               1, 2, 1, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_CHUNK_DURATION,
-      g_param_spec_uint ("chunk-duration", "Chunk duration",
-                         "Length of a window, which gets one answer, in ms", 1, 86400000, 2000,
-                         RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_CHUNK_OVERLAP,
-      g_param_spec_uint ("chunk-overlap", "Chunk overlap",
-                         "What a window shares with the one before it, in ms; at least one "
-                         "frame slot is new",
-                         0, 86400000, 0, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_CHUNK_SIZE,
-      g_param_spec_uint ("chunk-size", "Chunk size",
-                         "Length of a window in frames of frame-rate; wins over "
-                         "chunk-duration (0: not set)",
-                         0, 3600, 0, RW));
-}
-
-static void
-install_timing (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_TEXT_TIMING,
-      g_param_spec_enum ("text-timing", "Text timing",
-                         "When captions are shown; every text_src pad can say otherwise",
-                         GST_TYPE_VALLEY_TEXT_TIMING, GST_VALLEY_TEXT_TIMING_AUTO, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_LATENESS,
-      g_param_spec_uint ("lateness", "Lateness",
-                         "With late timing: how much later than its window a caption is shown, "
-                         "in ms (0: the window + 1000); a caption is whole only from the "
-                         "window + the time to compute it",
-                         0, 86400000, 0, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_LATENCY,
-      g_param_spec_uint ("latency", "Latency",
-                         "Live: time allowed to compute an answer, in ms; captions are then in "
-                         "sync with video delayed by the window and this much (0: not set, "
-                         "video is not delayed)",
-                         0, 86400000, 0, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_LIVE_EDGE_OFFSET,
-      g_param_spec_uint ("live-edge-offset", "Live edge offset",
-                         "Live, with latency set: how far gaps on text_src stay behind the "
-                         "newest video, in ms; added to the latency reported",
-                         0, 86400000, 0, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_MAX_OBSERVED_DELAY,
-      g_param_spec_uint ("max-observed-delay", "Max observed delay",
-                         "The longest time so far from a caption's own start to its answer, in "
-                         "ms of video: a lateness below this cut captions short",
-                         0, G_MAXUINT, 0, RO));
-}
-
-static void
-install_queue (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_QUEUE_MAX_BYTES,
-      g_param_spec_uint64 ("queue-max-bytes", "Queue max bytes",
-                           "Most memory for pictures that wait for the model; live, the oldest "
-                           "window is dropped beyond it, else the video waits",
-                           1, G_MAXINT64, 64 << 20, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_QUEUE_MAX_WINDOWS,
-      g_param_spec_uint ("queue-max-windows", "Queue max windows",
-                         "Most windows that wait for the model; live, the oldest is dropped "
-                         "beyond it, else the video waits",
-                         1, G_MAXINT, 2, RW));
-}
-
-static void
-install_reports (GObjectClass *klass)
-{
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_STREAM_ID,
-      g_param_spec_string ("stream-id", "Stream ID",
-                           "Name of this stream in results and for {stream_id} (NULL: the "
-                           "stream-start event's)",
-                           NULL, RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_METRICS,
-      g_param_spec_boolean ("metrics", "Metrics",
-                            "Whether JSON results carry \"metrics\": token counts and times", TRUE,
-                            RW));
-  g_object_class_install_property (
-      klass, GST_VALLEY_PROP_STATS,
-      g_param_spec_boxed ("stats", "Statistics",
-                          "windows (answered), failed, dropped, frames (encoded), "
-                          "queued-windows, queued-bytes, loaded",
-                          GST_TYPE_STRUCTURE, RO));
-}
-
-void
-gst_valley_settings_install (GObjectClass *klass)
-{
-  install_model (klass);
-  install_prompt (klass);
-  install_windows (klass);
-  install_timing (klass);
-  install_queue (klass);
-  install_reports (klass);
-}
 
 /* ---- values -------------------------------------------------------------- */
 
@@ -205,6 +27,7 @@ gst_valley_settings_clear (GstValleySettings *settings)
   g_free (settings->device);
   g_free (settings->prompt);
   g_free (settings->prompt_path);
+  g_strfreev (settings->prompts);
   g_free (settings->system_prompt);
   g_free (settings->generation_config);
   g_free (settings->stream_id);
@@ -220,6 +43,7 @@ gst_valley_settings_copy (GstValleySettings *to, const GstValleySettings *from)
   to->device = g_strdup (from->device);
   to->prompt = g_strdup (from->prompt);
   to->prompt_path = g_strdup (from->prompt_path);
+  to->prompts = g_strdupv (from->prompts);
   to->system_prompt = g_strdup (from->system_prompt);
   to->generation_config = g_strdup (from->generation_config);
   to->stream_id = g_strdup (from->stream_id);
@@ -275,6 +99,34 @@ count_field (GstValleySettings *settings, guint id)
   }
 }
 
+/* What is not a string becomes "", which is no question and is refused as such. */
+static GStrv
+dup_prompts (const GValue *value)
+{
+  guint n = gst_value_array_get_size (value);
+  GStrv prompts = n > 0 ? g_new0 (gchar *, n + 1) : NULL;
+
+  for (guint i = 0; i < n; i++) {
+    const GValue *item = gst_value_array_get_value (value, i);
+    const gchar *text = G_VALUE_HOLDS_STRING (item) ? g_value_get_string (item) : NULL;
+
+    prompts[i] = g_strdup (text != NULL ? text : "");
+  }
+  return prompts;
+}
+
+static void
+get_prompts (const GstValleySettings *settings, GValue *value)
+{
+  for (guint i = 0; settings->prompts != NULL && settings->prompts[i] != NULL; i++) {
+    GValue item = G_VALUE_INIT;
+
+    g_value_init (&item, G_TYPE_STRING);
+    g_value_set_string (&item, settings->prompts[i]);
+    gst_value_array_append_and_take_value (value, &item);
+  }
+}
+
 gboolean
 gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *value)
 {
@@ -286,6 +138,9 @@ gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *va
     *text = g_value_dup_string (value);
   } else if (count != NULL) {
     *count = g_value_get_uint (value);
+  } else if (id == GST_VALLEY_PROP_PROMPTS) {
+    g_strfreev (settings->prompts);
+    settings->prompts = dup_prompts (value);
   } else if (id == GST_VALLEY_PROP_FRAME_RATE) {
     settings->rate_n = gst_value_get_fraction_numerator (value);
     settings->rate_d = gst_value_get_fraction_denominator (value);
@@ -309,8 +164,9 @@ gboolean
 gst_valley_settings_is_of_request (guint id)
 {
   return id == GST_VALLEY_PROP_PROMPT || id == GST_VALLEY_PROP_PROMPT_PATH
-         || id == GST_VALLEY_PROP_SYSTEM_PROMPT || id == GST_VALLEY_PROP_MAX_NEW_TOKENS
-         || id == GST_VALLEY_PROP_GENERATION_CONFIG || id == GST_VALLEY_PROP_MARKERS;
+         || id == GST_VALLEY_PROP_PROMPTS || id == GST_VALLEY_PROP_SYSTEM_PROMPT
+         || id == GST_VALLEY_PROP_MAX_NEW_TOKENS || id == GST_VALLEY_PROP_GENERATION_CONFIG
+         || id == GST_VALLEY_PROP_MARKERS;
 }
 
 gboolean
@@ -319,12 +175,15 @@ gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *va
   gchar **text = text_field ((GstValleySettings *) settings, id);
   guint *count = count_field ((GstValleySettings *) settings, id);
 
-  if (id == GST_VALLEY_PROP_PROMPT && *text == NULL && settings->prompt_path == NULL)
-    g_value_set_static_string (value, DEFAULT_PROMPT);
+  if (id == GST_VALLEY_PROP_PROMPT && *text == NULL && settings->prompt_path == NULL
+      && settings->prompts == NULL)
+    g_value_set_static_string (value, GST_VALLEY_DEFAULT_PROMPT);
   else if (text != NULL)
     g_value_set_string (value, *text);
   else if (count != NULL)
     g_value_set_uint (value, *count);
+  else if (id == GST_VALLEY_PROP_PROMPTS)
+    get_prompts (settings, value);
   else if (id == GST_VALLEY_PROP_FRAME_RATE)
     gst_value_set_fraction (value, settings->rate_n, settings->rate_d);
   else if (id == GST_VALLEY_PROP_PRECISION)
@@ -401,34 +260,66 @@ read_prompt (const gchar *path, GError **error)
   return g_strchomp (text); /* the newline that every editor adds is no part of the question */
 }
 
+/* Everything that can be wrong with what is asked, except the file's contents. */
+static gboolean
+check_texts (const GstValleySettings *settings, GError **error)
+{
+  guint n_ways
+      = (settings->prompt != NULL) + (settings->prompt_path != NULL) + (settings->prompts != NULL);
+  const gchar *system = settings->system_prompt;
+
+  if (n_ways > 1) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "%s and %s are both set: expected one of prompt, prompt-path and prompts",
+                 settings->prompt != NULL ? "prompt" : "prompt-path",
+                 settings->prompts != NULL ? "prompts" : "prompt-path");
+    return FALSE;
+  }
+  for (guint i = 0; settings->prompts != NULL && settings->prompts[i] != NULL; i++)
+    if (*settings->prompts[i] == '\0' || !g_utf8_validate (settings->prompts[i], -1, NULL)) {
+      g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                   "prompts: entry %u: expected a question in UTF-8", i);
+      return FALSE;
+    }
+  if ((settings->prompt != NULL && !g_utf8_validate (settings->prompt, -1, NULL))
+      || (system != NULL && !g_utf8_validate (system, -1, NULL))) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                         "prompt or system-prompt: expected valid UTF-8");
+    return FALSE;
+  }
+  /* It stands before the frames: what changes with every window would cost all of them. */
+  if (system != NULL && gst_valley_has_placeholder (system)) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                         "system-prompt: expected no placeholder such as {start}: they belong "
+                         "in prompt");
+    return FALSE;
+  }
+  return TRUE;
+}
+
 GstValleyRequest *
 gst_valley_settings_request (const GstValleySettings *settings, GError **error)
 {
   g_autofree gchar *from_file = NULL;
-  const gchar *prompt = settings->prompt != NULL ? settings->prompt : DEFAULT_PROMPT;
+  const gchar *lone[]
+      = { settings->prompt != NULL ? settings->prompt : GST_VALLEY_DEFAULT_PROMPT, NULL };
+  const gchar *const *prompts
+      = settings->prompts != NULL ? (const gchar *const *) settings->prompts : lone;
   GstValleyRequest *request;
 
-  if (settings->prompt != NULL && settings->prompt_path != NULL) {
-    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                         "prompt and prompt-path are both set: expected one of them");
+  if (!check_texts (settings, error))
     return NULL;
-  }
   if (settings->prompt_path != NULL) {
     from_file = read_prompt (settings->prompt_path, error);
     if (from_file == NULL)
       return NULL;
-    prompt = from_file;
+    lone[0] = from_file;
   }
-  if (!g_utf8_validate (prompt, -1, NULL)
-      || (settings->system_prompt != NULL
-          && !g_utf8_validate (settings->system_prompt, -1, NULL))) {
-    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                         "prompt or system-prompt: expected valid UTF-8");
-    return NULL;
-  }
-  request = gst_valley_request_new (prompt, settings->system_prompt, settings->max_new_tokens,
+  request = gst_valley_request_new (prompts, settings->system_prompt, settings->max_new_tokens,
                                     settings->generation_config, error);
-  if (request != NULL)
+  if (request != NULL) {
+    request->listed = settings->prompts != NULL;
     request->markers = settings->markers;
+  }
   return request;
 }

@@ -1,5 +1,6 @@
-/* settings.h - the properties: their declarations (shared by valleyinfer and valleycaption) and
- * the values behind them.  The element guards its copy with the object lock.
+/* settings.h - the properties: their declarations (properties.c, shared by valleyinfer and
+ * valleycaption) and the values behind them (settings.c).  The element guards its copy with the
+ * object lock.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -9,6 +10,8 @@
 #include "request.h"
 #include "window.h"
 
+#define GST_VALLEY_DEFAULT_PROMPT "Describe the video."
+
 typedef enum {
   GST_VALLEY_PROP_0,
   GST_VALLEY_PROP_MODEL_PATH,
@@ -16,6 +19,7 @@ typedef enum {
   GST_VALLEY_PROP_PRECISION,
   GST_VALLEY_PROP_PROMPT,
   GST_VALLEY_PROP_PROMPT_PATH,
+  GST_VALLEY_PROP_PROMPTS,
   GST_VALLEY_PROP_SYSTEM_PROMPT,
   GST_VALLEY_PROP_FRAME_RATE,
   GST_VALLEY_PROP_CHUNK_DURATION,
@@ -41,6 +45,7 @@ typedef struct {
   gchar *model_path, *device;
   ValleyPrecision precision;
   gchar *prompt, *prompt_path, *system_prompt;
+  GStrv prompts; /* NULL: not set */
   gint rate_n, rate_d;
   guint chunk_duration_ms, chunk_overlap_ms, chunk_size;
   guint max_new_tokens;

@@ -37,7 +37,8 @@ struct _GstValleyTextPad {
   GstPad parent;
   gboolean json;
   guint64 first_id;
-  gint timing; /* GstValleyTextTiming, atomic */
+  gint timing;     /* GstValleyTextTiming, atomic */
+  guint prompt_id; /* atomic */
 
   GMutex lock;
   GCond cond;
@@ -67,7 +68,7 @@ G_DEFINE_TYPE (GstValleyTextPad, gst_valley_text_pad, GST_TYPE_PAD)
 GST_DEBUG_CATEGORY_EXTERN (gst_valley_infer_debug);
 #define GST_CAT_DEFAULT gst_valley_infer_debug
 
-enum { PROP_0, PROP_TEXT_TIMING };
+enum { PROP_0, PROP_TEXT_TIMING, PROP_PROMPT_ID };
 
 /* ---- the queue (lock held) ----------------------------------------------- */
 
@@ -430,6 +431,12 @@ gst_valley_text_pad_timing (GstValleyTextPad *pad)
                    : (GstValleyTextTiming) g_atomic_int_get (&pad->timing);
 }
 
+guint
+gst_valley_text_pad_prompt_id (GstValleyTextPad *pad)
+{
+  return (guint) g_atomic_int_get (&pad->prompt_id);
+}
+
 void
 gst_valley_text_pad_queue_event (GstValleyTextPad *pad, GstEvent *event, guint64 before)
 {
@@ -577,14 +584,11 @@ gst_valley_text_pad_repeat_gap (GstValleyTextPad *pad)
 /* ---- object -------------------------------------------------------------- */
 
 static void
-set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
+set_timing (GstValleyTextPad *pad, GstValleyTextTiming timing)
 {
-  GstElement *element = gst_pad_get_parent_element (GST_PAD (object));
+  GstElement *element = gst_pad_get_parent_element (GST_PAD (pad));
 
-  if (id == PROP_TEXT_TIMING)
-    g_atomic_int_set (&GST_VALLEY_TEXT_PAD (object)->timing, g_value_get_enum (value));
-  else
-    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+  g_atomic_int_set (&pad->timing, timing);
   if (element != NULL) {
     /* Late captions have no latency. */
     gst_element_post_message (element, gst_message_new_latency (GST_OBJECT (element)));
@@ -593,10 +597,25 @@ set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
 }
 
 static void
+set_property (GObject *object, guint id, const GValue *value, GParamSpec *pspec)
+{
+  GstValleyTextPad *pad = GST_VALLEY_TEXT_PAD (object);
+
+  if (id == PROP_TEXT_TIMING)
+    set_timing (pad, g_value_get_enum (value));
+  else if (id == PROP_PROMPT_ID)
+    g_atomic_int_set (&pad->prompt_id, g_value_get_uint (value));
+  else
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
+}
+
+static void
 get_property (GObject *object, guint id, GValue *value, GParamSpec *pspec)
 {
   if (id == PROP_TEXT_TIMING)
     g_value_set_enum (value, g_atomic_int_get (&GST_VALLEY_TEXT_PAD (object)->timing));
+  else if (id == PROP_PROMPT_ID)
+    g_value_set_uint (value, gst_valley_text_pad_prompt_id (GST_VALLEY_TEXT_PAD (object)));
   else
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, pspec);
 }
@@ -626,6 +645,13 @@ gst_valley_text_pad_class_init (GstValleyTextPadClass *klass)
                          "When this pad's captions are shown; auto: as the element's "
                          "text-timing says (no effect on json_src)",
                          GST_TYPE_VALLEY_TEXT_TIMING, GST_VALLEY_TEXT_TIMING_AUTO,
+                         G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING));
+  g_object_class_install_property (
+      object_class, PROP_PROMPT_ID,
+      g_param_spec_uint ("prompt-id", "Prompt ID",
+                         "Whose answers this pad shows: a place in the element's prompts, 0 the "
+                         "first (no effect on json_src, which has all)",
+                         0, G_MAXUINT, 0,
                          G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING));
 }
 

@@ -21,6 +21,9 @@ guint64 gst_valley_text_pad_first_id (GstValleyTextPad *pad);
 /* What the pad's own text-timing property says; always `window` for JSON. */
 GstValleyTextTiming gst_valley_text_pad_timing (GstValleyTextPad *pad);
 
+/* Which of the element's prompts this pad shows the answers to; JSON carries them all. */
+guint gst_valley_text_pad_prompt_id (GstValleyTextPad *pad);
+
 /* The calls below queue; nothing is pushed from the caller's thread.  Windows before @before have
  * their texts pushed first: an event waits until settle() has let them all go by. */
 void gst_valley_text_pad_queue_event (GstValleyTextPad *pad, GstEvent *event, guint64 before);

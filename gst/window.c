@@ -48,6 +48,25 @@ valley_window_config_hop_ns (const ValleyWindowConfig *config)
   return config->overlap_ns + shortest > duration ? shortest : duration - config->overlap_ns;
 }
 
+void
+valley_window_config_frames (const ValleyWindowConfig *config, guint *window_frames,
+                             guint *hop_frames)
+{
+  /* What rounding to nanoseconds may have taken off, in a window of the longest size. */
+  const guint64 slack_ns = 4096;
+  guint64 per = SECOND_NS * config->rate_d;
+  guint64 duration = valley_window_config_duration_ns (config);
+  guint64 hop = valley_window_config_hop_ns (config);
+  guint64 slots = scale (hop + slack_ns, config->rate_n, per);
+  guint64 frames = scale (duration - MIN (duration, slack_ns), config->rate_n, per) + 1;
+
+  /* Windows that do not all begin on a slot have a part of one more at their edges. */
+  if (slots == 0 || slots_ns (config, slots) + slack_ns < hop)
+    frames++;
+  *window_frames = (guint) MIN (frames, G_MAXUINT);
+  *hop_frames = (guint) CLAMP (slots, 1, *window_frames);
+}
+
 gboolean
 valley_window_config_equal (const ValleyWindowConfig *a, const ValleyWindowConfig *b)
 {
@@ -171,23 +190,26 @@ valley_windows_frame (ValleyWindows *windows, guint64 pts, guint64 end, ValleyWi
 }
 
 gboolean
-valley_windows_take (ValleyWindows *windows, guint64 pts, guint64 *number, guint64 *keep_from)
+valley_windows_take (ValleyWindows *windows, guint64 pts, ValleyWindowFrame *frame)
 {
   ValleyWindow *oldest = NULL;
 
+  *frame = (ValleyWindowFrame){ .epoch = windows->epoch };
   for (GList *l = windows->open.head; l != NULL; l = l->next) {
     ValleyWindow *window = l->data;
 
-    if (window->frames->len == 0)
+    if (window->frames->len == 0) {
       window->first_frame = windows->next_frame;
+      frame->begins = TRUE;
+    }
     g_array_append_val (window->frames, pts);
     if (oldest == NULL)
       oldest = window;
   }
   if (oldest == NULL)
     return FALSE;
-  *number = windows->next_frame++;
-  *keep_from = g_array_index (oldest->frames, guint64, 0);
+  frame->number = windows->next_frame++;
+  frame->keep_from = g_array_index (oldest->frames, guint64, 0);
   return TRUE;
 }
 

@@ -19,6 +19,9 @@ typedef struct {
 guint64 valley_window_config_step_ns (const ValleyWindowConfig *config);
 guint64 valley_window_config_duration_ns (const ValleyWindowConfig *config);
 guint64 valley_window_config_hop_ns (const ValleyWindowConfig *config);
+/* The most frames that a window can have, and the fewest slots from one window to the next. */
+void valley_window_config_frames (const ValleyWindowConfig *config, guint *window_frames,
+                                  guint *hop_frames);
 gboolean valley_window_config_equal (const ValleyWindowConfig *a, const ValleyWindowConfig *b);
 
 /* A half-open window [start, end).  Frames are counted over the whole stream, so that a window's
@@ -70,11 +73,15 @@ void valley_windows_configure (ValleyWindows *windows, const ValleyWindowConfig 
 /* A frame [pts, end) goes by.  @step is initialised here. */
 void valley_windows_frame (ValleyWindows *windows, guint64 pts, guint64 end,
                            ValleyWindowStep *step);
-/* The frame at @pts was taken: it joins every open window.  Its number is returned in *number
- * and the PTS of the oldest frame that an open window still needs in *keep_from; FALSE when no
- * window is open (any more). */
-gboolean valley_windows_take (ValleyWindows *windows, guint64 pts, guint64 *number,
-                              guint64 *keep_from);
+typedef struct {
+  guint64 number; /* see ValleyWindow */
+  guint64 epoch;
+  guint64 keep_from; /* PTS of the oldest frame that an open window still needs */
+  gboolean begins;   /* it is the first frame of a window */
+} ValleyWindowFrame;
+/* The frame at @pts was taken: it joins every open window.  FALSE when no window is open (any
+ * more). */
+gboolean valley_windows_take (ValleyWindows *windows, guint64 pts, ValleyWindowFrame *frame);
 /* Time has come to @time without a frame (a gap, the clock): closes what ended. */
 void valley_windows_advance (ValleyWindows *windows, guint64 time, GQueue *closed);
 /* The stream breaks off here: every open window is closed with its end at the last frame's end.

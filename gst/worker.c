@@ -111,7 +111,7 @@ next_item (GstValleyWorker *worker, ValleyBacklogItem *item)
     g_cond_wait (&worker->work, &worker->lock);
   if (have) {
     g_cond_broadcast (&worker->room);
-    epoch = item->window != NULL ? item->window->epoch : item->epoch;
+    epoch = item->window != NULL ? item->window->epoch : item->frame.epoch;
     if (worker->generation != worker->served_generation || epoch != worker->served_epoch) {
       valley_session_reset (worker->session);
       worker->served_generation = worker->generation;
@@ -129,11 +129,11 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
 {
   GError *error = NULL;
 
-  valley_session_drop_before (worker->session, item->keep_from);
-  if (!valley_session_push (worker->session, item->picture, FALSE, &error)) {
+  valley_session_drop_before (worker->session, item->frame.keep_from);
+  if (!valley_session_push (worker->session, item->picture, item->frame.begins, &error)) {
     g_clear_error (&worker->frame_error);
     worker->frame_error = error;
-    worker->failed_frame = item->number;
+    worker->failed_frame = item->frame.number;
   }
   valley_picture_unref (item->picture);
   g_mutex_lock (&worker->lock);
@@ -141,68 +141,82 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   g_mutex_unlock (&worker->lock);
 }
 
-/* Fills @request in with a prompt that tells of the frames @told, and @shown with those of at
+/* One prompt of a window on its way to the model. */
+typedef struct {
+  const GstValleyChunk *chunk;
+  guint index;
+  gchar *text; /* its placeholders are filled in */
+  ValleyRequest request;
+} Question;
+
+/* Fills @question in with a prompt that tells of the frames @told, and @shown with those of at
  * most @max_frames (0: of all) that fit beside it. */
 static gboolean
-try_prompt (GstValleyWorker *worker, const GstValleyChunk *chunk, const GArray *told,
-            guint max_frames, ValleyRequest *request, gchar **prompt, GArray *shown, GError **error)
+try_prompt (GstValleyWorker *worker, Question *question, const GArray *told, guint max_frames,
+            GArray *shown, GError **error)
 {
-  g_free (*prompt);
-  *prompt = gst_valley_chunk_prompt (chunk, told);
-  *request = gst_valley_request_engine (chunk->request, *prompt);
-  request->max_frames = max_frames;
+  g_free (question->text);
+  question->text = gst_valley_chunk_prompt (question->chunk, question->index, told);
+  question->request = gst_valley_request_engine (question->chunk->request, question->text);
+  question->request.max_frames = max_frames;
+  question->request.slot = question->index;
   g_array_set_size (shown, 0);
-  return valley_session_fit (worker->session, request, shown, error);
+  return valley_session_fit (worker->session, &question->request, shown, error);
 }
 
 /* As many frames as fit beside a prompt that tells of just these: fewer frames make a shorter
  * list of time stamps, which leaves room for more of them. */
 static gboolean
-shorten_window (GstValleyWorker *worker, const GstValleyChunk *chunk, ValleyRequest *request,
-                gchar **prompt, GError **error)
+shorten_window (GstValleyWorker *worker, Question *question, GError **error)
 {
   g_autoptr (GArray) none = g_array_new (FALSE, FALSE, sizeof (guint64));
   g_autoptr (GArray) told = g_array_new (FALSE, FALSE, sizeof (guint64));
   g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
   guint fit = 0, most;
 
-  if (!try_prompt (worker, chunk, none, 0, request, prompt, told, error))
+  if (!try_prompt (worker, question, none, 0, told, error))
     return FALSE;
   most = told->len;
   for (guint n = most; fit < most; n = fit + (most - fit + 1) / 2) {
-    if (try_prompt (worker, chunk, none, n, request, prompt, told, NULL)
-        && try_prompt (worker, chunk, told, n, request, prompt, shown, NULL) && shown->len == n)
+    if (try_prompt (worker, question, none, n, told, NULL)
+        && try_prompt (worker, question, told, n, shown, NULL) && shown->len == n)
       fit = n;
     else
       most = n - 1;
   }
   fit = MAX (fit, 1); /* not even one: the last attempt says why */
-  return try_prompt (worker, chunk, none, fit, request, prompt, told, error)
-         && try_prompt (worker, chunk, told, fit, request, prompt, shown, error);
+  return try_prompt (worker, question, none, fit, told, error)
+         && try_prompt (worker, question, told, fit, shown, error);
 }
 
-/* Fills @request in for @chunk; *prompt holds its text.  Where the model cannot be shown every
- * frame, the prompt tells of those that it is shown. */
 static gboolean
-prepare_request (GstValleyWorker *worker, const GstValleyChunk *chunk, ValleyRequest *request,
-                 gchar **prompt, GError **error)
+same_frames (const GArray *a, const GArray *b)
 {
-  const GArray *frames = chunk->window.frames;
+  return a->len == b->len && memcmp (a->data, b->data, a->len * sizeof (guint64)) == 0;
+}
+
+/* A prompt tells of the frames that the model is shown: the window's, or more where the window
+ * policy keeps older ones, or fewer where they do not fit. */
+static gboolean
+prepare_question (GstValleyWorker *worker, Question *question, GError **error)
+{
+  g_autoptr (GArray) told = g_array_new (FALSE, FALSE, sizeof (guint64));
   g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
 
-  if (try_prompt (worker, chunk, frames, 0, request, prompt, shown, NULL)
-      && shown->len == frames->len)
+  if (try_prompt (worker, question, question->chunk->window.frames, 0, told, NULL)
+      && (same_frames (told, question->chunk->window.frames)
+          || (told->len > question->chunk->window.frames->len
+              && try_prompt (worker, question, told, 0, shown, NULL) && same_frames (told, shown))))
     return TRUE;
-  return shorten_window (worker, chunk, request, prompt, error);
+  return shorten_window (worker, question, error);
 }
 
 static gboolean
-generate (GstValleyWorker *worker, GstValleyChunk *chunk, GError **error)
+generate (GstValleyWorker *worker, GstValleyChunk *chunk, guint index, GError **error)
 {
-  g_autofree gchar *prompt = NULL;
-  ValleyRequest request;
+  Question question = { .chunk = chunk, .index = index };
   const GArray *frames = chunk->window.frames;
-  ValleyStep step;
+  ValleyStep step = VALLEY_STEP_ERROR;
 
   if (worker->frame_error != NULL && worker->failed_frame >= chunk->window.first_frame
       && worker->failed_frame - chunk->window.first_frame < frames->len) {
@@ -210,52 +224,68 @@ generate (GstValleyWorker *worker, GstValleyChunk *chunk, GError **error)
     return FALSE;
   }
   valley_session_drop_before (worker->session, g_array_index (frames, guint64, 0));
-  if (!prepare_request (worker, chunk, &request, &prompt, error)
-      || !valley_session_begin (worker->session, &request, error))
-    return FALSE;
-  while ((step = valley_session_next (worker->session, error)) == VALLEY_STEP_TOKEN)
-    ;
+  if (prepare_question (worker, &question, error)
+      && valley_session_begin (worker->session, &question.request, error))
+    do
+      step = valley_session_next (worker->session, error);
+    while (step == VALLEY_STEP_TOKEN);
+  g_free (question.text);
   return step == VALLEY_STEP_DONE;
 }
 
 static void
-keep_result (GstValleyChunk *chunk, const ValleyResult *result)
+keep_result (const GstValleyChunk *chunk, GstValleyAnswer *answer, const ValleyResult *result)
 {
-  chunk->text = g_strdup (result->text != NULL ? result->text : "");
-  chunk->sections[GST_VALLEY_SECTION_REASONING] = g_strdup (result->reasoning);
-  chunk->sections[GST_VALLEY_SECTION_SUMMARY] = g_strdup (result->summary);
-  chunk->sections[GST_VALLEY_SECTION_CAPTION] = g_strdup (result->caption);
-  chunk->sections[GST_VALLEY_SECTION_CONCLUSION] = g_strdup (result->conclusion);
-  chunk->finish_reason = g_strdup (result->finish_reason);
-  chunk->n_frames_dropped = result->n_frames_dropped;
+  answer->text = g_strdup (result->text != NULL ? result->text : "");
+  answer->sections[GST_VALLEY_SECTION_REASONING] = g_strdup (result->reasoning);
+  answer->sections[GST_VALLEY_SECTION_SUMMARY] = g_strdup (result->summary);
+  answer->sections[GST_VALLEY_SECTION_CAPTION] = g_strdup (result->caption);
+  answer->sections[GST_VALLEY_SECTION_CONCLUSION] = g_strdup (result->conclusion);
+  answer->finish_reason = g_strdup (result->finish_reason);
+  answer->frames = g_array_new (FALSE, FALSE, sizeof (guint64));
+  g_array_append_vals (answer->frames, result->frame_pts_ns, result->n_frames);
+  answer->n_frames_dropped = result->n_frames_dropped;
+  answer->unchanged = result->unchanged;
   if (result->max_new_tokens < chunk->request->max_new_tokens)
-    chunk->max_new_tokens = result->max_new_tokens;
-  chunk->confidence = result->confidence;
-  chunk->n_input_tokens = result->n_input_tokens;
-  chunk->n_vision_tokens = result->n_vision_tokens;
-  chunk->n_reused_tokens = result->n_reused_tokens;
-  chunk->n_output_tokens = result->n_output_tokens;
-  chunk->encode_ms = result->encode_ms;
-  chunk->prefill_ms = result->prefill_ms;
-  chunk->decode_ms = result->decode_ms;
+    answer->max_new_tokens = result->max_new_tokens;
+  answer->confidence = result->confidence;
+  answer->n_input_tokens = result->n_input_tokens;
+  answer->n_vision_tokens = result->n_vision_tokens;
+  answer->n_vision_tokens_before = result->n_vision_tokens_before;
+  answer->n_reused_tokens = result->n_reused_tokens;
+  answer->n_output_tokens = result->n_output_tokens;
+  answer->n_drafted = result->n_drafted;
+  answer->n_accepted = result->n_accepted;
+  answer->encode_ms = result->encode_ms;
+  answer->prefill_ms = result->prefill_ms;
+  answer->decode_ms = result->decode_ms;
 }
 
 static void
-answer (GstValleyWorker *worker, GstValleyChunk *chunk)
+answer (GstValleyWorker *worker, GstValleyChunk *chunk, guint index)
 {
+  GstValleyAnswer *answer = &chunk->answers[index];
   gint64 begun_us = g_get_monotonic_time ();
   GError *error = NULL;
 
-  if (generate (worker, chunk, &error))
-    keep_result (chunk, valley_session_result (worker->session));
+  if (generate (worker, chunk, index, &error))
+    keep_result (chunk, answer, valley_session_result (worker->session));
   else if (error == NULL)
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the engine gave no reason");
-  chunk->queue_ms = (begun_us - chunk->closed_us) / 1000.0;
-  chunk->latency_ms = (g_get_monotonic_time () - chunk->closed_us) / 1000.0;
+  answer->queue_ms = (begun_us - chunk->closed_us) / 1000.0;
+  answer->latency_ms = (g_get_monotonic_time () - chunk->closed_us) / 1000.0;
   if (error != NULL)
-    chunk->error = g_strdup (error->message);
-  worker->calls.answered (worker->owner, chunk, error);
+    answer->error = g_strdup (error->message);
+  worker->calls.answered (worker->owner, chunk, index, error);
   g_clear_error (&error);
+}
+
+/* Every prompt for itself: one that fails leaves the others alone. */
+static void
+answer_all (GstValleyWorker *worker, GstValleyChunk *chunk)
+{
+  for (guint i = 0; i < chunk->request->n_prompts; i++)
+    answer (worker, chunk, i);
   gst_valley_chunk_unref (chunk);
 }
 
@@ -269,7 +299,7 @@ worker_main (gpointer data)
     return NULL;
   while (next_item (worker, &item)) {
     if (item.window != NULL)
-      answer (worker, (GstValleyChunk *) item.window);
+      answer_all (worker, (GstValleyChunk *) item.window);
     else
       encode (worker, &item);
   }
@@ -364,13 +394,13 @@ takes_work (const GstValleyWorker *worker)
 }
 
 void
-gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture, guint64 number,
-                             guint64 epoch, guint64 keep_from)
+gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
+                             const ValleyWindowFrame *frame)
 {
   g_mutex_lock (&worker->lock);
   if (takes_work (worker)) {
     valley_backlog_add_frame (&worker->backlog, valley_picture_ref (picture),
-                              valley_picture_bytes (picture), number, epoch, keep_from);
+                              valley_picture_bytes (picture), frame);
     g_cond_signal (&worker->work);
   }
   g_mutex_unlock (&worker->lock);

@@ -17,8 +17,8 @@ typedef enum {
 typedef struct _GstValleyWorker GstValleyWorker;
 typedef struct {
   void (*load) (gpointer owner, GstValleyLoad load, const GError *error);
-  /* The chunk's answer or error is filled in; @error is NULL when it was answered. */
-  void (*answered) (gpointer owner, GstValleyChunk *chunk, const GError *error);
+  /* The chunk's answer @index, or its error, is filled in; @error is NULL when it was answered. */
+  void (*answered) (gpointer owner, GstValleyChunk *chunk, guint index, const GError *error);
 } GstValleyWorkerCalls;
 
 typedef struct {
@@ -45,8 +45,8 @@ void gst_valley_worker_set_flushing (GstValleyWorker *worker, gboolean flushing)
 
 void gst_valley_worker_set_bounds (GstValleyWorker *worker, gsize max_bytes, guint max_windows);
 /* Takes its own reference of the picture. */
-void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture, guint64 number,
-                                  guint64 epoch, guint64 keep_from);
+void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
+                                  const ValleyWindowFrame *frame);
 void gst_valley_worker_add_chunk (GstValleyWorker *worker, GstValleyChunk *chunk);
 /* For streams that cannot wait: whether the bounds are passed, and the oldest waiting chunk
  * taken out (the caller's reference) or NULL. */

@@ -4,16 +4,25 @@
  *   load=MS encode=MS prefill=MS delay=MS   time that loading, pushing a frame, begin, and all
  *                                next steps together take; every one can be cancelled
  *   gate=FILE                    no answer before this file is there
+ *   gate-slot=N                  ... and only answers to that question and later ones wait for it
  *   tokens=N                     steps an answer takes (default 4)
  *   fit=N                        only the first N frames of a window are shown
  *   answer=N                     answers have room for N tokens at most
  *   room=N                       of a window as many as make N with the prompt's bytes
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
+ *   fail-slot=N                  every begin of that question fails
+ *   work=N unit=MS               a push leaves N pieces of work, each of which takes so long;
+ *                                begin takes as long as what is left
+ *   still                        an answer equal to the question's last one is `unchanged`
+ *   fall=N                       the N-th (from 0) answer under `streaming` makes it fall back
  *   show=luma|rgb|corners|pts|sizes         what the answer says of the window's frames
  *   echo echo-system             the answer is the prompt, or the system prompt
+ *   windowing                    the answer is the windowing and the work done when idle:
+ *                                "POLICY W H BYTES DRIFT CHANGE DRAFT work N"
  *   text=REST                    the answer, percent-encoded; REST may hold commas
- * Pictures are resized by the real engine's code.
+ * Pictures are resized by the real engine's code.  `anchored` keeps 2W frames at most and then
+ * goes on with the newest W; in all other policies a window has its own frames.
  * By default the answer is show=luma: "f4 0,0,255,255", the frame count and each frame's mean.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "markers.h"
@@ -27,9 +36,10 @@
 
 struct _ValleyModel {
   char *text, *show, *gate;
-  guint load_ms, encode_ms, prefill_ms, delay_ms, tokens, fit, room, answer;
-  gint fail_window, fail_frame;
-  gboolean fail_load, fail_session, echo, echo_system;
+  guint load_ms, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
+  gint fail_window, fail_frame, fail_slot, fall;
+  guint gate_slot;
+  gboolean fail_load, fail_session, echo, echo_system, windowing, still;
 };
 
 struct _ValleyPicture {
@@ -52,7 +62,14 @@ struct _ValleySession {
   ValleySections sections; /* of `text`, once it is complete */
   ValleyResult result;
   ValleyWindowing windowing;
-  GArray *pts; /* of the frames that the answer in progress is about */
+  double change_threshold;
+  gboolean no_draft;
+  GArray *pts;          /* of the frames that the answer in progress is about */
+  guint n_waiting;      /* pieces of work ... */
+  guint64 n_worked;     /* ... and how many were done in idle moments */
+  GHashTable *previous; /* by slot: its last answer */
+  guint64 n_unchanged;
+  gboolean fallen_back;
 };
 
 G_DEFINE_QUARK (valley - error - quark, valley_error)
@@ -102,6 +119,20 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->fail_window = (gint) number;
   else if (g_str_equal (key, "fail-frame"))
     model->fail_frame = (gint) number;
+  else if (g_str_equal (key, "gate-slot"))
+    model->gate_slot = number;
+  else if (g_str_equal (key, "fail-slot"))
+    model->fail_slot = (gint) number;
+  else if (g_str_equal (key, "fall"))
+    model->fall = (gint) number;
+  else if (g_str_equal (key, "work"))
+    model->work = number;
+  else if (g_str_equal (key, "unit"))
+    model->unit_ms = number;
+  else if (g_str_equal (key, "windowing"))
+    model->windowing = TRUE;
+  else if (g_str_equal (key, "still"))
+    model->still = TRUE;
   else if (g_str_equal (key, "echo"))
     model->echo = TRUE;
   else if (g_str_equal (key, "echo-system"))
@@ -151,7 +182,7 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   }
   model = g_atomic_rc_box_new0 (ValleyModel);
   model->tokens = 4;
-  model->fail_window = model->fail_frame = -1;
+  model->fail_window = model->fail_frame = model->fail_slot = model->fall = -1;
   run_script (model, dir + strlen ("fake:"));
   return model;
 }
@@ -275,6 +306,9 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
   session->pts = g_array_new (FALSE, FALSE, sizeof (guint64));
+  session->previous = g_hash_table_new_full (NULL, NULL, NULL, g_free);
+  session->change_threshold = options != NULL ? options->change_threshold : 0;
+  session->no_draft = options != NULL && options->no_draft;
   g_mutex_init (&session->lock);
   g_cond_init (&session->cond);
   return session;
@@ -300,6 +334,7 @@ valley_session_free (ValleySession *session)
   g_cond_clear (&session->cond);
   valley_sections_clear (&session->sections);
   g_array_unref (session->pts);
+  g_hash_table_unref (session->previous);
   g_free (session->text);
   g_free (session);
 }
@@ -331,11 +366,12 @@ pass_time (ValleySession *session, guint ms, GError **error)
 
 /* For tests that must have done something before the answer comes, however slow the machine. */
 static gboolean
-pass_gate (ValleySession *session, GError **error)
+pass_gate (ValleySession *session, guint slot, GError **error)
 {
   const char *gate = session->model->gate;
 
-  while (gate != NULL && !g_file_test (gate, G_FILE_TEST_EXISTS))
+  while (gate != NULL && slot >= session->model->gate_slot
+         && !g_file_test (gate, G_FILE_TEST_EXISTS))
     if (!pass_time (session, 10, error))
       return FALSE;
   return TRUE;
@@ -358,14 +394,18 @@ valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean be
     return FALSE;
   }
   g_queue_push_tail (&session->pictures, valley_picture_ref (picture));
+  session->n_waiting += session->model->work;
   return TRUE;
 }
 
 void
 valley_session_drop_before (ValleySession *session, guint64 pts_ns)
 {
+  gboolean anchored = session->windowing.policy == VALLEY_WINDOWS_ANCHORED;
   ValleyPicture *first;
 
+  if (anchored && session->pictures.length <= 2 * session->windowing.window_frames)
+    return;
   while ((first = g_queue_peek_head (&session->pictures)) != NULL && first->pts < pts_ns)
     valley_picture_unref (g_queue_pop_head (&session->pictures));
 }
@@ -391,12 +431,15 @@ valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
   return FALSE;
 }
 
-/* Nothing ever waits. */
 gboolean
 valley_session_work (ValleySession *session, gboolean *more, GError **error)
 {
   *more = FALSE;
-  return pass_time (session, 0, error);
+  if (session->n_waiting == 0 || !pass_time (session, session->model->unit_ms, error))
+    return session->n_waiting == 0;
+  session->n_worked++;
+  *more = --session->n_waiting > 0;
+  return TRUE;
 }
 
 void
@@ -405,7 +448,9 @@ valley_session_stats (ValleySession *session, ValleySessionStats *stats)
   *stats = (ValleySessionStats){ .policy = session->windowing.policy,
                                  .frames_pushed = (guint64) session->n_pushed,
                                  .frames_encoded = (guint64) session->n_pushed,
-                                 .hops = (guint64) session->n_begun };
+                                 .hops = (guint64) session->n_begun,
+                                 .hops_unchanged = session->n_unchanged,
+                                 .fallen_back = session->fallen_back };
 }
 
 guint
@@ -452,6 +497,19 @@ describe (GString *out, const ValleyPicture *picture, const char *show)
 }
 
 static char *
+describe_windowing (const ValleySession *session)
+{
+  static const char *const names[] = { "tumbling", "anchored", "sliding", "streaming" };
+  const ValleyWindowing *windowing = &session->windowing;
+
+  return g_strdup_printf ("%s %u %u %" G_GUINT64_FORMAT " %g %g %s work %" G_GUINT64_FORMAT,
+                          names[windowing->policy], windowing->window_frames, windowing->hop_frames,
+                          windowing->cache_max_bytes, windowing->max_drift,
+                          session->change_threshold, session->no_draft ? "no" : "yes",
+                          session->n_worked);
+}
+
+static char *
 answer (ValleySession *session, const ValleyRequest *request)
 {
   const ValleyModel *model = session->model;
@@ -463,6 +521,8 @@ answer (ValleySession *session, const ValleyRequest *request)
     return g_strdup (request->prompt);
   if (model->echo_system)
     return g_strdup (request->system_prompt != NULL ? request->system_prompt : "");
+  if (model->windowing)
+    return describe_windowing (session);
   out = g_string_new (NULL);
   g_string_append_printf (out, "f%u ", session->pictures.length);
   for (GList *l = session->pictures.head; l != NULL; l = l->next) {
@@ -494,16 +554,32 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
   return TRUE;
 }
 
+/* Whether the answer is the slot's last one, which it then is. */
+static gboolean
+is_previous (ValleySession *session, guint slot)
+{
+  const char *previous = g_hash_table_lookup (session->previous, GUINT_TO_POINTER (slot));
+  gboolean same = g_strcmp0 (previous, session->text) == 0;
+
+  session->n_unchanged += same;
+  g_hash_table_insert (session->previous, GUINT_TO_POINTER (slot), g_strdup (session->text));
+  return same;
+}
+
 gboolean
 valley_session_begin (ValleySession *session, const ValleyRequest *request, GError **error)
 {
   const ValleyPicture *first = g_queue_peek_head (&session->pictures);
   const ValleyPicture *last = g_queue_peek_tail (&session->pictures);
-  guint n_shown = request->max_frames != 0 ? request->max_frames : G_MAXUINT;
+  guint n = session->pictures.length;
+  guint n_shown = request->max_frames != 0 ? MIN (request->max_frames, n) : n;
+  guint ms = session->model->prefill_ms + session->n_waiting * session->model->unit_ms;
 
-  if (!pass_gate (session, error) || !pass_time (session, session->model->prefill_ms, error))
+  if (!pass_gate (session, request->slot, error) || !pass_time (session, ms, error))
     return FALSE;
-  if (session->n_begun++ == session->model->fail_window) {
+  session->n_waiting = 0;
+  if (session->n_begun++ == session->model->fail_window
+      || (gint) request->slot == session->model->fail_slot) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
                          "40000 tokens: expected at most 32768");
     return FALSE;
@@ -517,25 +593,30 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   session->markers = request->markers;
   session->steps = 0;
   g_array_set_size (session->pts, 0);
-  for (GList *l = session->pictures.head; l != NULL; l = l->next)
+  for (GList *l = session->pictures.head; l != NULL && session->pts->len < n_shown; l = l->next)
     g_array_append_val (session->pts, ((ValleyPicture *) l->data)->pts);
-  session->result = (ValleyResult){
-    .text = "",
-    .n_frames = session->pictures.length,
-    .frame_pts_ns = (const guint64 *) session->pts->data,
-    .n_vision_tokens_before = session->pictures.length,
-    .start_ns = first->pts,
-    .end_ns = last->pts,
-    .confidence = 0.5,
-    .n_input_tokens = 10 + session->pictures.length,
-    .n_vision_tokens = session->pictures.length,
-    .max_new_tokens = session->model->answer > 0
-                          ? MIN (session->model->answer, request->max_new_tokens)
-                          : request->max_new_tokens,
-    .n_frames_dropped = session->pictures.length - MIN (session->pictures.length, n_shown),
-    .encode_ms = session->model->encode_ms,
-    .prefill_ms = session->model->prefill_ms
-  };
+  session->result
+      = (ValleyResult){ .text = "",
+                        .n_frames = n_shown,
+                        .frame_pts_ns = (const guint64 *) session->pts->data,
+                        .n_vision_tokens_before = session->pictures.length,
+                        .start_ns = first->pts,
+                        .end_ns = last->pts,
+                        .confidence = 0.5,
+                        .n_input_tokens = 10 + session->pictures.length,
+                        .n_vision_tokens = session->pictures.length,
+                        .max_new_tokens = session->model->answer > 0 ? MIN (session->model->answer,
+                                                                            request->max_new_tokens)
+                                                                     : request->max_new_tokens,
+                        .n_frames_dropped = n - n_shown,
+                        .unchanged = session->model->still && is_previous (session, request->slot),
+                        .encode_ms = session->model->encode_ms,
+                        .prefill_ms = session->model->prefill_ms };
+  if (session->windowing.policy == VALLEY_WINDOWS_STREAMING
+      && session->n_begun - 1 == session->model->fall) {
+    session->windowing.policy = VALLEY_WINDOWS_ANCHORED;
+    session->fallen_back = TRUE;
+  }
   return TRUE;
 }
 

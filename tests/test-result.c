@@ -97,10 +97,15 @@ test_caption_random (void)
 /* ---- chunks -------------------------------------------------------------- */
 
 static GstValleyChunk *
-chunk_new (GstValleyChunkState state)
+chunk_new (GstValleyChunkState state, GstValleyAnswerState answer_state)
 {
   GstValleyChunk *chunk = g_atomic_rc_box_new0 (GstValleyChunk);
   const guint64 frames[] = { 16 * GST_SECOND, 16500 * GST_MSECOND };
+  const gchar *const prompts[]
+      = { "{num_frames} of {stream_id} from {start} to {end}: {timestamps} {\"a\":1} {x}",
+          "And now?", NULL };
+  g_autoptr (GstValleyRequest) request = gst_valley_request_new (prompts, NULL, 7, NULL, NULL);
+  GstValleyAnswer *answer;
 
   chunk->state = state;
   chunk->window.id = 12;
@@ -110,18 +115,18 @@ chunk_new (GstValleyChunkState state)
   g_array_append_vals (chunk->window.frames, frames, G_N_ELEMENTS (frames));
   gst_segment_init (&chunk->segment, GST_FORMAT_TIME);
   chunk->segment.start = 10 * GST_SECOND; /* stream time is PTS - 10 s */
-  chunk->request = gst_valley_request_new (
-      "{num_frames} of {stream_id} from {start} to {end}: {timestamps} {\"a\":1} {x}", NULL, 7,
-      NULL, NULL);
+  gst_valley_chunk_set_request (chunk, request);
   chunk->stream_id = g_strdup ("cam-1");
   chunk->metrics = TRUE;
   chunk->unix_ns = GST_CLOCK_TIME_NONE;
-  if (state == GST_VALLEY_CHUNK_ANSWERED) {
-    chunk->text = g_strdup ("say \"hi\" \\ \n\001\303\266");
-    chunk->finish_reason = g_strdup ("stop");
-    chunk->confidence = 0.97;
-    chunk->n_vision_tokens = 392;
-    chunk->latency_ms = 32.44;
+  answer = &chunk->answers[0];
+  answer->state = answer_state;
+  if (answer_state == GST_VALLEY_ANSWER_GIVEN) {
+    answer->text = g_strdup ("say \"hi\" \\ \n\001\303\266");
+    answer->finish_reason = g_strdup ("stop");
+    answer->confidence = 0.97;
+    answer->n_vision_tokens = 392;
+    answer->latency_ms = 32.44;
   }
   return chunk;
 }
@@ -130,7 +135,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (GstValleyChunk, gst_valley_chunk_unref)
 static JsonNode *
 parse (const GstValleyChunk *chunk)
 {
-  g_autofree gchar *line = gst_valley_chunk_to_json (chunk);
+  g_autofree gchar *line = gst_valley_chunk_to_json (chunk, 0);
   GError *error = NULL;
   JsonNode *node;
 
@@ -144,12 +149,12 @@ parse (const GstValleyChunk *chunk)
 static void
 test_json (void)
 {
-  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_GIVEN);
   g_autoptr (JsonNode) node = parse (chunk);
   JsonObject *object = json_node_get_object (node), *metrics;
   JsonArray *times = json_object_get_array_member (object, "frame_times");
 
-  g_assert_cmpstr (json_object_get_string_member (object, "result"), ==, chunk->text);
+  g_assert_cmpstr (json_object_get_string_member (object, "result"), ==, chunk->answers[0].text);
   g_assert_cmpfloat (json_object_get_double_member (object, "confidence"), ==, 0.97);
   g_assert_cmpint (json_object_get_int_member (object, "chunk_id"), ==, 12);
   g_assert_cmpstr (json_object_get_string_member (object, "stream_id"), ==, "cam-1");
@@ -171,12 +176,12 @@ test_json (void)
 static void
 test_json_options (void)
 {
-  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_GIVEN);
   g_autoptr (JsonNode) node = NULL;
   JsonObject *object;
 
   chunk->metrics = FALSE;
-  chunk->confidence = NAN;
+  chunk->answers[0].confidence = NAN;
   chunk->unix_ns = 1767323045 * GST_SECOND + 678 * GST_MSECOND;
   node = parse (chunk);
   object = json_node_get_object (node);
@@ -192,10 +197,10 @@ test_optional_fields (void)
 {
   static const char *const names[]
       = { "reasoning", "summary", "caption", "conclusion", "frames_dropped", "max_new_tokens" };
-  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_GIVEN);
   g_autoptr (JsonNode) without = parse (chunk);
   g_autoptr (JsonNode) with = NULL;
-  g_autoptr (GstStructure) bare = gst_valley_chunk_to_structure (chunk);
+  g_autoptr (GstStructure) bare = gst_valley_chunk_to_structure (chunk, 0);
   g_autoptr (GstStructure) full = NULL;
   JsonObject *object = json_node_get_object (without);
   guint number = 0;
@@ -205,15 +210,16 @@ test_optional_fields (void)
     g_assert_false (gst_structure_has_field (bare, names[i]));
   }
   for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++)
-    chunk->sections[i] = g_strconcat ("about \"", names[i], "\"\n", NULL);
-  chunk->n_frames_dropped = 3;
-  chunk->max_new_tokens = 41;
+    chunk->answers[0].sections[i] = g_strconcat ("about \"", names[i], "\"\n", NULL);
+  chunk->answers[0].n_frames_dropped = 3;
+  chunk->answers[0].max_new_tokens = 41;
   with = parse (chunk);
   object = json_node_get_object (with);
-  full = gst_valley_chunk_to_structure (chunk);
+  full = gst_valley_chunk_to_structure (chunk, 0);
   for (guint i = 0; i < GST_VALLEY_N_SECTIONS; i++) {
-    g_assert_cmpstr (json_object_get_string_member (object, names[i]), ==, chunk->sections[i]);
-    g_assert_cmpstr (gst_structure_get_string (full, names[i]), ==, chunk->sections[i]);
+    g_assert_cmpstr (json_object_get_string_member (object, names[i]), ==,
+                     chunk->answers[0].sections[i]);
+    g_assert_cmpstr (gst_structure_get_string (full, names[i]), ==, chunk->answers[0].sections[i]);
   }
   g_assert_cmpint (json_object_get_int_member (object, "frames_dropped"), ==, 3);
   g_assert_cmpint (json_object_get_int_member (object, "max_new_tokens"), ==, 41);
@@ -226,15 +232,16 @@ test_optional_fields (void)
 static void
 test_json_failed (void)
 {
-  g_autoptr (GstValleyChunk) failed = chunk_new (GST_VALLEY_CHUNK_FAILED);
-  g_autoptr (GstValleyChunk) dropped = chunk_new (GST_VALLEY_CHUNK_DROPPED);
+  g_autoptr (GstValleyChunk) failed = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_FAILED);
+  g_autoptr (GstValleyChunk) dropped
+      = chunk_new (GST_VALLEY_CHUNK_DROPPED, GST_VALLEY_ANSWER_AWAITED);
   g_autoptr (JsonNode) first = NULL;
   g_autoptr (JsonNode) second = parse (dropped);
 
-  failed->error = g_strdup ("out of \"memory\"");
+  failed->answers[0].error = g_strdup ("out of \"memory\"");
   first = parse (failed);
   g_assert_cmpstr (json_object_get_string_member (json_node_get_object (first), "error"), ==,
-                   failed->error);
+                   failed->answers[0].error);
   g_assert_true (json_object_get_null_member (json_node_get_object (first), "result"));
   g_assert_true (json_object_get_boolean_member (json_node_get_object (second), "dropped"));
 }
@@ -242,13 +249,13 @@ test_json_failed (void)
 static void
 test_structure (void)
 {
-  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
-  g_autoptr (GstStructure) structure = gst_valley_chunk_to_structure (chunk);
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_GIVEN);
+  g_autoptr (GstStructure) structure = gst_valley_chunk_to_structure (chunk, 0);
   gdouble start = 0;
   guint64 id = 0;
 
   g_assert_true (gst_structure_has_name (structure, "valleyinfer/result"));
-  g_assert_cmpstr (gst_structure_get_string (structure, "result"), ==, chunk->text);
+  g_assert_cmpstr (gst_structure_get_string (structure, "result"), ==, chunk->answers[0].text);
   g_assert_true (gst_structure_get_double (structure, "start_time", &start));
   g_assert_cmpfloat (start, ==, 6.0);
   g_assert_true (gst_structure_get_uint64 (structure, "chunk_id", &id));
@@ -263,8 +270,8 @@ test_structure (void)
 static void
 test_placeholders (void)
 {
-  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_ANSWERED);
-  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk, chunk->window.frames);
+  g_autoptr (GstValleyChunk) chunk = chunk_new (GST_VALLEY_CHUNK_CLOSED, GST_VALLEY_ANSWER_GIVEN);
+  g_autofree gchar *prompt = gst_valley_chunk_prompt (chunk, 0, chunk->window.frames);
 
   g_assert_cmpstr (prompt, ==, "2 of cam-1 from 6.0 to 8.0: 6.0, 6.5 {\"a\":1} {x}");
 }
@@ -292,15 +299,16 @@ static void
 test_generation_config (void)
 {
   GError *error = NULL;
+  const gchar *const prompts[] = { "p", NULL };
   GstValleyRequest *request = gst_valley_request_new (
-      "p", "s", 5,
+      prompts, "s", 5,
       "max_new_tokens=9, temperature=0.7,top_k=40,top_p=0.9,seed=18446744073709551615,"
       "repetition_penalty=1.1,stop=.,stop=END",
       &error);
   ValleyRequest engine;
 
   g_assert_no_error (error);
-  engine = gst_valley_request_engine (request, request->prompt);
+  engine = gst_valley_request_engine (request, request->prompts[0]);
   g_assert_cmpuint (engine.max_new_tokens, ==, 9);
   g_assert_cmpfloat (engine.temperature, ==, 0.7);
   g_assert_cmpuint (engine.top_k, ==, 40);
@@ -332,9 +340,10 @@ test_generation_config_errors (void)
                                "repetition_penalty=0" };
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
+    const gchar *const prompts[] = { "p", NULL };
     GError *error = NULL;
 
-    g_assert_null (gst_valley_request_new ("p", NULL, 5, bad[i], &error));
+    g_assert_null (gst_valley_request_new (prompts, NULL, 5, bad[i], &error));
     g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
     g_assert_nonnull (strstr (error->message, "expected"));
     g_error_free (error);

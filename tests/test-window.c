@@ -57,14 +57,14 @@ static ValleyWindowStep
 frame (Rig *rig, guint64 pts)
 {
   ValleyWindowStep step;
-  guint64 number, keep_from;
+  ValleyWindowFrame taken;
 
   valley_windows_frame (&rig->windows, pts, pts + 100 * MS, &step);
   append (&rig->closed, &step.closed);
   if (step.opened != NULL)
     g_queue_push_tail (&rig->boxes, step.opened);
   if (step.due)
-    g_assert_true (valley_windows_take (&rig->windows, pts, &number, &keep_from));
+    g_assert_true (valley_windows_take (&rig->windows, pts, &taken));
   return step;
 }
 
@@ -314,6 +314,57 @@ test_huge_times (void)
   expect (rig, base, base + 2 * S, base, FRAMES ((gint) (base / MS), (gint) ((base + S) / MS)));
 }
 
+/* The first frame of every window is marked, and no other. */
+static void
+test_begins (void)
+{
+  static const gboolean expected[] = { TRUE, FALSE, TRUE, FALSE, TRUE, FALSE };
+  g_autoptr (Rig) rig = rig_new (2000, 1000, 0);
+
+  for (guint i = 0; i < G_N_ELEMENTS (expected); i++) {
+    ValleyWindowStep step;
+    ValleyWindowFrame taken;
+
+    valley_windows_frame (&rig->windows, i * 500 * MS, (i + 1) * 500 * MS, &step);
+    append (&rig->closed, &step.closed);
+    if (step.opened != NULL)
+      g_queue_push_tail (&rig->boxes, step.opened);
+    g_assert_true (step.due);
+    g_assert_true (valley_windows_take (&rig->windows, i * 500 * MS, &taken));
+    g_assert_cmpuint (taken.number, ==, i);
+    g_assert_cmpint (taken.begins, ==, expected[i]);
+  }
+}
+
+/* What the model has to have room for, against what windows then really have. */
+static void
+test_config_frames (void)
+{
+  static const struct {
+    ValleyWindowConfig config;
+    guint window, hop;
+  } cases[] = {
+    { { 2, 1, 2000 * MS, 0, 0 }, 4, 4 },
+    { { 2, 1, 2000 * MS, 1500 * MS, 0 }, 4, 1 },
+    { { 2, 1, 2000 * MS, 60000 * MS, 0 }, 4, 1 }, /* one slot is the least hop */
+    { { 2, 1, 2000 * MS, 1250 * MS, 0 }, 5, 1 },  /* 750 ms: windows begin between slots */
+    { { 2, 1, 100 * MS, 0, 0 }, 2, 1 }, /* shorter than a slot, around whose edge it may lie */
+    { { 30, 1, 2000 * MS, 1500 * MS, 3 }, 3, 1 }, /* 33.3 ms are no whole nanoseconds */
+    { { 30, 1, 100 * MS, 0, 0 }, 3, 3 },
+    { { 30000, 1001, 0, 0, 1800 }, 1800, 1800 },
+    { { 2, 1, 8000 * MS, 7500 * MS, 16 }, 16, 1 },
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    guint window, hop;
+
+    valley_window_config_frames (&cases[i].config, &window, &hop);
+    g_test_message ("case %u", i);
+    g_assert_cmpuint (hop, ==, cases[i].hop);
+    g_assert_cmpuint (window, ==, cases[i].window);
+  }
+}
+
 /* ---- backlog -------------------------------------------------------------- */
 
 static guint n_freed_pictures;
@@ -348,8 +399,11 @@ backlog_begin (ValleyBacklog *backlog, gsize max_bytes, guint max_windows)
 static void
 add_frames (ValleyBacklog *backlog, guint64 from, guint64 to)
 {
-  for (guint64 i = from; i < to; i++)
-    valley_backlog_add_frame (backlog, GUINT_TO_POINTER (i + 1), 10, i, 0, 0);
+  for (guint64 i = from; i < to; i++) {
+    ValleyWindowFrame frame = { .number = i };
+
+    valley_backlog_add_frame (backlog, GUINT_TO_POINTER (i + 1), 10, &frame);
+  }
 }
 
 static void
@@ -488,6 +542,8 @@ main (int argc, char **argv)
   g_test_add_func ("/window/reconfigure-overlap", test_reconfigure_overlap);
   g_test_add_func ("/window/huge-times", test_huge_times);
   g_test_add_func ("/window/random", test_random);
+  g_test_add_func ("/window/begins", test_begins);
+  g_test_add_func ("/window/config-frames", test_config_frames);
   g_test_add_func ("/backlog/order", test_backlog_order);
   g_test_add_func ("/backlog/bounds", test_backlog_bounds);
   g_test_add_func ("/backlog/drop", test_backlog_drop);
