@@ -76,19 +76,12 @@ check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize ma
              GError **error)
 {
   gsize side = config->has_siglip ? config->siglip.image_size : 0;
-  gsize tokens = valley_config_tile_side (config, 1);
   gsize unit = config->eagle.patch_size * config->eagle.spatial_merge_size;
 
   if (sizes->siglip_width != side || sizes->siglip_height != side) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                  "the SigLIP input is %u x %u; expected %" G_GSIZE_FORMAT " x %" G_GSIZE_FORMAT,
                  sizes->siglip_width, sizes->siglip_height, side, side);
-    return FALSE;
-  }
-  if (sizes->siglip_side != 0 && sizes->siglip_side != tokens) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "%u SigLIP tokens a side; expected 0 or the model's own, %" G_GSIZE_FORMAT,
-                 sizes->siglip_side, tokens);
     return FALSE;
   }
   if (config->has_eagle ? sizes->eagle_width == 0 || sizes->eagle_height == 0

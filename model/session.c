@@ -5,6 +5,7 @@
 #include "context.h"
 #include "engine.h"
 #include "generation.h"
+#include "redundancy.h"
 #include "windows.h"
 
 /* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
@@ -16,7 +17,10 @@
 
 typedef struct {
   guint64 pts_ns;
+  ValleyInputSizes sizes;
   ValleyTensor rows; /* its image slot's contents */
+  gint32 *chosen;    /* which of them are shown in the prompt in progress */
+  gsize n_chosen;
   gboolean is_tiled;
   gboolean left_out; /* of the prompt in progress, for want of room */
 } Frame;
@@ -54,6 +58,7 @@ frame_clear (gpointer data, ValleyBackend *backend)
   Frame *frame = data;
 
   valley_tensor_clear (backend, &frame->rows);
+  g_free (frame->chosen);
 }
 
 static guint64
@@ -238,12 +243,16 @@ valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean be
                      GError **error)
 {
   gint64 start = g_get_monotonic_time ();
-  Frame frame = { .pts_ns = picture->pts_ns, .is_tiled = picture->is_tiled };
+  Frame frame
+      = { .pts_ns = picture->pts_ns, .sizes = picture->sizes, .is_tiled = picture->is_tiled };
 
   if (!check_push (session, picture, error))
     return FALSE;
   valley_encode_picture (session->model, session->stream, picture, session->n_pushed,
                          session->dump_dir, &frame.rows);
+  frame.chosen = VALLEY_NEW (gint32, MAX (frame.rows.rows, 1));
+  if (frame.chosen == NULL)
+    valley_stream_fail (session->stream, VALLEY_ERROR_MEMORY, "not enough memory for a frame");
   if (!session->stream->ops->stream_wait (session->stream, error)) {
     frame_clear (&frame, session->model->backend);
     return FALSE;
@@ -353,7 +362,6 @@ static gboolean
 build_prompt (ValleySession *session, const ValleyRequest *request, GError **error)
 {
   ValleyResult *result = valley_generation_result (session->generation);
-  gsize n_vision = 0;
   guint n_shown = 0;
 
   session->max_new_tokens
@@ -361,27 +369,47 @@ build_prompt (ValleySession *session, const ValleyRequest *request, GError **err
   if (!fit_prompt (session, request, &n_shown, error))
     return FALSE;
   show_frames (session, n_shown);
-  for (guint i = 0; i < session->frames->len; i++) {
-    const Frame *frame = &g_array_index (session->frames, Frame, i);
-
-    n_vision += frame->left_out ? 0 : frame->rows.rows;
-  }
   result->n_frames = n_shown;
   result->n_frames_dropped = session->frames->len - n_shown;
   result->max_new_tokens = session->max_new_tokens;
-  result->n_input_tokens = (guint) (session->input_ids->len - n_shown + n_vision);
-  result->n_vision_tokens = (guint) n_vision;
   return TRUE;
 }
 
-/* Text ids become rows of the embedding table, each image slot its frame's rows. */
+/* Which of the shown frames' tokens say something new, and how many that makes. */
+static gboolean
+choose_tokens (ValleySession *session, GError **error)
+{
+  ValleyResult *result = valley_generation_result (session->generation);
+  ValleyRedundancy redundancy = { 0 };
+  gsize n_vision = 0, n_before = 0;
+
+  for (guint i = 0; i < session->frames->len; i++) {
+    Frame *f = &g_array_index (session->frames, Frame, i);
+
+    if (f->left_out)
+      continue;
+    f->n_chosen
+        = valley_redundancy_choose (&redundancy, session->stream, &f->rows, &f->sizes, f->chosen);
+    n_vision += f->n_chosen;
+    /* Sizes that a caller made up do not tell. */
+    n_before += MAX (f->sizes.n_tokens_before, f->rows.rows);
+  }
+  valley_redundancy_clear (&redundancy, session->model->backend);
+  result->n_input_tokens = (guint) (session->input_ids->len - result->n_frames + n_vision);
+  result->n_vision_tokens = (guint) n_vision;
+  result->n_vision_tokens_before = (guint) n_before;
+  return session->stream->ops->stream_wait (session->stream, error);
+}
+
+/* Text ids become rows of the embedding table, each image slot its frame's chosen rows.  Dropped
+ * ones leave their positions behind, so that what stays is still where it was. */
 static void
-embed_prompt (ValleySession *session, const ValleyTensor *x)
+embed_prompt (ValleySession *session, const ValleyTensor *x, gint32 *positions)
 {
   const ValleyOps *ops = session->stream->ops;
   const gint32 *ids = (const gint32 *) session->input_ids->data;
   guint n = session->input_ids->len, frame = 0;
-  gsize row = 0;
+  gsize row = 0, position = 0;
 
   for (guint i = 0; i < n;) {
     guint first = i;
@@ -392,14 +420,19 @@ embed_prompt (ValleySession *session, const ValleyTensor *x)
 
       while ((f = &g_array_index (session->frames, Frame, frame++))->left_out)
         ;
-      part = valley_tensor_rows (x, row, f->rows.rows);
-      ops->copy (session->stream, &part, &f->rows);
+      part = valley_tensor_rows (x, row, f->n_chosen);
+      ops->gather (session->stream, &part, &f->rows, f->chosen);
+      for (gsize j = 0; j < part.rows; j++)
+        positions[row + j] = (gint32) position + f->chosen[j];
+      position += f->rows.rows;
       i++;
     } else {
       while (i < n && ids[i] != VALLEY_IMAGE_SLOT)
         i++;
       part = valley_tensor_rows (x, row, i - first);
       ops->embed (session->stream, &part, &session->model->stages.llm.embeddings, ids + first);
+      for (gsize j = 0; j < part.rows; j++)
+        positions[row + j] = (gint32) position++;
     }
     row += part.rows;
   }
@@ -412,16 +445,23 @@ prefill (ValleySession *session, GError **error)
   const ValleyResult *result = valley_generation_result (session->generation);
   gsize n = result->n_input_tokens;
   ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
+  g_autofree gint32 *positions = VALLEY_NEW (gint32, n);
   ValleyForward forward = { .cache = &session->cache,
                             .rotary = &session->rotary,
+                            .positions = positions,
                             .role = VALLEY_ROWS_PROMPT,
                             .rows_at_once = session->prefill_rows,
                             .dump = &dump };
   ValleyTensor x, last;
   gboolean ok;
 
+  if (positions == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for a prompt of %" G_GSIZE_FORMAT " tokens", n);
+    return FALSE;
+  }
   valley_tensor_init (session->stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  embed_prompt (session, &x);
+  embed_prompt (session, &x, positions);
   valley_dump_tensor (&dump, session->stream, &x, "embeddings");
   valley_kv_cache_reserve (&session->cache, session->stream,
                            n + MIN (session->max_new_tokens, RESERVED_NEW_TOKENS));
@@ -450,7 +490,6 @@ describe_window (ValleySession *session)
       g_array_append_val (session->shown_pts, frame->pts_ns);
   }
   result->frame_pts_ns = (const guint64 *) session->shown_pts->data;
-  result->n_vision_tokens_before = result->n_vision_tokens;
   result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
   result->end_ns = n > 0 ? g_array_index (session->frames, Frame, n - 1).pts_ns : 0;
   result->input_ids = (const gint32 *) session->input_ids->data;
@@ -485,7 +524,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
 
   clear_answer (session);
   if (!valley_stream_check_cancelled (session->stream, error) || !check_request (request, error)
-      || !build_prompt (session, request, error)
+      || !build_prompt (session, request, error) || !choose_tokens (session, error)
       || !valley_generation_prepare (session->generation, request,
                                      (const gint32 *) session->input_ids->data,
                                      session->input_ids->len, session->max_new_tokens, error)
