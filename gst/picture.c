@@ -16,8 +16,8 @@ struct _GstValleyPainter {
   GstVideoConverter *converter; /* for formats that are not read directly */
   GstVideoInfo rgb_info;
   GstBuffer *rgb;
-  guint8 *towers[2], *small, *upright; /* scratch */
-  gsize tower_bytes[2], small_bytes, upright_bytes;
+  guint8 *towers[2], *upright; /* scratch */
+  gsize tower_bytes[2], upright_bytes;
 };
 
 GstValleyPainter *
@@ -45,7 +45,6 @@ gst_valley_painter_free (GstValleyPainter *painter)
   valley_video_scaler_free (painter->scaler);
   for (guint i = 0; i < 2; i++)
     g_free (painter->towers[i]);
-  g_free (painter->small);
   g_free (painter->upright);
   g_free (painter);
 }
@@ -162,46 +161,42 @@ paint_yuv (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValle
   return valley_video_scaler_paint (painter->scaler, &video, outputs, n);
 }
 
-/* What a value is from 0 to 255 where black is 16 and white 235: capture cards give RGB so. */
-static guint8
-widen_range (guint8 value)
+/* From black at 16 and white at 235, as capture cards give RGB, to 0 and 255. */
+static void
+widen_range (guint8 *samples, gsize n)
 {
-  gint wide = (2 * 255 * ((gint) value - 16) + 219) / (2 * 219);
+  for (gsize i = 0; i < n; i++) {
+    gint wide = (2 * 255 * ((gint) samples[i] - 16) + 219) / (2 * 219);
 
-  return (guint8) CLAMP (wide, 0, 255);
+    samples[i] = (guint8) CLAMP (wide, 0, 255);
+  }
 }
 
 /* RGB is resized to the bit as the model's own preprocessing does.  (A field's lines are not
  * moved by the half line that they lie beside the frame's middle.) */
 static gboolean
-paint_rgb (GstValleyPainter *painter, const GstVideoFrame *frame, const GstValleyView *view,
-           const ValleyVideoOutput *output)
+paint_rgb (const GstVideoFrame *frame, const GstValleyView *view, const ValleyVideoOutput *outputs,
+           guint n)
 {
   const GstVideoFormatInfo *format = frame->info.finfo;
-  guint width = output->width, height = output->height;
-  guint r = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_R);
-  guint g = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_G);
-  guint b = GST_VIDEO_FORMAT_INFO_POFFSET (format, GST_VIDEO_COMP_B);
-  gsize step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0), n = (gsize) width * height;
-  guint8 *small = scratch (&painter->small, &painter->small_bytes, step * n);
+  gsize step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0);
   gsize stride = GST_VIDEO_FRAME_PLANE_STRIDE (frame, 0);
   gboolean one_field = view->field >= 0 && view->height > (guint) view->field;
   guint first = one_field ? (guint) view->field : 0, every = one_field ? 2 : 1;
-  const guint8 *pixels = (const guint8 *) GST_VIDEO_FRAME_PLANE_DATA (frame, 0)
-                         + (view->y / every * every + first) * stride + view->x * step;
+  ValleyRgbImage image = { .data = (const guint8 *) GST_VIDEO_FRAME_PLANE_DATA (frame, 0)
+                                   + (view->y / every * every + first) * stride + view->x * step,
+                           .stride_bytes = every * stride,
+                           .width = view->width,
+                           .height = (view->height - first + every - 1) / every,
+                           .channels = (guint) step };
 
-  if (!valley_image_resize (pixels, every * stride, view->width,
-                            (view->height - first + every - 1) / every, (guint) step, small,
-                            step * width, width, height))
+  for (guint c = 0; c < 3; c++) /* GST_VIDEO_COMP_R and so on */
+    image.rgb[c] = (guint8) GST_VIDEO_FORMAT_INFO_POFFSET (format, c);
+  if (!valley_image_resize_rgb (&image, outputs, n))
     return FALSE;
-  for (gsize i = 0; i < n; i++) {
-    output->rgb[3 * i] = small[step * i + r];
-    output->rgb[3 * i + 1] = small[step * i + g];
-    output->rgb[3 * i + 2] = small[step * i + b];
-  }
   if (frame->info.colorimetry.range == GST_VIDEO_COLOR_RANGE_16_235)
-    for (gsize i = 0; i < 3 * n; i++)
-      output->rgb[i] = widen_range (output->rgb[i]);
+    for (guint i = 0; i < n; i++)
+      widen_range (outputs[i].rgb, 3 * (gsize) outputs[i].width * outputs[i].height);
   return TRUE;
 }
 
@@ -286,10 +281,7 @@ paint_outputs (GstValleyPainter *painter, const GstVideoFrame *frame, const GstV
 {
   if (gst_valley_planes_readable (frame->info.finfo))
     return paint_yuv (painter, frame, view, outputs, n);
-  for (guint i = 0; i < n; i++)
-    if (!paint_rgb (painter, frame, view, &outputs[i]))
-      return FALSE;
-  return TRUE;
+  return paint_rgb (frame, view, outputs, n);
 }
 
 static ValleyPicture *

@@ -159,13 +159,19 @@ valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *
   return picture;
 }
 
+/* For the towers that the model has. */
 static gboolean
-resize (const guint8 *rgb, gsize stride_bytes, guint width, guint height, guint8 *out,
-        guint out_width, guint out_height)
+resize_for_towers (const ValleyPicture *picture, const ValleyRgbImage *image)
 {
-  return out == NULL
-         || valley_image_resize (rgb, stride_bytes, width, height, 3, out, 3 * (gsize) out_width,
-                                 out_width, out_height);
+  const ValleyInputSizes *s = &picture->sizes;
+  ValleyVideoOutput outputs[2];
+  guint n = 0;
+
+  if (picture->siglip_rgb != NULL)
+    outputs[n++] = (ValleyVideoOutput){ picture->siglip_rgb, s->siglip_width, s->siglip_height };
+  if (picture->eagle_rgb != NULL)
+    outputs[n++] = (ValleyVideoOutput){ picture->eagle_rgb, s->eagle_width, s->eagle_height };
+  return valley_image_resize_rgb (image, outputs, n);
 }
 
 static ValleyPicture *
@@ -173,6 +179,7 @@ picture_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb, gsize s
                   guint width, guint height, gsize max_pixels, const ValleyReduction *reduction,
                   GError **error)
 {
+  const ValleyRgbImage image = { rgb, stride_bytes, width, height, 3, { 0, 1, 2 } };
   ValleyPicture *picture;
   ValleyInputSizes s;
 
@@ -181,10 +188,7 @@ picture_from_rgb (ValleyModel *model, guint64 pts_ns, const guint8 *rgb, gsize s
   picture = picture_alloc (pts_ns, &s, 1, error);
   if (picture == NULL)
     return NULL;
-  if (resize (rgb, stride_bytes, width, height, picture->siglip_rgb, s.siglip_width,
-              s.siglip_height)
-      && resize (rgb, stride_bytes, width, height, picture->eagle_rgb, s.eagle_width,
-                 s.eagle_height))
+  if (resize_for_towers (picture, &image))
     return picture;
   valley_picture_unref (picture);
   no_memory (error);

@@ -2,232 +2,184 @@
  * horizontal pass first, its result rounded to 8 bits, then the vertical pass; a pass whose
  * size does not change is skipped.  (Pillow 13 does the vertical pass first where the height
  * shrinks much more than the width; the models were trained before that, so it is not followed.)
- * Coefficients are kept for the sizes that a stream uses again and again.
+ *
+ * Sixteen rows of the picture at a time: they are regrouped once, then reduced for every target,
+ * and each target's own rows follow as soon as all that they are made of is there.  So the
+ * picture is read once, and nothing between the passes leaves the nearer caches.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "alloc.h"
-#include "resize_kernels.h"
-#include "valley.h"
-
-#include <math.h>
 #include <string.h>
 
+#include "alloc.h"
+#include "resize_table.h"
+#include "valley.h"
+
 #define MAX_SIDE 65535
-#define CACHED_TABLES 32
-#define CACHED_TABLE_BYTES (1 << 20) /* larger ones belong to absurd sizes */
+#define MAX_TARGETS 4
+#define WINDOW_SLACK 64 /* rows of room, so that those that wait are seldom moved */
 
-/* ---- coefficients --------------------------------------------------------- */
+enum { ROWS = VALLEY_RESIZE_ROWS };
 
-/* Where an output's kernel lies on the input axis. */
+/* ---- one target ----------------------------------------------------------- */
+
+/* A target in the making. */
 typedef struct {
-  double center, scale; /* scale: input samples a kernel unit, at least 1 */
-  guint first, count;
-} Reach;
+  const ValleyResizeSource *source;
+  ValleyResizeTarget target;
+  const ValleyResizeTable *across, *down; /* NULL: that side stays as it is */
+  gsize row_bytes;                        /* a row of the target's width */
+  guint8 *window;                         /* rows of that width which wait for the vertical pass */
+  guint first, end, room;                 /* the source rows that it has, and how many it can */
+  guint y;                                /* the next row of the target */
+} Job;
 
-double
-valley_resize_cubic (double x)
+/* All of it but the memory, which job_clear frees, however far this got. */
+static gboolean
+job_init (Job *job, const ValleyResizeKernels *kernels, const ValleyResizeSource *source,
+          const ValleyResizeTarget *target)
 {
-  const double a = -0.5;
-
-  x = fabs (x);
-  if (x < 1)
-    return ((a + 2) * x - (a + 3)) * x * x + 1;
-  if (x < 2)
-    return (((x - 5) * x + 8) * x - 4) * a;
-  return 0;
-}
-
-static Reach
-reach_of (guint in, guint out, guint i)
-{
-  double step = (double) in / out;
-  double scale = MAX (step, 1.0);
-  double center = (i + 0.5) * step, support = 2.0 * scale;
-  int first = (int) (center - support + 0.5), end = (int) (center + support + 0.5);
-
-  first = MAX (first, 0);
-  end = MIN (end, (int) in);
-  return (Reach){ center, scale, (guint) first, (guint) (end - first) };
-}
-
-/* The @reach.count fixed-point coefficients of one output; @weights is scratch. */
-static void
-compute_coefficients (const Reach *reach, double *weights, gint32 *k)
-{
-  double sum = 0, inverse = 1.0 / reach->scale;
-
-  for (guint j = 0; j < reach->count; j++) {
-    weights[j] = valley_resize_cubic (((int) (j + reach->first) - reach->center + 0.5) * inverse);
-    sum += weights[j];
-  }
-  for (guint j = 0; j < reach->count; j++) {
-    double weight = sum != 0 ? weights[j] / sum : weights[j];
-
-    k[j] = (gint32) (weight * (1 << VALLEY_RESIZE_BITS) + (weight < 0 ? -0.5 : 0.5));
-  }
-}
-
-/* ---- tables --------------------------------------------------------------- */
-
-typedef struct {
-  ValleyResizeTable table;
-  const ValleyResizeKernels *kernels;
-  guint align;
   gsize bytes;
-  gint references;
-} Table;
 
-static void
-table_unref (Table *table)
-{
-  if (table == NULL || !g_atomic_int_dec_and_test (&table->references))
-    return;
-  g_free (table->table.first);
-  g_free (table->table.n_quads);
-  g_free (table->table.packed);
-  g_free (table);
-}
-
-/* @align: what the first input of every output is a multiple of (tiles start at quads). */
-static Table *
-table_new (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
-{
-  guint max_count = (guint) ceil (2.0 * MAX ((double) in / out, 1.0)) * 2 + 1;
-  gsize max_quads = (max_count + align - 1 + 3) / 4;
-  g_autofree double *weights = VALLEY_NEW (double, max_count);
-  g_autofree gint32 *k = VALLEY_NEW (gint32, 4 * max_quads);
-  Table *table = g_new0 (Table, 1);
-  ValleyResizeTable *t = &table->table;
-
-  *table = (Table){ .table = { .in = in, .out = out, .stride = 4 * max_quads },
-                    .kernels = kernels,
-                    .align = align,
-                    .bytes = 16 * max_quads * out,
-                    .references = 1 };
-  t->first = VALLEY_NEW (guint32, out);
-  t->n_quads = VALLEY_NEW (guint32, out);
-  t->packed = VALLEY_NEW0 (guint32, t->stride * out);
-  if (weights == NULL || k == NULL || t->first == NULL || t->n_quads == NULL || t->packed == NULL) {
-    table_unref (table);
-    return NULL;
+  *job = (Job){ .source = source,
+                .target = *target,
+                .row_bytes = (gsize) target->width * source->n_wanted };
+  if (source->width != target->width) {
+    job->across = valley_resize_table_get (kernels, source->width, target->width, 4);
+    if (job->across == NULL)
+      return FALSE;
   }
-  for (guint i = 0; i < out; i++) {
-    Reach reach = reach_of (in, out, i);
-    guint before = reach.first % align;
-
-    t->first[i] = reach.first - before;
-    t->n_quads[i] = (before + reach.count + 3) / 4;
-    memset (k, 0, 4 * max_quads * sizeof *k);
-    compute_coefficients (&reach, weights, k + before);
-    for (guint q = 0; q < t->n_quads[i]; q++)
-      kernels->pack (k + 4 * q, t->packed + i * t->stride + 4 * q);
-  }
-  return table;
-}
-
-static GMutex cache_lock;
-static Table *cache[CACHED_TABLES]; /* the most recently used first */
-
-/* Puts @table (owned by the cache from here on) in front of the first @n, over the last. */
-static void
-cache_put_first (Table *table, guint n)
-{
-  memmove (cache + 1, cache, n * sizeof *cache);
-  cache[0] = table;
-}
-
-static Table *
-cache_get (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
-{
-  for (guint i = 0; i < CACHED_TABLES && cache[i] != NULL; i++) {
-    Table *table = cache[i];
-
-    if (table->table.in != in || table->table.out != out || table->kernels != kernels
-        || table->align != align)
-      continue;
-    cache_put_first (table, i);
-    g_atomic_int_inc (&table->references);
-    return table;
-  }
-  return NULL;
-}
-
-/* A reference to the table, from the cache or fresh; NULL when memory is short. */
-static Table *
-table_get (const ValleyResizeKernels *kernels, guint in, guint out, guint align)
-{
-  Table *table, *evicted = NULL;
-
-  g_mutex_lock (&cache_lock);
-  table = cache_get (kernels, in, out, align);
-  g_mutex_unlock (&cache_lock);
-  if (table != NULL)
-    return table;
-  table = table_new (kernels, in, out, align);
-  if (table == NULL || table->bytes > CACHED_TABLE_BYTES)
-    return table;
-  g_mutex_lock (&cache_lock);
-  evicted = cache[CACHED_TABLES - 1];
-  cache_put_first (table, CACHED_TABLES - 1);
-  g_atomic_int_inc (&table->references);
-  g_mutex_unlock (&cache_lock);
-  table_unref (evicted);
-  return table;
-}
-
-/* ---- passes --------------------------------------------------------------- */
-
-static gboolean
-pass_horizontal (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stride,
-                 guint src_width, guint height, guint channels, guint8 *dst, gsize dst_stride,
-                 guint dst_width)
-{
-  gsize plane_bytes = ((gsize) src_width + 15) / 16 * (16 * VALLEY_RESIZE_ROWS);
-  gsize n_samples = (gsize) dst_width * channels;
-  g_autofree guint8 *tiles = valley_alloc (1, plane_bytes * channels);
-  g_autofree guint8 *columns = valley_alloc (1, (n_samples + 15) / 16 * (16 * VALLEY_RESIZE_ROWS));
-  Table *table = table_get (kernels, src_width, dst_width, 4);
-  gboolean ready = tiles != NULL && columns != NULL && table != NULL;
-
-  for (guint y = 0; ready && y < height; y += VALLEY_RESIZE_ROWS) {
-    guint n_rows = MIN (height - y, VALLEY_RESIZE_ROWS);
-
-    kernels->tile (src + y * src_stride, src_stride, n_rows, src_width, channels, tiles,
-                   plane_bytes);
-    kernels->horizontal (tiles, plane_bytes, &table->table, channels, columns);
-    kernels->untile (columns, n_samples, n_rows, dst + y * dst_stride, dst_stride);
-  }
-  table_unref (table);
-  return ready;
-}
-
-static gboolean
-pass_vertical (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stride,
-               guint src_height, gsize n_samples, guint8 *dst, gsize dst_stride, guint dst_height)
-{
-  Table *table = table_get (kernels, src_height, dst_height, 1);
-
-  if (table == NULL)
+  if (source->height == target->height)
+    return TRUE;
+  job->down = valley_resize_table_get (kernels, source->height, target->height, 1);
+  if (job->down == NULL)
     return FALSE;
-  for (guint y = 0; y < dst_height; y++)
-    kernels->vertical (src, src_stride, &table->table, y, n_samples, dst + y * dst_stride);
-  table_unref (table);
-  return TRUE;
+  job->room = (guint) MIN (job->down->stride + ROWS + WINDOW_SLACK, source->height);
+  if (!g_size_checked_mul (&bytes, job->room, job->row_bytes))
+    return FALSE;
+  job->window = valley_alloc_aligned (bytes);
+  return job->window != NULL;
 }
+
+static void
+job_clear (Job *job)
+{
+  valley_resize_table_unref (job->across);
+  valley_resize_table_unref (job->down);
+  free (job->window);
+}
+
+/* The source rows that target row @y is made of end before this one. */
+static guint
+rows_needed (const Job *job, guint y)
+{
+  return MIN (job->down->first[y] + 4 * job->down->n_quads[y], job->source->height);
+}
+
+/* Where @n_rows more of the source's rows go, at the target's width. */
+static guint8 *
+job_reserve (Job *job, guint n_rows)
+{
+  guint keep = job->end;
+
+  if (job->down == NULL)
+    return job->target.data + job->end * job->target.stride;
+  if (job->y < job->target.height)
+    keep = MIN (keep, job->down->first[job->y]);
+  if (job->end + n_rows - job->first > job->room) {
+    memmove (job->window, job->window + (keep - job->first) * job->row_bytes,
+             (job->end - keep) * job->row_bytes);
+    job->first = keep;
+  }
+  return job->window + (job->end - job->first) * job->row_bytes;
+}
+
+/* @n_rows more rows are there: makes those of the target that now can be. */
+static void
+job_advance (Job *job, const ValleyResizeKernels *kernels, guint n_rows)
+{
+  const ValleyResizeTable *down = job->down;
+
+  job->end += n_rows;
+  if (down == NULL)
+    return;
+  for (; job->y < job->target.height && rows_needed (job, job->y) <= job->end; job->y++)
+    kernels->vertical (job->window + (down->first[job->y] - job->first) * job->row_bytes,
+                       job->row_bytes, rows_needed (job, job->y) - down->first[job->y],
+                       down->packed + job->y * down->stride, down->n_quads[job->y], job->row_bytes,
+                       job->target.data + job->y * job->target.stride);
+}
+
+/* ---- sixteen rows --------------------------------------------------------- */
+
+/* What the targets share. */
+typedef struct {
+  guint8 *tiles, *columns;
+  gsize plane_bytes;
+} Scratch;
 
 static gboolean
-pass_both (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stride, guint src_width,
-           guint src_height, guint channels, guint8 *dst, gsize dst_stride, guint dst_width,
-           guint dst_height)
+scratch_init (Scratch *scratch, const ValleyResizeSource *source, const Job *jobs, guint n)
 {
-  gsize row_bytes = (gsize) dst_width * channels;
-  g_autofree guint8 *between = valley_alloc (src_height, row_bytes);
+  guint width = 0;
 
-  return between != NULL
-         && pass_horizontal (kernels, src, src_stride, src_width, src_height, channels, between,
-                             row_bytes, dst_width)
-         && pass_vertical (kernels, between, row_bytes, src_height, row_bytes, dst, dst_stride,
-                           dst_height);
+  for (guint i = 0; i < n; i++)
+    if (jobs[i].across != NULL)
+      width = MAX (width, jobs[i].target.width);
+  *scratch = (Scratch){ .plane_bytes = ((gsize) source->width + 15) / 16 * (16 * ROWS) };
+  if (width == 0)
+    return TRUE;
+  scratch->tiles = valley_alloc_aligned (source->n_wanted * scratch->plane_bytes);
+  scratch->columns
+      = valley_alloc_aligned (valley_resize_column_bytes ((gsize) width * source->n_wanted));
+  return scratch->tiles != NULL && scratch->columns != NULL;
 }
+
+static void
+scratch_clear (Scratch *scratch)
+{
+  free (scratch->tiles);
+  free (scratch->columns);
+}
+
+/* The wanted samples of @n_rows rows, at the width that they have. */
+static void
+copy_wanted (const ValleyResizeSource *source, const guint8 *rows, guint n_rows, guint8 *dst,
+             gsize stride)
+{
+  for (guint row = 0; row < n_rows; row++, rows += source->stride, dst += stride)
+    for (guint c = 0; c < source->n_wanted; c++)
+      for (guint x = 0; x < source->width; x++)
+        dst[x * source->n_wanted + c] = rows[x * source->channels + source->wanted[c]];
+}
+
+static void
+tile_rows (const ValleyResizeKernels *kernels, const ValleyResizeSource *source, const guint8 *rows,
+           guint n_rows, const Scratch *scratch)
+{
+  guint8 *planes[4] = { NULL };
+
+  for (guint c = 0; c < source->n_wanted; c++)
+    planes[source->wanted[c]] = scratch->tiles + c * scratch->plane_bytes;
+  kernels->tile (rows, source->stride, n_rows, source->width, source->channels, planes);
+}
+
+static void
+resize_rows (const ValleyResizeKernels *kernels, const Scratch *scratch, const guint8 *rows,
+             guint n_rows, Job *job)
+{
+  guint8 *dst = job_reserve (job, n_rows);
+  gsize stride = job->down != NULL ? job->row_bytes : job->target.stride;
+
+  if (job->across == NULL) {
+    copy_wanted (job->source, rows, n_rows, dst, stride);
+  } else {
+    kernels->horizontal (scratch->tiles, scratch->plane_bytes, job->across, job->source->n_wanted,
+                         scratch->columns);
+    kernels->untile (scratch->columns, job->row_bytes, n_rows, dst, stride);
+  }
+  job_advance (job, kernels, n_rows);
+}
+
+/* ---- pictures ------------------------------------------------------------- */
 
 static gboolean
 side_is_sane (guint side)
@@ -235,28 +187,52 @@ side_is_sane (guint side)
   return side >= 1 && side <= MAX_SIDE;
 }
 
-gboolean
-valley_resize_with (const ValleyResizeKernels *kernels, const guint8 *src, gsize src_stride,
-                    guint src_width, guint src_height, guint channels, guint8 *dst,
-                    gsize dst_stride, guint dst_width, guint dst_height)
+static gboolean
+source_is_sane (const ValleyResizeSource *source)
 {
-  gsize row_bytes = (gsize) dst_width * channels;
+  guint seen = 0;
 
-  if (!side_is_sane (src_width) || !side_is_sane (src_height) || !side_is_sane (dst_width)
-      || !side_is_sane (dst_height) || channels < 1 || channels > 4)
+  if (!side_is_sane (source->width) || !side_is_sane (source->height) || source->channels < 1
+      || source->channels > 4 || source->n_wanted < 1 || source->n_wanted > source->channels)
     return FALSE;
-  if (src_width != dst_width && src_height != dst_height)
-    return pass_both (kernels, src, src_stride, src_width, src_height, channels, dst, dst_stride,
-                      dst_width, dst_height);
-  if (src_width != dst_width)
-    return pass_horizontal (kernels, src, src_stride, src_width, src_height, channels, dst,
-                            dst_stride, dst_width);
-  if (src_height != dst_height)
-    return pass_vertical (kernels, src, src_stride, src_height, row_bytes, dst, dst_stride,
-                          dst_height);
-  for (guint y = 0; y < dst_height; y++)
-    memcpy (dst + y * dst_stride, src + y * src_stride, row_bytes);
+  for (guint c = 0; c < source->n_wanted; c++) {
+    if (source->wanted[c] >= source->channels || (seen >> source->wanted[c] & 1) != 0)
+      return FALSE;
+    seen |= 1u << source->wanted[c];
+  }
   return TRUE;
+}
+
+gboolean
+valley_resize_to (const ValleyResizeKernels *kernels, const ValleyResizeSource *source,
+                  const ValleyResizeTarget *targets, guint n)
+{
+  Job jobs[MAX_TARGETS];
+  Scratch scratch = { NULL };
+  gboolean ready = source_is_sane (source) && n <= MAX_TARGETS;
+  guint n_jobs = 0;
+
+  while (ready && n_jobs < n) {
+    const ValleyResizeTarget *target = &targets[n_jobs];
+
+    ready = side_is_sane (target->width) && side_is_sane (target->height);
+    if (ready)
+      ready = job_init (&jobs[n_jobs++], kernels, source, target);
+  }
+  ready = ready && scratch_init (&scratch, source, jobs, n_jobs);
+  for (guint y = 0; ready && y < source->height; y += ROWS) {
+    guint n_rows = MIN (source->height - y, ROWS);
+    const guint8 *rows = source->data + y * source->stride;
+
+    if (scratch.tiles != NULL)
+      tile_rows (kernels, source, rows, n_rows, &scratch);
+    for (guint i = 0; i < n_jobs; i++)
+      resize_rows (kernels, &scratch, rows, n_rows, &jobs[i]);
+  }
+  for (guint i = 0; i < n_jobs; i++)
+    job_clear (&jobs[i]);
+  scratch_clear (&scratch);
+  return ready;
 }
 
 /* ---- choice --------------------------------------------------------------- */
@@ -304,6 +280,28 @@ valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width,
                      guint channels, guint8 *dst, gsize dst_stride_bytes, guint dst_width,
                      guint dst_height)
 {
-  return valley_resize_with (valley_resize_best_kernels (), src, src_stride_bytes, src_width,
-                             src_height, channels, dst, dst_stride_bytes, dst_width, dst_height);
+  ValleyResizeSource source
+      = { src, src_stride_bytes, src_width, src_height, channels, channels, { 0, 1, 2, 3 } };
+  ValleyResizeTarget target = { dst, dst_stride_bytes, dst_width, dst_height };
+
+  return valley_resize_to (valley_resize_best_kernels (), &source, &target, 1);
+}
+
+gboolean
+valley_image_resize_rgb (const ValleyRgbImage *image, const ValleyVideoOutput *outputs,
+                         guint n_outputs)
+{
+  ValleyResizeSource source = { image->data,   image->stride_bytes, image->width,
+                                image->height, image->channels,     3,
+                                { 0 } };
+  ValleyResizeTarget targets[MAX_TARGETS];
+
+  if (n_outputs > MAX_TARGETS)
+    return FALSE;
+  for (guint c = 0; c < 3; c++)
+    source.wanted[c] = image->rgb[c];
+  for (guint i = 0; i < n_outputs; i++)
+    targets[i] = (ValleyResizeTarget){ outputs[i].rgb, 3 * (gsize) outputs[i].width,
+                                       outputs[i].width, outputs[i].height };
+  return valley_resize_to (valley_resize_best_kernels (), &source, targets, n_outputs);
 }

@@ -1,17 +1,16 @@
 /* resize_avx2.c - the resize's inner loops for AVX2.  A coefficient k is split into
  * k = high * 2^15 + low, both 16 bits, so that two 16-bit multiply-adds give the exact sum.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "resize_kernels.h"
+#include "resize_simd.h"
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
-#include <string.h>
 
 #define AVX2 __attribute__ ((target ("avx2")))
 #define AVX2_INLINE static inline __attribute__ ((target ("avx2"), always_inline))
 
-enum { ROWS = VALLEY_RESIZE_ROWS, LOW_BITS = 15 };
+enum { ROWS = VALLEY_RESIZE_ROWS, STEP = VALLEY_RESIZE_STEP, LOW_BITS = 15 };
 
 static guint32
 pair (gint32 even, gint32 odd)
@@ -33,94 +32,85 @@ pack (const gint32 k[4], guint32 packed[4])
 
 /* ---- tiles ---------------------------------------------------------------- */
 
-/* How 16 bytes of a row become four groups of four samples of one channel each. */
-typedef struct {
-  gint8 shuffle[16];
-  guint pixels; /* of the 16 bytes that are used */
-  guint8 n_groups;
-  guint8 plane[4], quad[4]; /* where each group belongs */
-} Grouping;
-
-static const Grouping groupings[] = {
-  { { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 },
-    16,
-    4,
-    { 0, 0, 0, 0 },
-    { 0, 1, 2, 3 } },
-  { { 0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15 },
-    8,
-    4,
-    { 0, 0, 1, 1 },
-    { 0, 1, 0, 1 } },
-  { { 0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1 },
-    4,
-    3,
-    { 0, 1, 2, 0 },
-    { 0, 0, 0, 0 } },
-  { { 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 },
-    4,
-    4,
-    { 0, 1, 2, 3 },
-    { 0, 0, 0, 0 } },
-};
-
-/* Sixteen bytes of a row, of which only @left exist. */
-AVX2_INLINE __m128i
-load_bytes (const guint8 *p, gsize left)
+/* Rows r and r + 4. */
+AVX2_INLINE __m256i
+load_two_rows (const guint8 *p, gsize stride)
 {
-  guint8 bytes[16] = { 0 };
+  __m256i row = _mm256_castsi128_si256 (_mm_loadu_si128 ((const __m128i *) p));
 
-  if (left >= 16)
-    return _mm_loadu_si128 ((const __m128i *) p);
-  memcpy (bytes, p, left);
-  return _mm_loadu_si128 ((const __m128i *) bytes);
+  return _mm256_inserti128_si256 (row, _mm_loadu_si128 ((const __m128i *) (p + 4 * stride)), 1);
 }
 
-/* Four rows' groups, transposed: out[i] holds group i of each row. */
+/* Eight rows' groups: out[i] holds group i of each, in the rows' order. */
 AVX2_INLINE void
-transpose_groups (const __m128i in[4], __m128i out[4])
+group_eight_rows (const guint8 *p, gsize stride, __m256i shuffle, __m256i out[4])
 {
-  __m128i a = _mm_unpacklo_epi32 (in[0], in[1]), b = _mm_unpacklo_epi32 (in[2], in[3]);
-  __m128i c = _mm_unpackhi_epi32 (in[0], in[1]), d = _mm_unpackhi_epi32 (in[2], in[3]);
+  __m256i in[4], low01, low23, high01, high23;
 
-  out[0] = _mm_unpacklo_epi64 (a, b);
-  out[1] = _mm_unpackhi_epi64 (a, b);
-  out[2] = _mm_unpacklo_epi64 (c, d);
-  out[3] = _mm_unpackhi_epi64 (c, d);
+  for (guint r = 0; r < 4; r++)
+    in[r] = _mm256_shuffle_epi8 (load_two_rows (p + r * stride, stride), shuffle);
+  low01 = _mm256_unpacklo_epi32 (in[0], in[1]);
+  low23 = _mm256_unpacklo_epi32 (in[2], in[3]);
+  high01 = _mm256_unpackhi_epi32 (in[0], in[1]);
+  high23 = _mm256_unpackhi_epi32 (in[2], in[3]);
+  out[0] = _mm256_unpacklo_epi64 (low01, low23);
+  out[1] = _mm256_unpackhi_epi64 (low01, low23);
+  out[2] = _mm256_unpacklo_epi64 (high01, high23);
+  out[3] = _mm256_unpackhi_epi64 (high01, high23);
 }
 
+/* One step of sixteen rows, whose first quad is @quad. */
 AVX2_INLINE void
-tile_four_rows (const guint8 *const rows[4], gsize row_bytes, guint channels,
-                const Grouping *grouping, guint8 *tiles, gsize plane_bytes)
+tile_step (const guint8 *p, gsize stride, guint channels, guint8 *const planes[4], gsize quad)
 {
-  __m128i shuffle = _mm_loadu_si128 ((const __m128i *) grouping->shuffle);
-  gsize step = grouping->pixels * channels;
-  gsize quad = 0;
+  const guint quads = valley_resize_quads_per_step (channels);
+  __m256i shuffle = _mm256_broadcastsi128_si256 (
+      _mm_loadu_si128 ((const __m128i *) valley_resize_groups[channels - 1]));
 
-  for (gsize at = 0; at < row_bytes; at += step, quad += grouping->pixels / 4) {
-    __m128i groups[4], columns[4];
+  for (guint half = 0; half < 2; half++) {
+    __m256i groups[4];
 
-    for (guint r = 0; r < 4; r++)
-      groups[r] = _mm_shuffle_epi8 (load_bytes (rows[r] + at, row_bytes - at), shuffle);
-    transpose_groups (groups, columns);
-    for (guint i = 0; i < grouping->n_groups; i++)
-      _mm_storeu_si128 ((__m128i *) (tiles + grouping->plane[i] * plane_bytes
-                                     + (quad + grouping->quad[i]) * (4 * ROWS)),
-                        columns[i]);
+    group_eight_rows (p + 8 * half * stride, stride, shuffle, groups);
+    for (guint i = 0; i < channels * quads; i++)
+      if (planes[i / quads] != NULL)
+        _mm256_store_si256 (
+            (__m256i *) (planes[i / quads] + (quad + i % quads) * (4 * ROWS) + 32 * half),
+            groups[i]);
   }
 }
 
-AVX2 void
-valley_resize_tile_avx2 (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
-                         guint8 *tiles, gsize plane_bytes)
+AVX2_INLINE void
+tile_channels (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+               guint8 *const planes[4])
 {
-  for (guint first = 0; first < ROWS; first += 4) {
-    const guint8 *rows[4];
+  const guint quads = valley_resize_quads_per_step (channels);
+  gsize row_bytes = (gsize) width * channels, at = 0, quad = 0;
+  guint8 edge[ROWS * STEP];
 
-    for (guint r = 0; r < 4; r++)
-      rows[r] = src + stride * MIN (first + r, n_rows - 1);
-    tile_four_rows (rows, (gsize) width * channels, channels, &groupings[channels - 1],
-                    tiles + 4 * first, plane_bytes);
+  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads)
+    tile_step (src + at, stride, channels, planes, quad);
+  for (; at < row_bytes; at += 4 * quads * channels, quad += quads) {
+    valley_resize_copy_edge (src + at, stride, n_rows, row_bytes - at, edge);
+    tile_step (edge, STEP, channels, planes, quad);
+  }
+}
+
+AVX2 static void
+tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+      guint8 *const planes[4])
+{
+  switch (channels) {
+  case 1:
+    tile_channels (src, stride, n_rows, width, 1, planes);
+    break;
+  case 2:
+    tile_channels (src, stride, n_rows, width, 2, planes);
+    break;
+  case 3:
+    tile_channels (src, stride, n_rows, width, 3, planes);
+    break;
+  default:
+    tile_channels (src, stride, n_rows, width, 4, planes);
   }
 }
 
@@ -207,8 +197,8 @@ transpose_bytes (__m128i v[16])
   }
 }
 
-AVX2 void
-valley_resize_untile_avx2 (const guint8 *columns, gsize n, guint n_rows, guint8 *dst, gsize stride)
+AVX2 static void
+untile (const guint8 *columns, gsize n, guint n_rows, guint8 *dst, gsize stride)
 {
   for (gsize s = 0; s < n; s += 16) {
     __m128i v[16];
@@ -238,17 +228,16 @@ load_row (const guint8 *p, gsize n)
 
 /* Up to 32 samples of an output row: four rows are interleaved into tiles. */
 AVX2_INLINE __m256i
-vertical_samples (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y,
-                  gsize from, gsize n)
+vertical_samples (const guint8 *src, gsize stride, guint n_rows, const guint32 *packed,
+                  guint n_quads, gsize n)
 {
-  const guint32 *packed = table->packed + y * table->stride;
   Sum sums[4] = { zero_sum (), zero_sum (), zero_sum (), zero_sum () };
 
-  for (guint i = 0; i < 4 * table->n_quads[y]; i += 4, packed += 4) {
+  for (guint i = 0; i < 4 * n_quads; i += 4, packed += 4) {
     __m256i row[4], low01, low23, high01, high23;
 
     for (guint r = 0; r < 4; r++)
-      row[r] = load_row (valley_resize_row (src, stride, table, y, i + r) + from, n);
+      row[r] = load_row (valley_resize_row (src, stride, n_rows, i + r), n);
     low01 = _mm256_unpacklo_epi8 (row[0], row[1]);
     high01 = _mm256_unpackhi_epi8 (row[0], row[1]);
     low23 = _mm256_unpacklo_epi8 (row[2], row[3]);
@@ -263,11 +252,11 @@ vertical_samples (const guint8 *src, gsize stride, const ValleyResizeTable *tabl
 }
 
 AVX2 static void
-vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y, gsize n,
-          guint8 *dst)
+vertical (const guint8 *src, gsize stride, guint n_rows, const guint32 *packed, guint n_quads,
+          gsize n, guint8 *dst)
 {
   if (n < 32) {
-    __m256i samples = vertical_samples (src, stride, table, y, 0, n);
+    __m256i samples = vertical_samples (src, stride, n_rows, packed, n_quads, n);
 
     memcpy (dst, &samples, n);
     return;
@@ -275,16 +264,12 @@ vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint
   for (gsize from = 0; from < n; from += 32) {
     gsize at = MIN (from, n - 32); /* the last block overlaps the one before */
 
-    _mm256_storeu_si256 ((__m256i *) (dst + at), vertical_samples (src, stride, table, y, at, 32));
+    _mm256_storeu_si256 ((__m256i *) (dst + at),
+                         vertical_samples (src + at, stride, n_rows, packed, n_quads, 32));
   }
 }
 
-const ValleyResizeKernels valley_resize_kernels_avx2 = { "avx2",
-                                                         pack,
-                                                         valley_resize_tile_avx2,
-                                                         horizontal,
-                                                         valley_resize_untile_avx2,
-                                                         vertical,
-                                                         &valley_video_kernels_avx2 };
+const ValleyResizeKernels valley_resize_kernels_avx2
+    = { "avx2", pack, tile, horizontal, untile, vertical, &valley_video_kernels_avx2 };
 
 #endif

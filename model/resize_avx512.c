@@ -1,7 +1,7 @@
 /* resize_avx512.c - the resize's inner loops for AVX-512 with VNNI.  A coefficient is split
  * into three signed bytes, so that three dot products of bytes give the exact sum.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "resize_kernels.h"
+#include "resize_simd.h"
 
 #if defined(__x86_64__)
 
@@ -11,7 +11,7 @@
 #define AVX512_INLINE                                                                              \
   static inline __attribute__ ((target ("avx512f,avx512bw,avx512vl,avx512vnni"), always_inline))
 
-enum { ROWS = VALLEY_RESIZE_ROWS };
+enum { ROWS = VALLEY_RESIZE_ROWS, STEP = VALLEY_RESIZE_STEP };
 
 /* packed[b] holds byte b of the four coefficients. */
 static void
@@ -29,6 +29,126 @@ pack (const gint32 k[4], guint32 packed[4])
     }
   }
 }
+
+/* ---- tiles ---------------------------------------------------------------- */
+
+/* Rows r, r + 4, r + 8 and r + 12.  Broadcasts from memory under a mask keep the shuffle units
+ * free. */
+AVX512_INLINE __m512i
+load_four_rows (const guint8 *p, gsize stride)
+{
+  __m512i rows = _mm512_castsi128_si512 (_mm_loadu_si128 ((const __m128i *) p));
+
+  rows = _mm512_mask_broadcast_i32x4 (rows, 0x00F0,
+                                      _mm_loadu_si128 ((const __m128i *) (p + 4 * stride)));
+  rows = _mm512_mask_broadcast_i32x4 (rows, 0x0F00,
+                                      _mm_loadu_si128 ((const __m128i *) (p + 8 * stride)));
+  return _mm512_mask_broadcast_i32x4 (rows, 0xF000,
+                                      _mm_loadu_si128 ((const __m128i *) (p + 12 * stride)));
+}
+
+/* One step of sixteen rows, whose first quad is @quad. */
+AVX512_INLINE void
+tile_step (const guint8 *p, gsize stride, guint channels, guint8 *const planes[4], gsize quad)
+{
+  const guint quads = valley_resize_quads_per_step (channels);
+  __m512i shuffle = _mm512_broadcast_i32x4 (
+      _mm_loadu_si128 ((const __m128i *) valley_resize_groups[channels - 1]));
+  __m512i in[4], groups[4], low01, low23, high01, high23;
+
+  for (guint r = 0; r < 4; r++)
+    in[r] = _mm512_shuffle_epi8 (load_four_rows (p + r * stride, stride), shuffle);
+  low01 = _mm512_unpacklo_epi32 (in[0], in[1]);
+  low23 = _mm512_unpacklo_epi32 (in[2], in[3]);
+  high01 = _mm512_unpackhi_epi32 (in[0], in[1]);
+  high23 = _mm512_unpackhi_epi32 (in[2], in[3]);
+  groups[0] = _mm512_unpacklo_epi64 (low01, low23);
+  groups[1] = _mm512_unpackhi_epi64 (low01, low23);
+  groups[2] = _mm512_unpacklo_epi64 (high01, high23);
+  groups[3] = _mm512_unpackhi_epi64 (high01, high23);
+  for (guint i = 0; i < channels * quads; i++)
+    if (planes[i / quads] != NULL)
+      _mm512_store_si512 (planes[i / quads] + (quad + i % quads) * (4 * ROWS), groups[i]);
+}
+
+AVX512_INLINE void
+tile_channels (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+               guint8 *const planes[4])
+{
+  const guint quads = valley_resize_quads_per_step (channels);
+  gsize row_bytes = (gsize) width * channels, at = 0, quad = 0;
+  guint8 edge[ROWS * STEP];
+
+  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads)
+    tile_step (src + at, stride, channels, planes, quad);
+  for (; at < row_bytes; at += 4 * quads * channels, quad += quads) {
+    valley_resize_copy_edge (src + at, stride, n_rows, row_bytes - at, edge);
+    tile_step (edge, STEP, channels, planes, quad);
+  }
+}
+
+AVX512 static void
+tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+      guint8 *const planes[4])
+{
+  switch (channels) {
+  case 1:
+    tile_channels (src, stride, n_rows, width, 1, planes);
+    break;
+  case 2:
+    tile_channels (src, stride, n_rows, width, 2, planes);
+    break;
+  case 3:
+    tile_channels (src, stride, n_rows, width, 3, planes);
+    break;
+  default:
+    tile_channels (src, stride, n_rows, width, 4, planes);
+  }
+}
+
+/* Sixteen columns of sixteen bytes in each lane: every round pairs vector i with vector i + 8,
+ * and after four of them the bits of the indices have changed places. */
+AVX512_INLINE void
+transpose_bytes (__m512i v[16])
+{
+  for (guint round = 0; round < 4; round++) {
+    __m512i next[16];
+
+    for (guint i = 0; i < 8; i++) {
+      next[2 * i] = _mm512_unpacklo_epi8 (v[i], v[i + 8]);
+      next[2 * i + 1] = _mm512_unpackhi_epi8 (v[i], v[i + 8]);
+    }
+    memcpy (v, next, sizeof next);
+  }
+}
+
+/* A row whose lane l has samples l, l + 4, l + 8 ..., as it was loaded, in order. */
+AVX512_INLINE __m512i
+order_row (__m512i row)
+{
+  const __m512i lanes = _mm512_setr_epi32 (0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m128i bytes = _mm_setr_epi8 (0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+
+  return _mm512_shuffle_epi8 (_mm512_permutexvar_epi32 (lanes, row),
+                              _mm512_broadcast_i32x4 (bytes));
+}
+
+AVX512 static void
+untile (const guint8 *columns, gsize n, guint n_rows, guint8 *dst, gsize stride)
+{
+  for (gsize s = 0; s < n; s += 64) {
+    __mmask64 mask = n - s >= 64 ? ~(__mmask64) 0 : ((__mmask64) 1 << (n - s)) - 1;
+    __m512i v[16];
+
+    for (guint i = 0; i < 16; i++)
+      v[i] = _mm512_loadu_si512 (columns + s * ROWS + 64 * i);
+    transpose_bytes (v);
+    for (guint row = 0; row < n_rows; row++)
+      _mm512_mask_storeu_epi8 (dst + row * stride + s, mask, order_row (v[row]));
+  }
+}
+
+/* ---- sums ----------------------------------------------------------------- */
 
 typedef struct {
   __m512i byte[3];
@@ -58,40 +178,68 @@ finish (Sum sum)
   return _mm512_srai_epi32 (total, VALLEY_RESIZE_BITS);
 }
 
+/* ---- passes --------------------------------------------------------------- */
+
+/* The channels of sixteen rows' pixel, together: they have the coefficients in common. */
+AVX512_INLINE void
+horizontal_pixel (const guint8 *tiles, gsize plane_bytes, const guint32 *packed, guint n_quads,
+                  guint channels, guint8 *columns)
+{
+  Sum sums[4];
+
+  for (guint c = 0; c < channels; c++)
+    sums[c] = zero_sum ();
+  for (guint q = 0; q < n_quads; q++, tiles += 4 * ROWS, packed += 4)
+    for (guint c = 0; c < channels; c++)
+      accumulate (&sums[c], _mm512_load_si512 (tiles + c * plane_bytes), packed);
+  for (guint c = 0; c < channels; c++, columns += ROWS) {
+    __m512i rounded = _mm512_max_epi32 (finish (sums[c]), _mm512_setzero_si512 ());
+
+    _mm_store_si128 ((__m128i *) columns, _mm512_cvtusepi32_epi8 (rounded));
+  }
+}
+
+AVX512_INLINE void
+horizontal_channels (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *table,
+                     guint channels, guint8 *columns)
+{
+  for (guint x = 0; x < table->out; x++)
+    horizontal_pixel (tiles + (gsize) table->first[x] / 4 * (4 * ROWS), plane_bytes,
+                      table->packed + x * table->stride, table->n_quads[x], channels,
+                      columns + (gsize) x * channels * ROWS);
+}
+
 AVX512 static void
 horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *table, guint channels,
             guint8 *columns)
 {
-  for (guint x = 0; x < table->out; x++) {
-    const guint32 *packed = table->packed + x * table->stride;
-
-    for (guint c = 0; c < channels; c++, columns += ROWS) {
-      const guint8 *tile = tiles + c * plane_bytes + (gsize) table->first[x] / 4 * (4 * ROWS);
-      Sum sum = zero_sum ();
-      __m512i rounded;
-
-      for (guint q = 0; q < table->n_quads[x]; q++)
-        accumulate (&sum, _mm512_loadu_si512 (tile + q * (4 * ROWS)), packed + 4 * q);
-      rounded = _mm512_max_epi32 (finish (sum), _mm512_setzero_si512 ());
-      _mm_storeu_si128 ((__m128i *) columns, _mm512_cvtusepi32_epi8 (rounded));
-    }
+  switch (channels) {
+  case 1:
+    horizontal_channels (tiles, plane_bytes, table, 1, columns);
+    break;
+  case 2:
+    horizontal_channels (tiles, plane_bytes, table, 2, columns);
+    break;
+  case 3:
+    horizontal_channels (tiles, plane_bytes, table, 3, columns);
+    break;
+  default:
+    horizontal_channels (tiles, plane_bytes, table, 4, columns);
   }
 }
 
 /* Up to 64 samples, those of @mask: four rows are interleaved into tiles. */
 AVX512_INLINE __m512i
-vertical_samples (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y,
-                  gsize from, __mmask64 mask)
+vertical_samples (const guint8 *src, gsize stride, guint n_rows, const guint32 *packed,
+                  guint n_quads, __mmask64 mask)
 {
-  const guint32 *packed = table->packed + y * table->stride;
   Sum sums[4] = { zero_sum (), zero_sum (), zero_sum (), zero_sum () };
 
-  for (guint i = 0; i < 4 * table->n_quads[y]; i += 4, packed += 4) {
+  for (guint i = 0; i < 4 * n_quads; i += 4, packed += 4) {
     __m512i row[4], low01, low23, high01, high23;
 
     for (guint r = 0; r < 4; r++)
-      row[r]
-          = _mm512_maskz_loadu_epi8 (mask, valley_resize_row (src, stride, table, y, i + r) + from);
+      row[r] = _mm512_maskz_loadu_epi8 (mask, valley_resize_row (src, stride, n_rows, i + r));
     low01 = _mm512_unpacklo_epi8 (row[0], row[1]);
     high01 = _mm512_unpackhi_epi8 (row[0], row[1]);
     low23 = _mm512_unpacklo_epi8 (row[2], row[3]);
@@ -106,23 +254,18 @@ vertical_samples (const guint8 *src, gsize stride, const ValleyResizeTable *tabl
 }
 
 AVX512 static void
-vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y, gsize n,
-          guint8 *dst)
+vertical (const guint8 *src, gsize stride, guint n_rows, const guint32 *packed, guint n_quads,
+          gsize n, guint8 *dst)
 {
   for (gsize from = 0; from < n; from += 64) {
     __mmask64 mask = n - from >= 64 ? ~(__mmask64) 0 : ((__mmask64) 1 << (n - from)) - 1;
 
     _mm512_mask_storeu_epi8 (dst + from, mask,
-                             vertical_samples (src, stride, table, y, from, mask));
+                             vertical_samples (src + from, stride, n_rows, packed, n_quads, mask));
   }
 }
 
-const ValleyResizeKernels valley_resize_kernels_avx512 = { "avx512",
-                                                           pack,
-                                                           valley_resize_tile_avx2,
-                                                           horizontal,
-                                                           valley_resize_untile_avx2,
-                                                           vertical,
-                                                           &valley_video_kernels_avx512 };
+const ValleyResizeKernels valley_resize_kernels_avx512
+    = { "avx512", pack, tile, horizontal, untile, vertical, &valley_video_kernels_avx512 };
 
 #endif

@@ -14,16 +14,15 @@ pack (const gint32 k[4], guint32 packed[4])
 }
 
 static void
-tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels, guint8 *tiles,
-      gsize plane_bytes)
+tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
+      guint8 *const planes[4])
 {
   for (guint row = 0; row < ROWS; row++) {
     const guint8 *samples = src + stride * MIN (row, n_rows - 1);
 
-    for (guint x = 0; x < (width + 3) / 4 * 4; x++)
-      for (guint c = 0; c < channels; c++)
-        tiles[c * plane_bytes + x / 4 * (4 * ROWS) + 4 * row + x % 4]
-            = x < width ? samples[x * channels + c] : 0;
+    for (guint c = 0; c < channels; c++)
+      for (guint x = 0; planes[c] != NULL && x < (width + 3) / 4 * 4; x++)
+        planes[c][x / 4 * (4 * ROWS) + 4 * row + x % 4] = x < width ? samples[x * channels + c] : 0;
   }
 }
 
@@ -56,17 +55,15 @@ untile (const guint8 *columns, gsize n, guint n_rows, guint8 *dst, gsize stride)
 }
 
 static void
-vertical (const guint8 *src, gsize stride, const ValleyResizeTable *table, guint y, gsize n,
+vertical (const guint8 *src, gsize stride, guint n_rows, const guint32 *k, guint n_quads, gsize n,
           guint8 *dst)
 {
-  const guint32 *k = table->packed + y * table->stride;
-
   for (gsize from = 0; from < n; from += 64) {
     gsize count = MIN (n - from, 64);
     guint32 sums[64] = { 0 };
 
-    for (guint i = 0; i < 4 * table->n_quads[y]; i++) {
-      const guint8 *row = valley_resize_row (src, stride, table, y, i) + from;
+    for (guint i = 0; i < 4 * n_quads; i++) {
+      const guint8 *row = valley_resize_row (src, stride, n_rows, i) + from;
 
       for (gsize s = 0; s < count; s++)
         sums[s] += row[s] * k[i];

@@ -156,6 +156,27 @@ VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_byt
                                          guint8 *dst, gsize dst_stride_bytes, guint dst_width,
                                          guint dst_height);
 
+/* Where a small picture goes: tightly packed 8-bit RGB rows. */
+typedef struct {
+  guint8 *rgb;
+  guint width, height;
+} ValleyVideoOutput;
+
+/* A picture of interleaved 8-bit samples, of which three are R, G and B. */
+typedef struct {
+  const guint8 *data; /* the first row */
+  gsize stride_bytes;
+  guint width, height;
+  guint channels; /* samples in a pixel: 3 or 4 */
+  guint8 rgb[3];  /* which of them are R, G and B */
+} ValleyRgbImage;
+
+/* The same resize to one to four RGB pictures; the source is read once for all of them.  FALSE
+ * when memory is short or a value is outside what is said here. */
+VALLEY_API gboolean valley_image_resize_rgb (const ValleyRgbImage *image,
+                                             const ValleyVideoOutput *outputs,
+                                             guint n_outputs);
+
 /* ---- planes of video ----------------------------------------------------- */
 
 /* A plane of a video frame: rows of 8- or 16-bit samples. */
@@ -182,12 +203,6 @@ typedef struct {
   ValleyVideoComponent components[3];
   double matrix[3][4]; /* R, G and B in 0 to 255 of Y, U, V (as if in 8 bits) and 1 */
 } ValleyVideo;
-
-/* Where a small picture goes: tightly packed 8-bit RGB rows. */
-typedef struct {
-  guint8 *rgb;
-  guint width, height;
-} ValleyVideoOutput;
 
 /* Turns planes into small RGB pictures: the same antialiased bicubic kernel as above, with the
  * colors rounded once, at the end.  Keeps coefficients and scratch memory for the next frame.

@@ -237,7 +237,7 @@ prepare (ValleyVideoScaler *scaler, Job *job)
     if (!prepare_component (scaler, job, i, job->output->width))
       return FALSE;
   return scratch_reserve (&scaler->component, ROWS * sizeof (gint16) * largest)
-         && scratch_reserve (&scaler->columns, ROWS * round_up (3 * width, 16));
+         && scratch_reserve (&scaler->columns, valley_resize_column_bytes (3 * (gsize) width));
 }
 
 /* ---- sixteen rows --------------------------------------------------------- */

@@ -40,6 +40,8 @@ test_pillow (gconstpointer data)
     g_autofree char *result = NULL;
     g_autofree guint8 *got = NULL;
     const RefTensor *input, *want;
+    ValleyResizeSource source;
+    ValleyResizeTarget target;
 
     if (!g_str_has_suffix (name, ".input"))
       continue;
@@ -49,9 +51,16 @@ test_pillow (gconstpointer data)
     g_assert_nonnull (input);
     g_assert_nonnull (want);
     got = g_malloc (want->bytes);
-    g_assert_true (valley_resize_with (
-        kernels, input->data, 3 * input->shape[1], (guint) input->shape[1], (guint) input->shape[0],
-        3, got, 3 * want->shape[1], (guint) want->shape[1], (guint) want->shape[0]));
+    source = (ValleyResizeSource){ .data = input->data,
+                                   .stride = 3 * input->shape[1],
+                                   .width = (guint) input->shape[1],
+                                   .height = (guint) input->shape[0],
+                                   .channels = 3,
+                                   .n_wanted = 3,
+                                   .wanted = { 0, 1, 2 } };
+    target = (ValleyResizeTarget){ got, 3 * want->shape[1], (guint) want->shape[1],
+                                   (guint) want->shape[0] };
+    g_assert_true (valley_resize_to (kernels, &source, &target, 1));
     if (memcmp (got, want->data, want->bytes) != 0)
       g_error ("%s is not Pillow's", name);
     n++;
@@ -110,13 +119,23 @@ image_guards_intact (const Image *image)
 
 /* The source is a block of exactly its own size: a sanitizer sees any byte read beyond. */
 static gboolean
-image_resize (const ValleyResizeKernels *kernels, const Image *from, const Image *to)
+image_resize (const ValleyResizeKernels *kernels, const Image *from, const guint8 wanted[4],
+              const Image *to, guint n)
 {
   gsize row = (gsize) from->width * from->channels;
   g_autofree guint8 *exact = g_memdup2 (from->pixels, from->stride * (from->height - 1) + row);
+  ValleyResizeSource source = { .data = exact,
+                                .stride = from->stride,
+                                .width = from->width,
+                                .height = from->height,
+                                .channels = from->channels,
+                                .n_wanted = to->channels };
+  ValleyResizeTarget targets[4];
 
-  return valley_resize_with (kernels, exact, from->stride, from->width, from->height,
-                             from->channels, to->pixels, to->stride, to->width, to->height);
+  memcpy (source.wanted, wanted, sizeof source.wanted);
+  for (guint i = 0; i < n; i++)
+    targets[i] = (ValleyResizeTarget){ to[i].pixels, to[i].stride, to[i].width, to[i].height };
+  return valley_resize_to (kernels, &source, targets, n);
 }
 
 static guint
@@ -127,29 +146,95 @@ random_side (void)
   return (guint) g_test_rand_int_range (1, (gint32) limits[g_test_rand_int_range (0, 4)]);
 }
 
-/* Every set gives the plain C one's bytes, on odd sizes, and writes nothing else. */
+/* Which channels are wanted: some of them in any order. */
+static guint
+random_wanted (guint channels, guint8 wanted[4])
+{
+  for (guint c = 0; c < 4; c++)
+    wanted[c] = (guint8) c;
+  for (guint c = channels - 1; c > 0; c--) {
+    guint other = (guint) g_test_rand_int_range (0, (gint32) c + 1);
+    guint8 kept = wanted[c];
+
+    wanted[c] = wanted[other];
+    wanted[other] = kept;
+  }
+  return (guint) g_test_rand_int_range (1, (gint32) channels + 1);
+}
+
+/* A size of its own, or one side or both as they are. */
+static Image
+random_target (const Image *from, guint channels, guint padding)
+{
+  guint same = (guint) g_test_rand_int_range (0, 8);
+
+  return image_new (same == 1 || same == 3 ? from->width : random_side (),
+                    same == 2 || same == 3 ? from->height : random_side (), channels, padding);
+}
+
+/* Every set gives the plain C one's bytes, on odd sizes, and writes nothing else; to several
+ * targets at once each gets what it would alone. */
 static void
 test_kernels_agree (gconstpointer data)
 {
   const ValleyResizeKernels *kernels = data;
 
   for (guint round = 0; round < 400; round++) {
-    guint channels = 1 + round % 4;
-    Image from = image_new (random_side (), random_side (), channels, round % 3);
-    Image want = image_new (random_side (), random_side (), channels, round % 5);
-    Image got = image_new (want.width, want.height, channels, round % 5);
+    guint n = 1 + round % 3;
+    Image from = image_new (random_side (), random_side (), 1 + round % 4, round % 3);
+    Image want[3], got[3];
+    guint8 wanted[4];
+    guint n_wanted = random_wanted (from.channels, wanted);
 
     image_fill_random (&from);
-    g_assert_true (image_resize (&valley_resize_kernels_c, &from, &want));
-    g_assert_true (image_resize (kernels, &from, &got));
-    if (memcmp (got.block, want.block, block_bytes (&want)) != 0)
-      g_error ("%ux%u to %ux%u with %u channels differs", from.width, from.height, want.width,
-               want.height, channels);
-    g_assert_true (image_guards_intact (&got));
+    for (guint i = 0; i < n; i++) {
+      want[i] = random_target (&from, n_wanted, round % 5);
+      got[i] = image_new (want[i].width, want[i].height, n_wanted, round % 5);
+      g_assert_true (image_resize (&valley_resize_kernels_c, &from, wanted, &want[i], 1));
+    }
+    g_assert_true (image_resize (kernels, &from, wanted, got, n));
+    for (guint i = 0; i < n; i++) {
+      if (memcmp (got[i].block, want[i].block, block_bytes (&want[i])) != 0)
+        g_error ("%ux%u to %ux%u (number %u) with %u of %u channels differs", from.width,
+                 from.height, want[i].width, want[i].height, i, n_wanted, from.channels);
+      g_assert_true (image_guards_intact (&got[i]));
+      g_free (want[i].block);
+      g_free (got[i].block);
+    }
     g_free (from.block);
-    g_free (want.block);
-    g_free (got.block);
   }
+}
+
+/* What is wanted of a pixel is what the picture of those channels alone gives. */
+static void
+test_wanted (void)
+{
+  static const guint sizes[][2] = { { 31, 22 }, { 64, 22 }, { 31, 45 }, { 64, 45 }, { 99, 80 } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (sizes); i++)
+    for (guint channels = 3; channels <= 4; channels++) {
+      Image from = image_new (64, 45, channels, 5), rgb = image_new (64, 45, 3, 0);
+      Image want = image_new (sizes[i][0], sizes[i][1], 3, 0);
+      Image got = image_new (sizes[i][0], sizes[i][1], 3, 0);
+      guint8 wanted[4];
+      ValleyRgbImage image = { from.pixels, from.stride, 64, 45, channels, { 0 } };
+      ValleyVideoOutput output = { got.pixels, got.width, got.height };
+
+      random_wanted (channels, wanted);
+      memcpy (image.rgb, wanted, 3);
+      image_fill_random (&from);
+      for (guint p = 0; p < 64 * 45; p++)
+        for (guint c = 0; c < 3; c++)
+          rgb.pixels[3 * p + c] = from.pixels[p / 64 * from.stride + p % 64 * channels + wanted[c]];
+      g_assert_true (valley_image_resize (rgb.pixels, rgb.stride, 64, 45, 3, want.pixels,
+                                          want.stride, want.width, want.height));
+      g_assert_true (valley_image_resize_rgb (&image, &output, 1));
+      g_assert_cmpmem (got.block, block_bytes (&got), want.block, block_bytes (&want));
+      g_free (from.block);
+      g_free (rgb.block);
+      g_free (want.block);
+      g_free (got.block);
+    }
 }
 
 /* An interleaved picture is its channels, resized one by one. */
@@ -227,6 +312,32 @@ test_refused (void)
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     g_assert_false (valley_image_resize (pixel, 4, cases[i][0], cases[i][1], cases[i][4], out, 4,
                                          cases[i][2], cases[i][3]));
+}
+
+static void
+test_rgb_refused (void)
+{
+  static const struct {
+    guint channels;
+    guint8 rgb[3];
+    guint n;
+  } cases[] = { { 2, { 0, 1, 0 }, 1 },
+                { 5, { 0, 1, 2 }, 1 },
+                { 3, { 0, 1, 3 }, 1 },
+                { 4, { 1, 2, 1 }, 1 },
+                { 3, { 0, 1, 2 }, 5 } };
+  guint8 pixel[8] = { 0 }, out[3] = { 1, 2, 3 };
+  ValleyVideoOutput outputs[5];
+
+  for (guint i = 0; i < 5; i++)
+    outputs[i] = (ValleyVideoOutput){ out, 1, 1 };
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    ValleyRgbImage image = { pixel, 8, 1, 1, cases[i].channels, { 0 } };
+
+    memcpy (image.rgb, cases[i].rgb, 3);
+    g_assert_false (valley_image_resize_rgb (&image, outputs, cases[i].n));
+  }
+  g_assert_cmpmem (out, 3, "\1\2\3", 3);
 }
 
 /* More sizes than the cache of coefficients holds, from several threads at once. */
@@ -430,9 +541,11 @@ main (int argc, char **argv)
   add_for_each_set ("pillow", valley_resize_kernel_sets (), test_pillow);
   add_for_each_set ("kernels-agree", valley_resize_kernel_sets () + 1, test_kernels_agree);
   g_test_add_func ("/image/channels", test_channels);
+  g_test_add_func ("/image/wanted", test_wanted);
   g_test_add_func ("/image/constant", test_constant);
   g_test_add_func ("/image/identity", test_identity);
   g_test_add_func ("/image/refused", test_refused);
+  g_test_add_func ("/image/rgb-refused", test_rgb_refused);
   g_test_add_func ("/image/threads", test_threads);
   g_test_add_func ("/image/smart-resize/transformers", test_smart_resize);
   g_test_add_func ("/image/smart-resize/thin", test_smart_resize_thin);
