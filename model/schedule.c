@@ -306,14 +306,21 @@ valley_schedule_drop_before (ValleySchedule *schedule, guint64 number)
   plan (schedule);
 }
 
+/* The first frame that @sequence shows once it is complete. */
+static guint64
+first_needed (const ValleySchedule *schedule, const Sequence *sequence)
+{
+  if (schedule->windowing.policy == VALLEY_WINDOWS_STREAMING)
+    return first_shown (schedule, sequence->first);
+  return sequence->first;
+}
+
 /* Nothing that an evicted frame has told is left in @sequence once it is complete. */
 static gboolean
 will_be_exact (const ValleySchedule *schedule, const Sequence *sequence)
 {
-  guint64 first = sequence->first;
+  guint64 first = first_needed (schedule, sequence);
 
-  if (schedule->windowing.policy == VALLEY_WINDOWS_STREAMING)
-    first = first_shown (schedule, first);
   return first == sequence->anchor || first >= sequence->next;
 }
 
@@ -367,12 +374,10 @@ valley_schedule_ask (ValleySchedule *schedule, guint64 first, ValleyScheduleAnsw
     begin_asking (schedule, first);
   sequence = find (schedule, schedule->asked_id);
   *answer = (ValleyScheduleAnswer){ .sequence = sequence->id,
-                                    .first = sequence->first,
+                                    .first = first_needed (schedule, sequence),
                                     .exact = will_be_exact (schedule, sequence),
                                     .given_up = sequence->given_up,
                                     .drifted = again ? 0 : schedule->drifted_id };
-  if (schedule->windowing.policy == VALLEY_WINDOWS_STREAMING)
-    answer->first = first_shown (schedule, sequence->first);
   return TRUE;
 }
 
@@ -521,7 +526,7 @@ valley_schedule_keep_from (const ValleySchedule *schedule)
   guint64 from = MIN (schedule->begin, schedule->end);
 
   for (guint i = 0; i < schedule->sequences->len; i++)
-    from = MIN (from, nth (schedule, i)->first);
+    from = MIN (from, first_needed (schedule, nth (schedule, i)));
   return from;
 }
 

@@ -1,12 +1,12 @@
 /* session.c - one stream: the window's encoded pictures and the prefill.  The answer
  * itself is generation.c's.  Only valley_session_cancel may be called from another thread.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "admission.h"
 #include "alloc.h"
 #include "context.h"
 #include "engine.h"
 #include "generation.h"
 #include "redundancy.h"
-#include "windows.h"
 
 /* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
  * that a cancellation is noticed soon and scratch memory stays small. */
@@ -192,6 +192,13 @@ valley_session_set_windowing (ValleySession *session, const ValleyWindowing *win
 {
   if (!valley_windowing_check (windowing, error))
     return FALSE;
+  if (windowing->policy != VALLEY_WINDOWS_TUMBLING || windowing->cache_max_bytes != 0) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "window policy %d with a cache of %" G_GUINT64_FORMAT
+                 " bytes; expected tumbling and no bound in this build",
+                 windowing->policy, windowing->cache_max_bytes);
+    return FALSE;
+  }
   session->windowing = *windowing;
   return TRUE;
 }

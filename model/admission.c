@@ -1,0 +1,213 @@
+/* admission.c - what a window policy will need of memory and context, before it starts.
+ *
+ * The sums follow schedule.c: which sequences live at once and how long they are at their
+ * longest.  tests/test-admission.c holds a counting model's peaks against them.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "admission.h"
+
+#include "engine.h"
+#include "reduction.h"
+
+#include <unistd.h>
+
+static const char *const policy_names[] = { "tumbling", "anchored", "sliding", "streaming" };
+
+static guint64
+plus (guint64 a, guint64 b)
+{
+  guint64 sum;
+
+  return g_uint64_checked_add (&sum, a, b) ? sum : G_MAXUINT64;
+}
+
+static guint64
+times (guint64 a, guint64 b)
+{
+  guint64 product;
+
+  return g_uint64_checked_mul (&product, a, b) ? product : G_MAXUINT64;
+}
+
+/* ---- sums ---- */
+
+/* Pages of @n sequences that hold @frames frames together.  The last page of each is partly
+ * used, and copied by a fork. */
+static guint64
+pages_of (guint64 n, guint64 frames, guint64 frame_rows)
+{
+  guint64 rows = plus (times (n, VALLEY_USUAL_HEADER_ROWS), times (frames, frame_rows));
+
+  return plus (rows / VALLEY_KV_PAGE_ROWS, n);
+}
+
+/* How many frames all sequences hold together when they hold most, and how many they are. */
+static void
+most_held (const ValleyWindowing *windowing, guint64 n_frames, guint64 *n, guint64 *frames)
+{
+  guint64 hop = windowing->hop_frames > 0 ? windowing->hop_frames : n_frames;
+
+  switch (windowing->policy) {
+  case VALLEY_WINDOWS_ANCHORED: /* at its end, beside the successor that is W frames shorter */
+    *n = 2;
+    *frames = times (n_frames, 3);
+    break;
+  case VALLEY_WINDOWS_SLIDING: /* W, W - H, W - 2 H ... frames */
+    *n = (n_frames - 1) / hop + 1;
+    *frames
+        = times (*n, n_frames) - MIN (times (*n, n_frames), times (times (*n, *n - 1) / 2, hop));
+    break;
+  case VALLEY_WINDOWS_STREAMING: /* at the switch to its successor */
+    *n = 2;
+    *frames = times (n_frames, 2);
+    break;
+  default:
+    *n = 1;
+    *frames = n_frames;
+    break;
+  }
+}
+
+/* Windows of unknown length are taken to fill the context. */
+static guint64
+frames_of (const ValleyWindowing *windowing, const ValleyConfig *config, guint64 frame_rows)
+{
+  if (windowing->window_frames > 0)
+    return windowing->window_frames;
+  return MAX (config->llm.max_position_embeddings / MAX (frame_rows, 1), 1);
+}
+
+void
+valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
+                   const ValleyWindowing *windowing, guint64 vision_tokens, ValleyCacheNeed *need)
+{
+  const ValleyLlmConfig *llm = &config->llm;
+  const gboolean anchored = windowing->policy == VALLEY_WINDOWS_ANCHORED;
+  const gboolean streaming = windowing->policy == VALLEY_WINDOWS_STREAMING;
+  guint64 frame_rows = plus (vision_tokens, VALLEY_FRAME_TEXT_ROWS);
+  guint64 n_frames = frames_of (windowing, config, frame_rows), n = 0, held = 0, pages;
+  guint64 row_bytes = times (times (2 * llm->n_layers, llm->n_kv_heads), llm->head_dim);
+
+  row_bytes = times (row_bytes, precision == VALLEY_PRECISION_BF16 ? 2 : 4);
+  most_held (windowing, n_frames, &n, &held);
+  pages = pages_of (n, held, frame_rows);
+  /* The header alone, which new sequences are forked from; the question and its answer. */
+  pages = plus (pages, pages_of (1, 0, 0));
+  pages = plus (pages, VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2);
+  /* Two answers are compared; an eviction writes the kept rows afresh beside the old ones, and
+   * keys are also kept as they were before the rotary embedding. */
+  if (streaming)
+    pages = plus (pages, plus (VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2,
+                               times (pages_of (1, n_frames, frame_rows), 3)));
+  need->most_frames = anchored ? times (n_frames, 2) : n_frames;
+  need->rows = plus (times (need->most_frames, frame_rows),
+                     VALLEY_USUAL_HEADER_ROWS + VALLEY_USUAL_TAIL_ROWS);
+  need->kv_bytes = times (times (pages, VALLEY_KV_PAGE_ROWS), row_bytes);
+  /* The newest frame comes before the oldest goes, and the one before a window may be what the
+   * next is compared with. */
+  need->encoding_bytes = times (times (plus (need->most_frames, 2), vision_tokens),
+                                llm->hidden_size * sizeof (float));
+}
+
+/* ---- decisions ---- */
+
+gboolean
+valley_windowing_check (const ValleyWindowing *windowing, GError **error)
+{
+  if ((guint) windowing->policy >= G_N_ELEMENTS (policy_names)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "window policy %d; expected one of ValleyWindowPolicy", windowing->policy);
+    return FALSE;
+  }
+  if (windowing->policy != VALLEY_WINDOWS_TUMBLING
+      && (windowing->hop_frames == 0 || windowing->hop_frames > windowing->window_frames)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "window policy %s with windows of %u frames, %u apart; expected a window of at "
+                 "least a frame and a hop from 1 to its length",
+                 policy_names[windowing->policy], windowing->window_frames, windowing->hop_frames);
+    return FALSE;
+  }
+  if (!(windowing->max_drift >= 0)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "max_drift %g; expected a number of nats, 0 for no limit", windowing->max_drift);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static guint64
+vision_tokens (const ValleyConfig *config, const ValleyInputSizes *sizes)
+{
+  guint64 n = 0;
+
+  if (config->has_siglip)
+    n += valley_reduction_siglip_tokens (config, sizes->siglip_side);
+  if (config->has_eagle)
+    n += valley_reduction_eagle_tokens (config, sizes->eagle_width, sizes->eagle_height);
+  return n;
+}
+
+/* What is there when the settings name no bound: nothing can need more than all of it. */
+static guint64
+physical_bytes (void)
+{
+  long pages = sysconf (_SC_PHYS_PAGES), bytes = sysconf (_SC_PAGESIZE);
+
+  return pages > 0 && bytes > 0 ? times ((guint64) pages, (guint64) bytes) : G_MAXUINT64;
+}
+
+/* A policy that is asked for must fit the context: what it cannot show would have to be computed
+ * apart for every window.  Tumbling leaves frames out, as for any prompt. */
+static gboolean
+check_context (const ValleyConfig *config, const ValleyWindowing *windowing,
+               const ValleyCacheNeed *need, GError **error)
+{
+  if (windowing->policy == VALLEY_WINDOWS_TUMBLING
+      || need->rows <= config->llm.max_position_embeddings)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+               "the window policy %s shows up to %" G_GUINT64_FORMAT " frames: %" G_GUINT64_FORMAT
+               " tokens with prompt and answer; expected at most %" G_GSIZE_FORMAT
+               " (config.json: max_position_embeddings): a shorter window, fewer "
+               "frames a second or fewer vision tokens, or %s",
+               policy_names[windowing->policy], need->most_frames, need->rows,
+               config->llm.max_position_embeddings,
+               windowing->policy == VALLEY_WINDOWS_ANCHORED ? "sliding or tumbling" : "tumbling");
+  return FALSE;
+}
+
+gboolean
+valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
+                     const ValleyInputSizes *sizes, guint64 *bytes, GError **error)
+{
+  const guint64 bound
+      = windowing->cache_max_bytes != 0 ? windowing->cache_max_bytes : physical_bytes ();
+  guint64 n_tokens = vision_tokens (model->config, sizes);
+  ValleyCacheNeed need, least;
+  ValleyWindowing tumbling = *windowing;
+
+  *bytes = 0;
+  if (!valley_windowing_check (windowing, error))
+    return FALSE;
+  valley_cache_need (model->config, model->precision, windowing, n_tokens, &need);
+  *bytes = plus (need.kv_bytes, need.encoding_bytes);
+  if (!check_context (model->config, windowing, &need, error))
+    return FALSE;
+  if (*bytes <= bound)
+    return TRUE;
+  tumbling.policy = VALLEY_WINDOWS_TUMBLING;
+  valley_cache_need (model->config, model->precision, &tumbling, n_tokens, &least);
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+               "the window policy %s needs %" G_GUINT64_FORMAT " bytes for windows of %u frames, "
+               "%u apart, of %" G_GUINT64_FORMAT " vision tokens (%" G_GUINT64_FORMAT
+               " bytes of keys and values, %" G_GUINT64_FORMAT
+               " of encodings); expected at most %" G_GUINT64_FORMAT " (%s): a shorter window, "
+               "a longer hop, fewer frames a second or fewer vision tokens%s",
+               policy_names[windowing->policy], *bytes, windowing->window_frames,
+               windowing->hop_frames, n_tokens, need.kv_bytes, need.encoding_bytes, bound,
+               windowing->cache_max_bytes != 0 ? "the cache's bound" : "this machine's memory",
+               plus (least.kv_bytes, least.encoding_bytes) <= bound
+                       && windowing->policy != VALLEY_WINDOWS_TUMBLING
+                   ? ", or tumbling, which fits"
+                   : "");
+  return FALSE;
+}
