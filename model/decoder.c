@@ -249,16 +249,16 @@ valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, const Va
 }
 
 gboolean
-valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *row,
+valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *rows,
                        float *logits, GError **error)
 {
   ValleyTensor normed, scores;
   gboolean ok;
 
-  valley_tensor_init (stream, &normed, VALLEY_F32, 1, llm->config.hidden_size);
-  valley_tensor_init (stream, &scores, VALLEY_F32, 1, llm->config.vocab_size);
-  stream->ops->rms_norm (stream, &normed, row, &llm->norm, llm->config.rms_norm_eps);
-  /* Always a generated row's arithmetic: one row is a matrix-vector product, prompt or not. */
+  valley_tensor_init (stream, &normed, VALLEY_F32, rows->rows, llm->config.hidden_size);
+  valley_tensor_init (stream, &scores, VALLEY_F32, rows->rows, llm->config.vocab_size);
+  stream->ops->rms_norm (stream, &normed, rows, &llm->norm, llm->config.rms_norm_eps);
+  /* Always a generated row's arithmetic: few rows are matrix-vector products, prompt or not. */
   stream->ops->linear (stream, &scores, &normed, &llm->head, NULL, VALLEY_ACT_NONE,
                        VALLEY_ROWS_GENERATED);
   ok = stream->ops->download (stream, &scores, logits, error);

@@ -44,6 +44,6 @@ typedef struct {
  * and the cache keeps its length. */
 void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream,
                              const ValleyForward *forward, const ValleyTensor *x);
-/* Final norm and output head of one row -> @logits [1, vocab_size] on the host; waits. */
+/* Final norm and output head of @rows -> @logits [rows, vocab_size] on the host; waits. */
 gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream,
-                                const ValleyTensor *row, float *logits, GError **error);
+                                const ValleyTensor *rows, float *logits, GError **error);

@@ -1,4 +1,8 @@
 /* generation.c - one answer in progress: its tokens one by one, and what is told of them.
+ *
+ * Under greedy decoding tokens that are likely to come (draft.c) go through the model together
+ * with the last one.  Every row's logits are those of a row computed alone, and one after the
+ * other is picked from as ever; at the first guess that is wrong the rest is thrown away.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "generation.h"
 
@@ -7,7 +11,10 @@
 
 #include "alloc.h"
 #include "answer.h"
+#include "draft.h"
 #include "sampler.h"
+
+#define MAX_ROWS (1 + VALLEY_MAX_DRAFT)
 
 typedef enum { ANSWER_NONE, ANSWER_RUNNING, ANSWER_OVER } AnswerState;
 
@@ -24,8 +31,18 @@ struct _ValleyGeneration {
   ValleySampler *sampler;
   ValleyAnswer answer;
   GArray *output_ids;
-  float *logits; /* of the next token */
-  float *kept;   /* every step's, with keep_logits or a dump */
+
+  GHashTable *drafts; /* a question's slot: its ValleyDraft; NULL: no drafting */
+  ValleyDraft *draft; /* this question's, or NULL */
+  gboolean greedy;
+  gint32 row_ids[MAX_ROWS];  /* the last token, and guesses after it */
+  gsize first_row;           /* their place in the cache */
+  gsize n_rows, n_rows_used; /* how many there are, and were picked from */
+  float *logits;             /* one row after the other */
+  gsize logits_capacity;     /* in rows */
+  guint64 drafted, accepted; /* by all answers */
+
+  float *kept; /* every step's, with keep_logits or a dump */
   gsize n_kept, kept_capacity;
   double log_probability; /* sum over `n_scored` tokens */
   guint n_scored;
@@ -45,6 +62,10 @@ valley_generation_new (ValleyModel *model, ValleyStream *stream,
   generation->keep_logits = options != NULL && options->keep_logits;
   generation->output_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   generation->logits = VALLEY_NEW (float, n);
+  generation->logits_capacity = 1;
+  if (options == NULL || !options->no_draft)
+    generation->drafts
+        = g_hash_table_new_full (NULL, NULL, NULL, (GDestroyNotify) valley_draft_free);
   generation->result.text = "";
   if (generation->logits != NULL)
     return generation;
@@ -60,6 +81,7 @@ valley_generation_free (ValleyGeneration *generation)
   if (generation == NULL)
     return;
   valley_generation_reset (generation);
+  g_clear_pointer (&generation->drafts, g_hash_table_unref);
   g_array_unref (generation->output_ids);
   g_free (generation->logits);
   g_free (generation->kept);
@@ -73,6 +95,8 @@ valley_generation_reset (ValleyGeneration *generation)
   generation->state = ANSWER_NONE;
   generation->cache = NULL;
   generation->rotary = NULL;
+  generation->draft = NULL;
+  generation->n_rows = generation->n_rows_used = 0;
   g_clear_pointer (&generation->sampler, valley_sampler_free);
   valley_answer_clear (&generation->answer);
   g_array_set_size (generation->output_ids, 0);
@@ -80,6 +104,21 @@ valley_generation_reset (ValleyGeneration *generation)
   generation->log_probability = 0;
   generation->n_scored = 0;
   generation->result = (ValleyResult){ .text = "" };
+}
+
+void
+valley_generation_forget (ValleyGeneration *generation)
+{
+  valley_generation_reset (generation);
+  if (generation->drafts != NULL)
+    g_hash_table_remove_all (generation->drafts);
+}
+
+void
+valley_generation_count (ValleyGeneration *generation, guint64 *drafted, guint64 *accepted)
+{
+  *drafted = generation->drafted;
+  *accepted = generation->accepted;
 }
 
 ValleyResult *
@@ -94,6 +133,21 @@ valley_generation_logits (ValleyGeneration *generation, gsize *n_steps, gsize *n
   *n_steps = generation->keep_logits ? generation->n_kept : 0;
   *n_vocabulary = generation->model->config->llm.vocab_size;
   return *n_steps > 0 ? generation->kept : NULL;
+}
+
+static void
+start_draft (ValleyGeneration *generation, guint slot)
+{
+  gpointer key = GUINT_TO_POINTER (slot);
+
+  if (generation->drafts == NULL)
+    return;
+  generation->draft = g_hash_table_lookup (generation->drafts, key);
+  if (generation->draft == NULL) {
+    generation->draft = valley_draft_new ();
+    g_hash_table_insert (generation->drafts, key, generation->draft);
+  }
+  valley_draft_begin (generation->draft);
 }
 
 gboolean
@@ -118,6 +172,8 @@ valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *re
   valley_answer_init (&generation->answer, request->stop, request->markers);
   valley_answer_describe (&generation->answer, &generation->result);
   generation->max_new_tokens = max_new_tokens;
+  generation->greedy = request->temperature == 0;
+  start_draft (generation, request->slot);
   return TRUE;
 }
 
@@ -130,14 +186,118 @@ valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache, Val
     return FALSE;
   generation->cache = cache;
   generation->rotary = rotary;
+  generation->first_row = cache->length - 1; /* the prompt's last */
+  generation->n_rows = 1;
   generation->state = ANSWER_RUNNING;
   return TRUE;
+}
+
+/* ---- rows ---- */
+
+static gboolean
+is_stop_id (const ValleyConfig *config, gint32 id)
+{
+  for (gsize i = 0; i < config->n_stop_ids; i++)
+    if (config->stop_ids[i] == id)
+      return TRUE;
+  return FALSE;
+}
+
+/* Room for @rows rows' logits; without it one row has to do. */
+static gsize
+reserve_logits (ValleyGeneration *generation, gsize rows)
+{
+  gsize row_bytes = generation->model->config->llm.vocab_size * sizeof (float);
+  float *larger;
+
+  if (rows <= generation->logits_capacity)
+    return rows;
+  larger = valley_alloc_resize (generation->logits, MAX_ROWS, row_bytes);
+  if (larger == NULL)
+    return 1;
+  generation->logits = larger;
+  generation->logits_capacity = MAX_ROWS;
+  return rows;
+}
+
+/* The last token, and guesses of what follows it as far as they can be of use: not beyond the
+ * answer's end, and only into the cache's own pages, so that no answer fails for its guesses. */
+static gsize
+choose_rows (ValleyGeneration *generation)
+{
+  const GArray *ids = generation->output_ids;
+  gsize room = generation->cache->n_pages * VALLEY_KV_PAGE_ROWS;
+  gsize most = generation->max_new_tokens - ids->len - 1, n = 0, n_useful = 0;
+
+  generation->row_ids[0] = g_array_index (ids, gint32, ids->len - 1);
+  most = MIN (most, MAX (room, generation->cache->length + 1) - generation->cache->length - 1);
+  if (generation->draft != NULL && generation->greedy)
+    n = valley_draft_propose (generation->draft, generation->row_ids + 1, most);
+  while (n_useful < n && !is_stop_id (generation->model->config, generation->row_ids[1 + n_useful]))
+    n_useful++;
+  return reserve_logits (generation, 1 + n_useful);
+}
+
+static gboolean
+compute_rows (ValleyGeneration *generation, GError **error)
+{
+  const ValleyDecoder *llm = &generation->model->stages.llm;
+  gsize n = choose_rows (generation);
+  ValleyForward forward = { .cache = generation->cache,
+                            .rotary = generation->rotary,
+                            .role = VALLEY_ROWS_GENERATED,
+                            .rows_at_once = n,
+                            .all_rows = TRUE };
+  ValleyTensor x;
+  gboolean ok;
+
+  generation->first_row = generation->cache->length;
+  generation->n_rows_used = generation->n_rows = 0;
+  valley_tensor_init (generation->stream, &x, VALLEY_F32, n, llm->config.hidden_size);
+  generation->stream->ops->embed (generation->stream, &x, &llm->embeddings, generation->row_ids);
+  valley_decoder_forward (llm, generation->stream, &forward, &x);
+  ok = valley_decoder_logits (llm, generation->stream, &x, generation->logits, error);
+  valley_tensor_clear (generation->model->backend, &x);
+  if (!ok)
+    return FALSE;
+  generation->n_rows = n;
+  generation->result.n_drafted += n - 1;
+  generation->drafted += n - 1;
+  return TRUE;
+}
+
+/* Throws away what was computed beyond the answer.  The cache's room stays its own. */
+static void
+drop_rows (ValleyGeneration *generation)
+{
+  gsize room;
+
+  if (generation->n_rows_used == generation->n_rows)
+    return;
+  generation->n_rows = generation->n_rows_used;
+  room = generation->cache->n_pages * VALLEY_KV_PAGE_ROWS;
+  valley_kv_cache_set_length (generation->cache, generation->first_row + generation->n_rows);
+  valley_kv_cache_reserve (generation->cache, generation->stream, room);
+}
+
+/* The next row was computed for the token that now follows, or is of no use. */
+static void
+check_guess (ValleyGeneration *generation, gint32 id)
+{
+  if (generation->n_rows_used == generation->n_rows)
+    return;
+  if (generation->row_ids[generation->n_rows_used] != id) {
+    drop_rows (generation);
+    return;
+  }
+  generation->result.n_accepted++;
+  generation->accepted++;
 }
 
 /* ---- tokens ---- */
 
 static gboolean
-keep_logits (ValleyGeneration *generation, GError **error)
+keep_logits (ValleyGeneration *generation, const float *logits, GError **error)
 {
   gsize n = generation->model->config->llm.vocab_size;
 
@@ -155,55 +315,30 @@ keep_logits (ValleyGeneration *generation, GError **error)
     generation->kept = larger;
     generation->kept_capacity = capacity;
   }
-  memcpy (generation->kept + generation->n_kept++ * n, generation->logits, n * sizeof (float));
+  memcpy (generation->kept + generation->n_kept++ * n, logits, n * sizeof (float));
   return TRUE;
-}
-
-/* The last token's row through the decoder: the logits of the next one. */
-static gboolean
-decode_last (ValleyGeneration *generation, GError **error)
-{
-  const ValleyDecoder *llm = &generation->model->stages.llm;
-  const gint32 *id
-      = &g_array_index (generation->output_ids, gint32, generation->output_ids->len - 1);
-  ValleyForward forward = { .cache = generation->cache,
-                            .rotary = generation->rotary,
-                            .role = VALLEY_ROWS_GENERATED,
-                            .rows_at_once = 1 };
-  ValleyTensor x;
-  gboolean ok;
-
-  valley_tensor_init (generation->stream, &x, VALLEY_F32, 1, llm->config.hidden_size);
-  generation->stream->ops->embed (generation->stream, &x, &llm->embeddings, id);
-  valley_decoder_forward (llm, generation->stream, &forward, &x);
-  ok = valley_decoder_logits (llm, generation->stream, &x, generation->logits, error);
-  valley_tensor_clear (generation->model->backend, &x);
-  return ok;
-}
-
-static gboolean
-is_stop_id (const ValleyConfig *config, gint32 id)
-{
-  for (gsize i = 0; i < config->n_stop_ids; i++)
-    if (config->stop_ids[i] == id)
-      return TRUE;
-  return FALSE;
 }
 
 /* Computes and picks one token; @reason becomes why the answer ends with it, or NULL. */
 static gboolean
 take_token (ValleyGeneration *generation, const char **reason, GError **error)
 {
+  const float *logits;
   gboolean stop;
   gint32 id = 0;
   double log_probability = 0;
 
   if (!valley_stream_check_cancelled (generation->stream, error)
-      || (generation->output_ids->len > 0 && !decode_last (generation, error))
-      || !keep_logits (generation, error)
-      || !valley_sampler_pick (generation->sampler, generation->logits, &id, &log_probability,
-                               error))
+      || (generation->n_rows_used == generation->n_rows && !compute_rows (generation, error)))
     return FALSE;
+  logits = generation->logits + generation->n_rows_used * generation->model->config->llm.vocab_size;
+  if (!keep_logits (generation, logits, error)
+      || !valley_sampler_pick (generation->sampler, logits, &id, &log_probability, error))
+    return FALSE;
+  generation->n_rows_used++;
+  check_guess (generation, id);
+  if (generation->draft != NULL)
+    valley_draft_add (generation->draft, id);
   g_array_append_val (generation->output_ids, id);
   stop = is_stop_id (generation->model->config, id);
   if (!stop) {
@@ -234,6 +369,7 @@ finish (ValleyGeneration *generation, const char *reason, GError **error)
 {
   generation->state = ANSWER_OVER;
   generation->result.finish_reason = reason;
+  drop_rows (generation);
   valley_answer_finish (&generation->answer, g_strcmp0 (reason, "stop") != 0);
   update_result (generation);
   return generation->dump_dir == NULL
@@ -268,5 +404,7 @@ valley_generation_next (ValleyGeneration *generation, GError **error)
   update_result (generation);
   if (reason == NULL)
     return VALLEY_STEP_TOKEN;
+  if (generation->draft != NULL)
+    valley_draft_keep (generation->draft);
   return finish (generation, reason, error) ? VALLEY_STEP_DONE : VALLEY_STEP_ERROR;
 }

@@ -7,14 +7,16 @@
 
 typedef struct _ValleyGeneration ValleyGeneration;
 
-/* @model and @stream outlive it.  Of @options (NULL: defaults) the dump folder and keep_logits
- * count. */
+/* @model and @stream outlive it.  Of @options (NULL: defaults) the dump folder, keep_logits and
+ * no_draft count. */
 ValleyGeneration *valley_generation_new (ValleyModel *model, ValleyStream *stream,
                                          const ValleySessionOptions *options, GError **error);
 void valley_generation_free (ValleyGeneration *generation); /* NULL is fine */
 
 /* Forgets the answer and its result. */
 void valley_generation_reset (ValleyGeneration *generation);
+/* And the previous answers, which drafts are taken from. */
+void valley_generation_forget (ValleyGeneration *generation);
 /* For one that was reset: takes of @request what the answer needs, before the prompt is computed: an option out of range
  * is told at once.  @prompt_ids count for the repetition penalty. */
 gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,
@@ -26,6 +28,9 @@ gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRe
 gboolean valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache,
                                   ValleyRotary *rotary, const ValleyTensor *last, GError **error);
 ValleyStep valley_generation_next (ValleyGeneration *generation, GError **error);
+
+/* Tokens that answers were drafted of so far, and of them those that were right. */
+void valley_generation_count (ValleyGeneration *generation, guint64 *drafted, guint64 *accepted);
 
 /* The answer's part of it is kept here; what concerns the window is the caller's to fill in. */
 ValleyResult *valley_generation_result (ValleyGeneration *generation);

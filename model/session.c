@@ -176,6 +176,7 @@ void
 valley_session_reset (ValleySession *session)
 {
   clear_answer (session);
+  valley_generation_forget (session->generation);
   drop_frames (session, session->frames->len);
   session->n_pushed = 0;
   session->encode_ms = 0;
@@ -216,6 +217,7 @@ valley_session_stats (ValleySession *session, ValleySessionStats *stats)
 {
   *stats = session->stats;
   stats->policy = session->windowing.policy;
+  valley_generation_count (session->generation, &stats->drafted, &stats->accepted);
 }
 
 /* ---- frames ---- */

@@ -1,0 +1,151 @@
+/* bench-draft.c - what generating several rows at a time costs: the ground on which drafting
+ * decides how much to draft.  Not a test:
+ * `ninja -C build tests/bench-draft && build/tests/bench-draft FOLDER [threads] [keys]`, where a
+ * folder without weights gets random ones.
+ *
+ * Every count of rows is measured in turn, many rounds over, and the best of each counts, so that
+ * other work on the machine disturbs all alike.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "alloc.h"
+#include "engine.h"
+
+#define ROUNDS 30
+#define MAX_SECONDS 40
+
+static const gsize counts[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 32, 33 };
+#define MOST_ROWS 33
+
+typedef struct {
+  ValleyModel *model;
+  ValleyStream *stream;
+  ValleyKvPool *pool;
+  ValleyKvCache cache;
+  ValleyRotary rotary;
+  float *logits;
+  gint32 ids[MOST_ROWS];
+} Bench;
+
+static void
+fail (GError *error)
+{
+  fprintf (stderr, "%s\n", error->message);
+  exit (1);
+}
+
+static void
+open_model (Bench *b, const char *dir, guint threads)
+{
+  g_autofree char *file = g_build_filename (dir, "model.safetensors", NULL);
+  g_autofree char *index = g_build_filename (dir, "model.safetensors.index.json", NULL);
+  gboolean real = g_file_test (file, G_FILE_TEST_EXISTS) || g_file_test (index, G_FILE_TEST_EXISTS);
+  ValleyModelOptions options = { .threads = threads, .random_seed = real ? 0 : 1 };
+  GError *error = NULL;
+
+  b->model = valley_model_open (dir, &options, &error);
+  if (b->model == NULL || !valley_model_load (b->model, NULL, &error))
+    fail (error);
+  printf ("%s, %s weights, %s\n", dir, real ? "its own" : "random",
+          b->model->backend->precision == VALLEY_PRECISION_BF16 ? "bf16" : "f32");
+}
+
+/* Seconds for @rows rows with their logits, over the keys that are there. */
+static double
+generate (Bench *b, gsize rows)
+{
+  const ValleyDecoder *llm = &b->model->stages.llm;
+  ValleyForward forward = { .cache = &b->cache,
+                            .rotary = &b->rotary,
+                            .role = VALLEY_ROWS_GENERATED,
+                            .rows_at_once = rows,
+                            .all_rows = TRUE };
+  gsize length = b->cache.length;
+  gint64 start = g_get_monotonic_time ();
+  GError *error = NULL;
+  ValleyTensor x;
+
+  valley_tensor_init (b->stream, &x, VALLEY_F32, rows, llm->config.hidden_size);
+  b->stream->ops->embed (b->stream, &x, &llm->embeddings, b->ids);
+  valley_decoder_forward (llm, b->stream, &forward, &x);
+  if (!valley_decoder_logits (llm, b->stream, &x, b->logits, &error))
+    fail (error);
+  valley_tensor_clear (b->stream->backend, &x);
+  valley_kv_cache_set_length (&b->cache, length);
+  return (double) (g_get_monotonic_time () - start) * 1e-6;
+}
+
+/* Keys to attend to; what they are does not matter. */
+static void
+fill_cache (Bench *b, gsize keys)
+{
+  const ValleyLlmConfig *c = &b->model->stages.llm.config;
+  gsize cols = c->n_kv_heads * c->head_dim;
+  g_autofree float *zeros = VALLEY_NEW0 (float, keys *cols);
+  ValleyTensor rows;
+
+  if (keys == 0)
+    return;
+  valley_kv_cache_reserve (&b->cache, b->stream, keys + MOST_ROWS);
+  valley_tensor_init (b->stream, &rows, VALLEY_F32, keys, cols);
+  b->stream->ops->upload (b->stream, &rows, zeros);
+  for (gsize i = 0; i < c->n_layers; i++)
+    valley_kv_cache_write (&b->cache, b->stream, i, 0, &rows, &rows);
+  valley_tensor_clear (b->stream->backend, &rows);
+  valley_kv_cache_set_length (&b->cache, keys);
+}
+
+static void
+measure (Bench *b)
+{
+  double best[G_N_ELEMENTS (counts)];
+  gint64 start = g_get_monotonic_time ();
+
+  for (gsize i = 0; i < G_N_ELEMENTS (counts); i++)
+    best[i] = G_MAXDOUBLE;
+  for (guint round = 0; round < ROUNDS; round++)
+    for (gsize i = 0; i < G_N_ELEMENTS (counts); i++)
+      if (round < 3 || g_get_monotonic_time () - start < MAX_SECONDS * G_USEC_PER_SEC)
+        best[i] = MIN (best[i], generate (b, counts[i]));
+  printf ("%6s %10s %14s %20s\n", "rows", "ms", "times one row", "each more, of one");
+  for (gsize i = 0; i < G_N_ELEMENTS (counts); i++)
+    printf ("%6zu %10.3f %14.3f %20.3f\n", counts[i], best[i] * 1e3, best[i] / best[0],
+            i > 0 ? (best[i] / best[0] - 1) / (double) (counts[i] - 1) : 0.0);
+}
+
+int
+main (int argc, char **argv)
+{
+  Bench b = { 0 };
+  gsize keys = argc > 3 ? (gsize) g_ascii_strtoull (argv[3], NULL, 10) : 500;
+  const ValleyLlmConfig *c;
+  GError *error = NULL;
+
+  if (argc < 2) {
+    fprintf (stderr, "usage: %s FOLDER [threads] [keys]\n", argv[0]);
+    return 2;
+  }
+  open_model (&b, argv[1], argc > 2 ? (guint) g_ascii_strtoull (argv[2], NULL, 10) : 0);
+  c = &b.model->stages.llm.config;
+  b.stream = b.model->backend->ops->stream_new (b.model->backend, &error);
+  if (b.stream == NULL)
+    fail (error);
+  b.pool = valley_kv_pool_new (b.model->backend, c->n_layers, c->n_kv_heads * c->head_dim, 0);
+  valley_kv_cache_init (&b.cache, b.pool);
+  valley_rotary_init (&b.rotary, b.model->backend, b.model->stages.llm.frequencies,
+                      c->head_dim / 2);
+  b.logits = VALLEY_NEW (float, MOST_ROWS * c->vocab_size);
+  for (gsize i = 0; i < MOST_ROWS; i++)
+    b.ids[i] = (gint32) (i * 7 % c->vocab_size);
+  fill_cache (&b, keys);
+  printf ("over %zu keys\n", keys);
+  measure (&b);
+  valley_rotary_clear (&b.rotary);
+  valley_kv_cache_clear (&b.cache);
+  valley_kv_pool_free (b.pool);
+  b.stream->ops->stream_free (b.stream);
+  g_free (b.logits);
+  valley_model_unref (b.model);
+  return 0;
+}
