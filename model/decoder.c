@@ -130,12 +130,11 @@ scratch_rows (const Scratch *s, gsize rows)
   };
 }
 
-/* Rows of queries or keys: projected, each head normalised where the model does so, turned. */
+/* Rows of queries or keys: projected, each head normalised where the model does so. */
 static void
 project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
                const ValleyTensor *weight, const ValleyTensor *bias, const ValleyTensor *norm,
-               const ValleyTensor *cos, const ValleyTensor *sin, ValleyRole role,
-               const ValleyTensor *out)
+               ValleyRole role, const ValleyTensor *out)
 {
   const ValleyOps *ops = stream->ops;
 
@@ -146,7 +145,6 @@ project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTenso
 
     ops->rms_norm (stream, &heads, &heads, norm, c->rms_norm_eps);
   }
-  ops->rope (stream, out, cos, sin, c->head_dim);
 }
 
 /* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
@@ -155,9 +153,13 @@ write_keys (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream 
             const ValleyForward *f, gsize layer, gsize first, const ValleyTensor *cos,
             const ValleyTensor *sin, Scratch *s)
 {
-  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, cos, sin, f->role, &s->k);
+  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, f->role, &s->k);
+  if (valley_kv_pool_keeps_unrotated (f->cache->pool))
+    valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_UNROTATED, first, &s->k);
+  stream->ops->rope (stream, &s->k, cos, sin, c->head_dim);
+  valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_KEYS, first, &s->k);
   stream->ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, f->role);
-  valley_kv_cache_write (f->cache, stream, layer, first, &s->k, &s->v);
+  valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_VALUES, first, &s->v);
 }
 
 /* The rest of a layer, for normed rows whose own and earlier keys are in the cache. */
@@ -177,7 +179,8 @@ finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStrea
                                 .first_position = first,
                                 .page_rows = VALLEY_KV_PAGE_ROWS };
 
-  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, cos, sin, f->role, &s->q);
+  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, f->role, &s->q);
+  ops->rope (stream, &s->q, cos, sin, c->head_dim);
   valley_kv_cache_layer (f->cache, layer, first + x->rows, &k, &v);
   ops->attention (stream, &s->mixed, &s->q, k, v, &attention);
   ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, f->role);

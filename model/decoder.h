@@ -28,16 +28,16 @@ void valley_decoder_clear (ValleyDecoder *llm);
 
 /* One pass of rows through the decoder: where they go and how they are computed. */
 typedef struct {
-  ValleyKvCache *cache;    /* the rows before these; these are appended */
+  ValleyKvCache *cache; /* the rows before these; these are appended */
   ValleyRotary *rotary;
   const gint32 *positions; /* of each row, for its rotation alone: which keys a row sees is the
                               cache's order.  Each at least the row's number; they set the cache's
                               gap.  NULL: cache->length + cache->gap ... */
   ValleyRole role;
-  gsize rows_at_once;      /* changes no bits */
-  gboolean all_rows;       /* which rows of x are the last layer's output afterwards: all, or
-                              the last alone */
-  const ValleyDump *dump;  /* NULL: off; on: all rows */
+  gsize rows_at_once;     /* changes no bits */
+  gboolean all_rows;      /* which rows of x are the last layer's output afterwards: all, or
+                             the last alone */
+  const ValleyDump *dump; /* NULL: off; on: all rows */
 } ValleyForward;
 
 /* Runs the embeddings @x, in place, through every layer.  On failure the stream's error is set

@@ -7,20 +7,19 @@
 #include <string.h>
 
 struct _ValleyKvPage {
-  ValleyMemory *memory; /* [layer][keys, values][row][cols] */
+  ValleyMemory *memory; /* [layer][plane][row][cols] */
   gsize refs;           /* sequences that hold it */
 };
 
 struct _ValleyKvPool {
   ValleyBackend *backend;
   ValleyDType dtype;
-  gsize cols, page_bytes;
+  gsize n_planes; /* keys, values, perhaps unrotated keys */
+  gsize cols, plane_bytes, page_bytes;
   guint64 max_bytes;
   gsize n_used;    /* pages that sequences hold */
   GPtrArray *idle; /* pages that nobody holds */
 };
-
-enum { KEYS, VALUES, N_PLANES };
 
 /* ---- pool ---- */
 
@@ -28,17 +27,19 @@ ValleyKvPool *
 valley_kv_pool_new (ValleyBackend *backend, gsize n_layers, gsize cols, guint64 max_bytes)
 {
   ValleyDType dtype = backend->precision == VALLEY_PRECISION_BF16 ? VALLEY_BF16 : VALLEY_F32;
-  gsize bytes = VALLEY_KV_PAGE_ROWS * N_PLANES * valley_dtype_bytes (dtype);
+  gsize plane = VALLEY_KV_PAGE_ROWS * valley_dtype_bytes (dtype), most;
   ValleyKvPool *pool;
 
-  if (!g_size_checked_mul (&bytes, bytes, n_layers) || !g_size_checked_mul (&bytes, bytes, cols)
-      || bytes == 0)
+  if (!g_size_checked_mul (&plane, plane, cols) || !g_size_checked_mul (&most, plane, n_layers)
+      || !g_size_checked_mul (&most, most, 3) || most == 0)
     return NULL;
   pool = g_new0 (ValleyKvPool, 1);
   pool->backend = backend;
   pool->dtype = dtype;
+  pool->n_planes = 2;
   pool->cols = cols;
-  pool->page_bytes = bytes;
+  pool->plane_bytes = plane;
+  pool->page_bytes = plane * n_layers * pool->n_planes;
   pool->max_bytes = max_bytes;
   pool->idle = g_ptr_array_new ();
   return pool;
@@ -94,6 +95,28 @@ valley_kv_pool_set_max_bytes (ValleyKvPool *pool, guint64 max_bytes)
     free_idle_page (pool);
 }
 
+gboolean
+valley_kv_pool_set_unrotated (ValleyKvPool *pool, gboolean keep)
+{
+  gsize n_planes = keep ? 3 : 2;
+
+  if (pool->n_planes == n_planes)
+    return TRUE;
+  if (pool->n_used > 0)
+    return FALSE;
+  while (pool->idle->len > 0)
+    free_idle_page (pool);
+  pool->page_bytes = pool->page_bytes / pool->n_planes * n_planes;
+  pool->n_planes = n_planes;
+  return TRUE;
+}
+
+gboolean
+valley_kv_pool_keeps_unrotated (const ValleyKvPool *pool)
+{
+  return pool->n_planes > VALLEY_KV_UNROTATED;
+}
+
 /* ---- pages ---- */
 
 /* A page of undefined contents with one holder; NULL sets the stream's error. */
@@ -142,11 +165,12 @@ give_page (ValleyKvPool *pool, ValleyKvPage *page)
 }
 
 static ValleyTensor
-plane (const ValleyKvPool *pool, const ValleyKvPage *page, gsize layer, gsize which)
+plane_of (const ValleyKvPool *pool, const ValleyKvPage *page, gsize layer, gsize which)
 {
   return (ValleyTensor){ .memory = page->memory,
                          .dtype = pool->dtype,
-                         .offset = (layer * N_PLANES + which) * VALLEY_KV_PAGE_ROWS * pool->cols,
+                         .offset
+                         = (layer * pool->n_planes + which) * VALLEY_KV_PAGE_ROWS * pool->cols,
                          .rows = VALLEY_KV_PAGE_ROWS,
                          .cols = pool->cols,
                          .stride = pool->cols };
@@ -157,10 +181,8 @@ static void
 copy_page (const ValleyKvPool *pool, ValleyStream *stream, const ValleyKvPage *to,
            const ValleyKvPage *from, gsize rows)
 {
-  gsize plane_bytes = VALLEY_KV_PAGE_ROWS * pool->cols * valley_dtype_bytes (pool->dtype);
-
-  for (gsize i = 0; i < pool->page_bytes / plane_bytes; i++) {
-    ValleyTensor dst = plane (pool, to, 0, i), src = plane (pool, from, 0, i);
+  for (gsize i = 0; i < pool->page_bytes / pool->plane_bytes; i++) {
+    ValleyTensor dst = plane_of (pool, to, 0, i), src = plane_of (pool, from, 0, i);
 
     dst.rows = src.rows = rows;
     stream->ops->copy (stream, &dst, &src);
@@ -216,24 +238,30 @@ grow_arrays (ValleyKvCache *cache, ValleyStream *stream, gsize n)
   return TRUE;
 }
 
-/* A rollback may have ended inside a page that a fork sees: its rows behind belong to the fork. */
+/* Makes page @index, of which @rows rows count, this sequence's alone. */
 static gboolean
-own_last_page (ValleyKvCache *cache, ValleyStream *stream)
+own_page (ValleyKvCache *cache, ValleyStream *stream, gsize index, gsize rows)
 {
-  ValleyKvPage **last, *copy;
+  ValleyKvPage *shared = cache->pages[index], *copy;
 
-  if (cache->length % VALLEY_KV_PAGE_ROWS == 0)
-    return TRUE;
-  last = &cache->pages[cache->length / VALLEY_KV_PAGE_ROWS];
-  if ((*last)->refs == 1)
+  if (shared->refs == 1)
     return TRUE;
   copy = take_page (cache->pool, stream);
   if (copy == NULL)
     return FALSE;
-  copy_page (cache->pool, stream, copy, *last, cache->length % VALLEY_KV_PAGE_ROWS);
-  give_page (cache->pool, *last);
-  *last = copy;
+  copy_page (cache->pool, stream, copy, shared, rows);
+  give_page (cache->pool, shared);
+  cache->pages[index] = copy;
   return TRUE;
+}
+
+/* A rollback may have ended inside a page that a fork sees: its rows behind belong to the fork. */
+static gboolean
+own_last_page (ValleyKvCache *cache, ValleyStream *stream)
+{
+  gsize rest = cache->length % VALLEY_KV_PAGE_ROWS;
+
+  return rest == 0 || own_page (cache, stream, cache->length / VALLEY_KV_PAGE_ROWS, rest);
 }
 
 void
@@ -257,30 +285,25 @@ valley_kv_cache_reserve (ValleyKvCache *cache, ValleyStream *stream, gsize rows)
 }
 
 void
-valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize layer, gsize first,
-                       const ValleyTensor *keys, const ValleyTensor *values)
+valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize layer, ValleyKvPlane which,
+                       gsize first, const ValleyTensor *rows)
 {
-  if (valley_stream_stopped (stream))
-    return;
-  for (gsize done = 0, n; done < keys->rows; done += n) {
+  for (gsize done = 0, n; done < rows->rows && !valley_stream_stopped (stream); done += n) {
     gsize index = (first + done) / VALLEY_KV_PAGE_ROWS;
     gsize row = (first + done) % VALLEY_KV_PAGE_ROWS;
-    const ValleyTensor *from[] = { keys, values };
+    ValleyTensor to, from;
 
-    n = MIN (keys->rows - done, VALLEY_KV_PAGE_ROWS - row);
+    n = MIN (rows->rows - done, VALLEY_KV_PAGE_ROWS - row);
     if (index >= cache->n_pages || cache->pages[index]->refs != 1) {
       valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
                           "KV row %" G_GSIZE_FORMAT " is not reserved; expected it to be",
                           first + done);
       return;
     }
-    for (gsize i = 0; i < G_N_ELEMENTS (from); i++) {
-      ValleyTensor to = plane (cache->pool, cache->pages[index], layer, i);
-      ValleyTensor part = valley_tensor_rows (from[i], done, n);
-
-      to = valley_tensor_rows (&to, row, n);
-      stream->ops->copy (stream, &to, &part);
-    }
+    to = plane_of (cache->pool, cache->pages[index], layer, which);
+    to = valley_tensor_rows (&to, row, n);
+    from = valley_tensor_rows (rows, done, n);
+    stream->ops->copy (stream, &to, &from);
   }
 }
 
@@ -315,6 +338,23 @@ valley_kv_cache_fork (ValleyKvCache *to, ValleyKvCache *from, ValleyStream *stre
 }
 
 void
+valley_kv_cache_own (ValleyKvCache *cache, ValleyStream *stream, gsize first)
+{
+  for (gsize row = first / VALLEY_KV_PAGE_ROWS * VALLEY_KV_PAGE_ROWS; row < cache->length;
+       row += VALLEY_KV_PAGE_ROWS)
+    if (valley_stream_stopped (stream)
+        || !own_page (cache, stream, row / VALLEY_KV_PAGE_ROWS,
+                      MIN (VALLEY_KV_PAGE_ROWS, cache->length - row)))
+      return;
+}
+
+ValleyTensor
+valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize layer, ValleyKvPlane which)
+{
+  return plane_of (cache->pool, cache->pages[page], layer, which);
+}
+
+void
 valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys, const ValleyTensor **keys,
                        const ValleyTensor **values)
 {
@@ -323,8 +363,8 @@ valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys, const Va
 
   n = MIN (n, cache->n_pages);
   for (gsize i = 0; i < n; i++) {
-    k[i] = plane (cache->pool, cache->pages[i], layer, KEYS);
-    v[i] = plane (cache->pool, cache->pages[i], layer, VALUES);
+    k[i] = valley_kv_cache_page (cache, i, layer, VALLEY_KV_KEYS);
+    v[i] = valley_kv_cache_page (cache, i, layer, VALLEY_KV_VALUES);
     k[i].rows = v[i].rows = MIN (VALLEY_KV_PAGE_ROWS, n_keys - i * VALLEY_KV_PAGE_ROWS);
   }
   *keys = k;

@@ -12,6 +12,13 @@
 /* A multiple of the keys that attention takes at a time, so that no block straddles pages. */
 #define VALLEY_KV_PAGE_ROWS ((gsize) 64)
 
+/* What a row of a layer has in a page. */
+typedef enum {
+  VALLEY_KV_KEYS,
+  VALLEY_KV_VALUES,
+  VALLEY_KV_UNROTATED /* the keys before their rotation, where the pool keeps them */
+} ValleyKvPlane;
+
 typedef struct _ValleyKvPool ValleyKvPool;
 typedef struct _ValleyKvPage ValleyKvPage;
 
@@ -40,22 +47,33 @@ guint64 valley_kv_pool_bytes_for (const ValleyKvPool *pool, gsize rows);
 /* A lower bound than what is in use is kept by refusing until enough has been given back. */
 void valley_kv_pool_set_max_bytes (ValleyKvPool *pool, guint64 max_bytes);
 
+/* Whether rows have their unrotated keys too, half as much memory again; not at first.  FALSE
+ * while a sequence holds a page. */
+gboolean valley_kv_pool_set_unrotated (ValleyKvPool *pool, gboolean keep);
+gboolean valley_kv_pool_keeps_unrotated (const ValleyKvPool *pool);
+
 void valley_kv_cache_init (ValleyKvCache *cache, ValleyKvPool *pool);
 /* Gives the pages back; a zeroed cache is fine. */
 void valley_kv_cache_clear (ValleyKvCache *cache);
 /* Makes the rows from the length up to @rows writable.  On failure the stream's error is set
  * (VALLEY_ERROR_MEMORY: the bound, or the machine) and the cache is as it was. */
 void valley_kv_cache_reserve (ValleyKvCache *cache, ValleyStream *stream, gsize rows);
-/* Stores f32 rows of keys and values at @first (reserved, and no earlier than the length),
- * converting; the length does not change. */
-void valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize layer, gsize first,
-                            const ValleyTensor *keys, const ValleyTensor *values);
+/* Stores f32 rows at @first (reserved, and no earlier than the length), converting; the length
+ * does not change. */
+void valley_kv_cache_write (ValleyKvCache *cache, ValleyStream *stream, gsize layer,
+                            ValleyKvPlane which, gsize first, const ValleyTensor *rows);
 /* Accepts rows that were written, or rolls back, giving back the pages behind; the gap stays, but
  * an empty sequence has none. */
 void valley_kv_cache_set_length (ValleyKvCache *cache, gsize length);
 /* @to, a fresh or cleared cache, becomes a sequence with @from's rows and a future of its own.
  * On failure the stream's error is set and @to is empty. */
 void valley_kv_cache_fork (ValleyKvCache *to, ValleyKvCache *from, ValleyStream *stream);
+/* Makes all rows from @first on this sequence's alone, to be changed by way of the views below.
+ * On failure the stream's error is set; the rows are as they were. */
+void valley_kv_cache_own (ValleyKvCache *cache, ValleyStream *stream, gsize first);
+/* One page's rows of a layer. */
+ValleyTensor valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize layer,
+                                   ValleyKvPlane which);
 /* The pages of a layer's first @n_keys rows, as the attention wants them: arrays that live until
  * the next call for this cache. */
 void valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys,

@@ -283,3 +283,9 @@ reference_remove (Reference *r, gsize first, gsize n)
   for (guint i = 0; i < r->rows->len; i++)
     g_array_index (r->rows, ReferenceRow, i).position = (gint32) i;
 }
+
+void
+reference_set_position (Reference *r, guint row, gint32 position)
+{
+  g_array_index (r->rows, ReferenceRow, row).position = position;
+}

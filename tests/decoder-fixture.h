@@ -38,3 +38,4 @@ void reference_free (Reference *reference);
 double *reference_forward (Reference *reference, const float *x, gsize n, const gint32 *positions);
 /* Takes out rows and gives all others positions 0, 1 ... */
 void reference_remove (Reference *reference, gsize first, gsize n);
+void reference_set_position (Reference *reference, guint row, gint32 position);

@@ -71,7 +71,8 @@ write_rows (Device *d, ValleyKvCache *cache, const float *rows, gsize n)
   for (gsize layer = 0; layer < LAYERS; layer++) {
     ValleyTensor k = part_of (d, rows, n, 2 * layer), v = part_of (d, rows, n, 2 * layer + 1);
 
-    valley_kv_cache_write (cache, d->stream, layer, cache->length, &k, &v);
+    valley_kv_cache_write (cache, d->stream, layer, VALLEY_KV_KEYS, cache->length, &k);
+    valley_kv_cache_write (cache, d->stream, layer, VALLEY_KV_VALUES, cache->length, &v);
     valley_tensor_clear (d->backend, &k);
     valley_tensor_clear (d->backend, &v);
   }
