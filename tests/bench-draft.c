@@ -91,7 +91,8 @@ fill_cache (Bench *b, gsize keys)
   valley_tensor_init (b->stream, &rows, VALLEY_F32, keys, cols);
   b->stream->ops->upload (b->stream, &rows, zeros);
   for (gsize i = 0; i < c->n_layers; i++)
-    valley_kv_cache_write (&b->cache, b->stream, i, 0, &rows, &rows);
+    for (ValleyKvPlane plane = VALLEY_KV_KEYS; plane <= VALLEY_KV_VALUES; plane++)
+      valley_kv_cache_write (&b->cache, b->stream, i, plane, 0, &rows);
   valley_tensor_clear (b->stream->backend, &rows);
   valley_kv_cache_set_length (&b->cache, keys);
 }
