@@ -93,11 +93,11 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
   /* The header alone, which new sequences are forked from; the question and its answer. */
   pages = plus (pages, pages_of (1, 0, 0));
   pages = plus (pages, VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2);
-  /* Two answers are compared; an eviction writes the kept rows afresh beside the old ones, and
-   * keys are also kept as they were before the rotary embedding. */
-  if (streaming)
-    pages = plus (pages, plus (VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2,
-                               times (pages_of (1, n_frames, frame_rows), 3)));
+  /* Two answers are compared; keys are also kept as they were before their rotation. */
+  if (streaming) {
+    pages = plus (pages, VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2);
+    row_bytes = times (row_bytes / 2, 3);
+  }
   need->most_frames = anchored ? times (n_frames, 2) : n_frames;
   need->rows = plus (times (need->most_frames, frame_rows),
                      VALLEY_USUAL_HEADER_ROWS + VALLEY_USUAL_TAIL_ROWS);
