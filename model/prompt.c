@@ -123,27 +123,23 @@ append_text (const ValleyPrompt *prompt, const char *before, const char *text, G
   append_plain (prompt, p, end, ids);
 }
 
-static void
-append_slots (const ValleyPrompt *prompt, guint n_images, GArray *ids)
+void
+valley_prompt_frame (const ValleyPrompt *prompt, gboolean is_first, GArray *ids)
 {
-  for (guint i = 0; i < n_images; i++) {
-    if (i > 0)
-      append_text (prompt, " ", "", ids);
-    append_id (ids, prompt->image_start);
-    append_id (ids, VALLEY_IMAGE_SLOT);
-    append_id (ids, prompt->image_end);
-  }
+  if (!is_first)
+    append_text (prompt, " ", "", ids);
+  append_id (ids, prompt->image_start);
+  append_id (ids, VALLEY_IMAGE_SLOT);
+  append_id (ids, prompt->image_end);
 }
 
 gsize
 valley_prompt_slot_text (const ValleyPrompt *prompt)
 {
-  g_autoptr (GArray) one = g_array_new (FALSE, FALSE, sizeof (gint32));
-  g_autoptr (GArray) two = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
 
-  append_slots (prompt, 1, one);
-  append_slots (prompt, 2, two);
-  return two->len - one->len - 1;
+  valley_prompt_frame (prompt, FALSE, ids);
+  return ids->len - 1;
 }
 
 static void
@@ -153,27 +149,51 @@ end_turn (const ValleyPrompt *prompt, GArray *ids)
   append_text (prompt, "\n", "", ids);
 }
 
+static void
+append_system (const ValleyPrompt *prompt, const char *system, GArray *ids)
+{
+  append_id (ids, prompt->turn_start);
+  append_text (prompt, "system\n", system != NULL ? system : DEFAULT_SYSTEM, ids);
+  end_turn (prompt, ids);
+  append_id (ids, prompt->turn_start);
+}
+
+static void
+append_question (const ValleyPrompt *prompt, const char *before, const char *question, GArray *ids)
+{
+  append_text (prompt, before, question, ids);
+  end_turn (prompt, ids);
+  append_id (ids, prompt->turn_start);
+  append_text (prompt, "assistant\n", "", ids);
+}
+
+void
+valley_prompt_header (const ValleyPrompt *prompt, const char *system, GArray *ids)
+{
+  append_system (prompt, system, ids);
+  append_text (prompt, "user\n", "", ids);
+}
+
+void
+valley_prompt_tail (const ValleyPrompt *prompt, const char *question, GArray *ids)
+{
+  append_question (prompt, "\n", question, ids);
+}
+
 GArray *
 valley_prompt_build (const ValleyPrompt *prompt, const char *system, const char *question,
                      guint n_images)
 {
   GArray *ids = g_array_new (FALSE, FALSE, sizeof (gint32));
 
-  append_id (ids, prompt->turn_start);
-  append_text (prompt, "system\n", system != NULL ? system : DEFAULT_SYSTEM, ids);
-  end_turn (prompt, ids);
-
-  append_id (ids, prompt->turn_start);
-  if (n_images > 0) {
-    append_text (prompt, "user\n", "", ids);
-    append_slots (prompt, n_images, ids);
-    append_text (prompt, "\n", question, ids);
-  } else {
-    append_text (prompt, "user\n", question, ids);
+  if (n_images == 0) { /* the turn's first word and the question are one run of text */
+    append_system (prompt, system, ids);
+    append_question (prompt, "user\n", question, ids);
+    return ids;
   }
-  end_turn (prompt, ids);
-
-  append_id (ids, prompt->turn_start);
-  append_text (prompt, "assistant\n", "", ids);
+  valley_prompt_header (prompt, system, ids);
+  for (guint i = 0; i < n_images; i++)
+    valley_prompt_frame (prompt, i == 0, ids);
+  valley_prompt_tail (prompt, question, ids);
   return ids;
 }

@@ -18,5 +18,11 @@ void valley_prompt_free (ValleyPrompt *prompt);
  * @system NULL: "You are a helpful assistant."  The user's text is never taken for a slot. */
 GArray *valley_prompt_build (const ValleyPrompt *prompt, const char *system,
                              const char *question, guint n_images);
+/* The same in parts, for prompts that grow by a frame at a time: with a frame at least, the header,
+ * the frames and the tail one after the other are what valley_prompt_build gives.  Each appends to
+ * @ids. */
+void valley_prompt_header (const ValleyPrompt *prompt, const char *system, GArray *ids);
+void valley_prompt_frame (const ValleyPrompt *prompt, gboolean is_first, GArray *ids);
+void valley_prompt_tail (const ValleyPrompt *prompt, const char *question, GArray *ids);
 /* How many ids of text every image slot after the first brings with it. */
 gsize valley_prompt_slot_text (const ValleyPrompt *prompt);
