@@ -1,49 +1,33 @@
-/* session.c - one stream: the window's encoded pictures and the prefill.  The answer
- * itself is generation.c's.  Only valley_session_cancel may be called from another thread.
+/* session.c - one stream: its windows and the prompts over them.  Frames and sequences are
+ * windows.c's, the answer is generation.c's.  Only valley_session_cancel may be called from
+ * another thread.
  * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "admission.h"
-#include "alloc.h"
 #include "context.h"
 #include "engine.h"
 #include "generation.h"
-#include "redundancy.h"
+#include "windows.h"
 
-/* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
- * that a cancellation is noticed soon and scratch memory stays small. */
-#define PREFILL_ROWS 512
 #define DEFAULT_NEW_TOKENS 100
-/* Room for this much of an answer is made with the prompt's; longer ones grow the cache. */
-#define RESERVED_NEW_TOKENS 256
-
-typedef struct {
-  guint64 pts_ns;
-  ValleyInputSizes sizes;
-  ValleyTensor rows; /* its image slot's contents */
-  gint32 *chosen;    /* which of them are shown in the prompt in progress */
-  gsize n_chosen;
-  gboolean is_tiled;
-  gboolean left_out; /* of the prompt in progress, for want of room */
-} Frame;
+/* Rows that the answer's cache is kept ahead of its tokens. */
+#define ANSWER_ROWS VALLEY_KV_PAGE_ROWS
 
 struct _ValleySession {
   ValleyModel *model;
   ValleyStream *stream;
-  char *dump_dir;
-  gsize prefill_rows;
-
-  GArray *frames;
-  GArray *shown_pts; /* of those in the prompt in progress */
-  guint n_pushed;    /* since the last reset: numbers the dumps */
-  double encode_ms;  /* of frames that no answer has accounted for yet */
-  ValleyWindowing windowing;
-  ValleySessionStats stats;
-
-  ValleyKvPool *pool;
-  ValleyKvCache cache;
-  ValleyRotary rotary;
-  guint max_new_tokens; /* of the prompt in progress */
-  GArray *input_ids;
+  ValleyWindows *windows;
   ValleyGeneration *generation;
+  double encode_ms; /* of frames that no answer has accounted for yet */
+
+  /* The prompt in progress, and its parts as they were encoded last. */
+  char *question;
+  GArray *header, *tail, *input_ids;
+  GArray *shown;        /* ValleyWindowFrame */
+  GArray *shown_pts;    /* guint64 */
+  gboolean is_contents; /* what is shown is what the policy holds */
+  guint max_new_tokens;
 };
 
 static double
@@ -52,48 +36,38 @@ milliseconds_since (gint64 start_us)
   return (double) (g_get_monotonic_time () - start_us) / 1000.0;
 }
 
-static void
-frame_clear (gpointer data, ValleyBackend *backend)
-{
-  Frame *frame = data;
-
-  valley_tensor_clear (backend, &frame->rows);
-  g_free (frame->chosen);
-}
-
-static guint64
-frame_bytes (const Frame *frame)
-{
-  return (guint64) frame->rows.rows * frame->rows.cols * sizeof (float);
-}
-
-static void
-drop_frames (ValleySession *session, guint n)
-{
-  for (guint i = 0; i < n; i++) {
-    Frame *frame = &g_array_index (session->frames, Frame, i);
-
-    session->stats.encoding_bytes -= frame_bytes (frame);
-    frame_clear (frame, session->model->backend);
-  }
-  if (n > 0)
-    g_array_remove_range (session->frames, 0, n);
-}
-
 /* Forgets the answer; the frames stay. */
 static void
 clear_answer (ValleySession *session)
 {
-  if (session->generation != NULL)
-    valley_generation_reset (session->generation);
+  valley_generation_reset (session->generation);
+  valley_windows_end_answer (session->windows);
   g_array_set_size (session->input_ids, 0);
-  valley_kv_cache_set_length (&session->cache, 0);
+  g_array_set_size (session->shown, 0);
+}
+
+static void
+encode_header (ValleySession *session, const char *system)
+{
+  g_array_set_size (session->header, 0);
+  valley_prompt_header (session->model->prompt, system, session->header);
+}
+
+static gboolean
+check_options (const ValleySessionOptions *options, GError **error)
+{
+  double threshold = options != NULL ? options->change_threshold : 0;
+
+  if (threshold >= 0 && threshold <= 1)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+               "a change threshold of %g; expected a number from 0 to 1", threshold);
+  return FALSE;
 }
 
 ValleySession *
 valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GError **error)
 {
-  const ValleyLlmConfig *llm = &model->config->llm;
   ValleySession *session;
   gboolean loaded;
 
@@ -106,35 +80,27 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
                  model->config->dir);
     return NULL;
   }
-  if (options != NULL && options->change_threshold != 0) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "a change threshold of %g; this build has none, expected 0",
-                 options->change_threshold);
+  if (!check_options (options, error))
     return NULL;
-  }
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
-  session->frames = g_array_new (FALSE, TRUE, sizeof (Frame));
-  session->shown_pts = g_array_new (FALSE, TRUE, sizeof (guint64));
+  session->header = g_array_new (FALSE, TRUE, sizeof (gint32));
+  session->tail = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
-  session->prefill_rows = PREFILL_ROWS;
-  session->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
-  session->pool
-      = valley_kv_pool_new (model->backend, llm->n_layers, llm->n_kv_heads * llm->head_dim, 0);
-  valley_kv_cache_init (&session->cache, session->pool);
-  valley_rotary_init (&session->rotary, model->backend, model->stages.llm.frequencies,
-                      llm->head_dim / 2);
-  if (session->pool == NULL)
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "not enough memory for a KV cache of %" G_GSIZE_FORMAT " layers", llm->n_layers);
-  else
-    session->stream = model->backend->ops->stream_new (model->backend, error);
+  session->shown = g_array_new (FALSE, TRUE, sizeof (ValleyWindowFrame));
+  session->shown_pts = g_array_new (FALSE, TRUE, sizeof (guint64));
+  session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream != NULL)
+    session->windows = valley_windows_new (model, session->stream, options, error);
+  if (session->windows != NULL)
     session->generation = valley_generation_new (model, session->stream, options, error);
   if (session->generation == NULL) {
     valley_session_free (session);
     return NULL;
   }
+  encode_header (session, options != NULL ? options->system_prompt : NULL);
+  valley_windows_set_header (session->windows, (const gint32 *) session->header->data,
+                             session->header->len);
   return session;
 }
 
@@ -146,16 +112,15 @@ valley_session_free (ValleySession *session)
   if (session->stream != NULL)
     session->stream->ops->stream_wait (session->stream, NULL);
   valley_generation_free (session->generation);
-  drop_frames (session, session->frames->len);
-  valley_kv_cache_clear (&session->cache);
-  valley_kv_pool_free (session->pool);
-  valley_rotary_clear (&session->rotary);
+  valley_windows_free (session->windows);
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
-  g_array_unref (session->frames);
-  g_array_unref (session->shown_pts);
+  g_array_unref (session->header);
+  g_array_unref (session->tail);
   g_array_unref (session->input_ids);
-  g_free (session->dump_dir);
+  g_array_unref (session->shown);
+  g_array_unref (session->shown_pts);
+  g_free (session->question);
   valley_model_unref (session->model);
   g_free (session);
 }
@@ -163,7 +128,7 @@ valley_session_free (ValleySession *session)
 void
 valley_session_set_prefill_rows (ValleySession *session, gsize rows)
 {
-  session->prefill_rows = rows;
+  valley_windows_set_prefill_rows (session->windows, rows);
 }
 
 void
@@ -177,8 +142,7 @@ valley_session_reset (ValleySession *session)
 {
   clear_answer (session);
   valley_generation_forget (session->generation);
-  drop_frames (session, session->frames->len);
-  session->n_pushed = 0;
+  valley_windows_reset (session->windows);
   session->encode_ms = 0;
   /* Whatever the cancelled operations left behind belongs to what is forgotten here. */
   session->stream->ops->stream_wait (session->stream, NULL);
@@ -193,57 +157,13 @@ valley_session_set_windowing (ValleySession *session, const ValleyWindowing *win
 {
   if (!valley_windowing_check (windowing, error))
     return FALSE;
-  if (windowing->policy != VALLEY_WINDOWS_TUMBLING || windowing->cache_max_bytes != 0) {
+  if (windowing->policy == VALLEY_WINDOWS_STREAMING) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "window policy %d with a cache of %" G_GUINT64_FORMAT
-                 " bytes; expected tumbling and no bound in this build",
-                 windowing->policy, windowing->cache_max_bytes);
+                 "streaming windows are not in this build; expected another policy");
     return FALSE;
   }
-  session->windowing = *windowing;
-  return TRUE;
-}
-
-/* Frames are encoded when they are pushed and prefilled when a question comes. */
-gboolean
-valley_session_work (ValleySession *session, gboolean *more, GError **error)
-{
-  *more = FALSE;
-  return valley_stream_check_cancelled (session->stream, error);
-}
-
-void
-valley_session_stats (ValleySession *session, ValleySessionStats *stats)
-{
-  *stats = session->stats;
-  stats->policy = session->windowing.policy;
-  valley_generation_count (session->generation, &stats->drafted, &stats->accepted);
-}
-
-/* ---- frames ---- */
-
-static gboolean
-check_push (ValleySession *session, const ValleyPicture *picture, GError **error)
-{
-  const Frame *last = session->frames->len > 0
-                          ? &g_array_index (session->frames, Frame, session->frames->len - 1)
-                          : NULL;
-
-  if (!valley_stream_check_cancelled (session->stream, error)
-      || !valley_picture_fits (picture, session->model, error))
-    return FALSE;
-  if (last != NULL && (last->is_tiled || picture->is_tiled)) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "a tiled picture cannot share a window; expected it alone");
-    return FALSE;
-  }
-  if (last != NULL && picture->pts_ns < last->pts_ns) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "a frame at %" G_GUINT64_FORMAT " ns came after one at %" G_GUINT64_FORMAT
-                 " ns; expected times that do not decrease",
-                 picture->pts_ns, last->pts_ns);
-    return FALSE;
-  }
+  clear_answer (session);
+  valley_windows_set_windowing (session->windows, windowing);
   return TRUE;
 }
 
@@ -252,48 +172,42 @@ valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean be
                      GError **error)
 {
   gint64 start = g_get_monotonic_time ();
-  Frame frame
-      = { .pts_ns = picture->pts_ns, .sizes = picture->sizes, .is_tiled = picture->is_tiled };
 
-  if (!check_push (session, picture, error))
+  if (!valley_stream_check_cancelled (session->stream, error)
+      || !valley_windows_push (session->windows, picture, begins_window, error))
     return FALSE;
-  valley_encode_picture (session->model, session->stream, picture, session->n_pushed,
-                         session->dump_dir, &frame.rows);
-  frame.chosen = VALLEY_NEW (gint32, MAX (frame.rows.rows, 1));
-  if (frame.chosen == NULL)
-    valley_stream_fail (session->stream, VALLEY_ERROR_MEMORY, "not enough memory for a frame");
-  if (!session->stream->ops->stream_wait (session->stream, error)) {
-    frame_clear (&frame, session->model->backend);
-    return FALSE;
-  }
-  g_array_append_val (session->frames, frame);
-  session->n_pushed++;
-  session->stats.frames_pushed++;
-  session->stats.frames_encoded++;
-  session->stats.encoding_bytes += frame_bytes (&frame);
-  session->stats.encoding_bytes_peak
-      = MAX (session->stats.encoding_bytes_peak, session->stats.encoding_bytes);
   session->encode_ms += milliseconds_since (start);
   return TRUE;
+}
+
+gboolean
+valley_session_work (ValleySession *session, gboolean *more, GError **error)
+{
+  *more = FALSE;
+  return valley_stream_check_cancelled (session->stream, error)
+         && valley_windows_work (session->windows, more, error);
 }
 
 void
 valley_session_drop_before (ValleySession *session, guint64 pts_ns)
 {
-  guint n = 0;
-
-  while (n < session->frames->len && g_array_index (session->frames, Frame, n).pts_ns < pts_ns)
-    n++;
-  drop_frames (session, n);
+  valley_windows_drop_before (session->windows, pts_ns);
 }
 
 guint
 valley_session_n_pictures (ValleySession *session)
 {
-  return session->frames->len;
+  return valley_windows_n_frames (session->windows);
 }
 
-/* ---- prefill ---- */
+void
+valley_session_stats (ValleySession *session, ValleySessionStats *stats)
+{
+  valley_windows_stats (session->windows, stats);
+  valley_generation_count (session->generation, &stats->drafted, &stats->accepted);
+}
+
+/* ---- prompt ---- */
 
 static gboolean
 check_request (const ValleyRequest *request, GError **error)
@@ -311,46 +225,59 @@ check_request (const ValleyRequest *request, GError **error)
   return TRUE;
 }
 
+/* The prompt's texts as ids: what was encoded for the last prompt is not encoded again. */
 static void
-show_frames (ValleySession *session, guint n_shown)
+encode_texts (ValleySession *session, const ValleyRequest *request)
 {
-  guint n = session->frames->len;
+  encode_header (session, request->system_prompt);
+  if (g_strcmp0 (session->question, request->prompt) == 0)
+    return;
+  g_free (session->question);
+  session->question = g_strdup (request->prompt);
+  g_array_set_size (session->tail, 0);
+  valley_prompt_tail (session->model->prompt, request->prompt, session->tail);
+}
 
+/* The ids of the prompt over @n frames. */
+static void
+join_texts (ValleySession *session, const ValleyRequest *request, guint n)
+{
+  const ValleyPrompt *prompt = session->model->prompt;
+  GArray *ids = session->input_ids;
+
+  if (n == 0) {
+    g_array_unref (ids);
+    session->input_ids = valley_prompt_build (prompt, request->system_prompt, request->prompt, 0);
+    return;
+  }
+  g_array_set_size (ids, 0);
+  g_array_append_vals (ids, session->header->data, session->header->len);
   for (guint i = 0; i < n; i++)
-    g_array_index (session->frames, Frame, i).left_out = n_shown < n;
-  for (guint i = 0; n_shown < n && i < n_shown; i++)
-    g_array_index (session->frames, Frame, valley_context_nth_shown (i, n_shown, n)).left_out
-        = FALSE;
+    valley_prompt_frame (prompt, i == 0, ids);
+  g_array_append_vals (ids, session->tail->data, session->tail->len);
 }
 
-/* The ids with @n_shown frames; returns the number of text tokens among them. */
-static gsize
-build_ids (ValleySession *session, const ValleyRequest *request, guint n_shown)
-{
-  g_array_unref (session->input_ids);
-  session->input_ids = valley_prompt_build (session->model->prompt, request->system_prompt,
-                                            request->prompt, n_shown);
-  return session->input_ids->len - n_shown;
-}
-
-/* Builds the prompt with as many frames as leave room for an answer. */
+/* Fits as many of @frames as it can, evenly chosen, into the prompt. */
 static gboolean
-fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown, GError **error)
+fit_frames (ValleySession *session, const ValleyRequest *request, const GArray *frames,
+            GError **error)
 {
-  guint n = session->frames->len;
+  guint n = frames->len, n_shown = 0;
   g_autofree gsize *n_rows = g_new (gsize, n);
   ValleyContext context = { .max_positions = session->model->config->llm.max_position_embeddings,
                             .n_rows = n_rows,
                             .n_pictures = n,
                             .max_pictures = request->max_frames,
-                            .n_text_more = valley_prompt_slot_text (session->model->prompt),
-                            .max_new_tokens = session->max_new_tokens };
+                            .n_text_more = valley_prompt_slot_text (session->model->prompt) };
   gsize n_tokens;
 
-  context.n_text = build_ids (session, request, n) - (n > 1 ? n - 1 : 0) * context.n_text_more;
+  join_texts (session, request, MIN (n, 1));
+  context.n_text = session->input_ids->len - MIN (n, 1);
+  context.max_new_tokens
+      = request->max_new_tokens != 0 ? request->max_new_tokens : DEFAULT_NEW_TOKENS;
   for (guint i = 0; i < n; i++)
-    n_rows[i] = g_array_index (session->frames, Frame, i).rows.rows;
-  if (!valley_context_fit (&context, n_shown, &session->max_new_tokens, &n_tokens)) {
+    n_rows[i] = g_array_index (frames, ValleyWindowFrame, i).frame->n_rows;
+  if (!valley_context_fit (&context, &n_shown, &session->max_new_tokens, &n_tokens)) {
     g_set_error (
         error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
         "the prompt has %" G_GSIZE_FORMAT " tokens, %" G_GSIZE_FORMAT
@@ -361,150 +288,58 @@ fit_prompt (ValleySession *session, const ValleyRequest *request, guint *n_shown
         context.max_positions);
     return FALSE;
   }
-  if (*n_shown < n)
-    build_ids (session, request, *n_shown);
+  join_texts (session, request, n_shown);
+  g_array_set_size (session->shown, 0);
+  for (guint i = 0; i < n_shown; i++)
+    g_array_append_val (session->shown, g_array_index (frames, ValleyWindowFrame,
+                                                       valley_context_nth_shown (i, n_shown, n)));
   return TRUE;
 }
 
-/* The prompt's ids and its length in rows. */
+/* Of the frames that the answer is about, what the result tells. */
+static void
+describe_frames (ValleySession *session, const GArray *frames)
+{
+  ValleyResult *result = valley_generation_result (session->generation);
+  guint n = frames->len, n_shown = session->shown->len;
+
+  g_array_set_size (session->shown_pts, 0);
+  for (guint i = 0; i < n_shown; i++) {
+    const ValleyWindowFrame *frame = &g_array_index (session->shown, ValleyWindowFrame, i);
+
+    g_array_append_val (session->shown_pts, frame->pts_ns);
+  }
+  result->frame_pts_ns = (const guint64 *) session->shown_pts->data;
+  result->n_frames = n_shown;
+  result->n_frames_dropped = n - n_shown;
+  result->start_ns = n > 0 ? g_array_index (frames, ValleyWindowFrame, 0).pts_ns : 0;
+  result->end_ns = n > 0 ? g_array_index (frames, ValleyWindowFrame, n - 1).pts_ns : 0;
+  result->max_new_tokens = session->max_new_tokens;
+  result->input_ids = (const gint32 *) session->input_ids->data;
+  result->n_input_ids = session->input_ids->len;
+}
+
+/* What the policy holds is shown if all of it fits, else what fits of the window itself. */
 static gboolean
 build_prompt (ValleySession *session, const ValleyRequest *request, GError **error)
 {
-  ValleyResult *result = valley_generation_result (session->generation);
-  guint n_shown = 0;
+  g_autoptr (GArray) frames = g_array_new (FALSE, FALSE, sizeof (ValleyWindowFrame));
+  guint n;
 
-  session->max_new_tokens
-      = request->max_new_tokens != 0 ? request->max_new_tokens : DEFAULT_NEW_TOKENS;
-  if (!fit_prompt (session, request, &n_shown, error))
+  encode_texts (session, request);
+  valley_windows_contents (session->windows, FALSE, frames);
+  n = frames->len;
+  if (!fit_frames (session, request, frames, error))
     return FALSE;
-  show_frames (session, n_shown);
-  result->n_frames = n_shown;
-  result->n_frames_dropped = session->frames->len - n_shown;
-  result->max_new_tokens = session->max_new_tokens;
+  session->is_contents = n > 0 && session->shown->len == n;
+  if (n > 0 && !session->is_contents) {
+    g_array_set_size (frames, 0);
+    valley_windows_contents (session->windows, TRUE, frames);
+    if (frames->len < n && !fit_frames (session, request, frames, error))
+      return FALSE;
+  }
+  describe_frames (session, frames);
   return TRUE;
-}
-
-/* Which of the shown frames' tokens say something new, and how many that makes. */
-static gboolean
-choose_tokens (ValleySession *session, GError **error)
-{
-  ValleyResult *result = valley_generation_result (session->generation);
-  ValleyRedundancy redundancy = { 0 };
-  gsize n_vision = 0, n_before = 0;
-
-  for (guint i = 0; i < session->frames->len; i++) {
-    Frame *f = &g_array_index (session->frames, Frame, i);
-
-    if (f->left_out)
-      continue;
-    f->n_chosen
-        = valley_redundancy_choose (&redundancy, session->stream, &f->rows, &f->sizes, f->chosen);
-    n_vision += f->n_chosen;
-    /* Sizes that a caller made up do not tell. */
-    n_before += MAX (f->sizes.n_tokens_before, f->rows.rows);
-  }
-  valley_redundancy_clear (&redundancy, session->model->backend);
-  result->n_input_tokens = (guint) (session->input_ids->len - result->n_frames + n_vision);
-  result->n_vision_tokens = (guint) n_vision;
-  result->n_vision_tokens_before = (guint) n_before;
-  return session->stream->ops->stream_wait (session->stream, error);
-}
-
-/* Text ids become rows of the embedding table, each image slot its frame's chosen rows.  Dropped
- * ones leave their positions behind, so that what stays is still where it was. */
-static void
-embed_prompt (ValleySession *session, const ValleyTensor *x, gint32 *positions)
-{
-  const ValleyOps *ops = session->stream->ops;
-  const gint32 *ids = (const gint32 *) session->input_ids->data;
-  guint n = session->input_ids->len, frame = 0;
-  gsize row = 0, position = 0;
-
-  for (guint i = 0; i < n;) {
-    guint first = i;
-    ValleyTensor part;
-
-    if (ids[i] == VALLEY_IMAGE_SLOT) {
-      const Frame *f;
-
-      while ((f = &g_array_index (session->frames, Frame, frame++))->left_out)
-        ;
-      part = valley_tensor_rows (x, row, f->n_chosen);
-      ops->gather (session->stream, &part, &f->rows, f->chosen);
-      for (gsize j = 0; j < part.rows; j++)
-        positions[row + j] = (gint32) position + f->chosen[j];
-      position += f->rows.rows;
-      i++;
-    } else {
-      while (i < n && ids[i] != VALLEY_IMAGE_SLOT)
-        i++;
-      part = valley_tensor_rows (x, row, i - first);
-      ops->embed (session->stream, &part, &session->model->stages.llm.embeddings, ids + first);
-      for (gsize j = 0; j < part.rows; j++)
-        positions[row + j] = (gint32) position++;
-    }
-    row += part.rows;
-  }
-}
-
-static gboolean
-prefill (ValleySession *session, GError **error)
-{
-  const ValleyDecoder *llm = &session->model->stages.llm;
-  const ValleyResult *result = valley_generation_result (session->generation);
-  gsize n = result->n_input_tokens;
-  ValleyDump dump = valley_dump_named (session->dump_dir, "llm");
-  g_autofree gint32 *positions = VALLEY_NEW (gint32, n);
-  ValleyForward forward = { .cache = &session->cache,
-                            .rotary = &session->rotary,
-                            .positions = positions,
-                            .role = VALLEY_ROWS_PROMPT,
-                            .rows_at_once = session->prefill_rows,
-                            .dump = &dump };
-  ValleyTensor x, last;
-  gboolean ok;
-
-  if (positions == NULL) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-                 "not enough memory for a prompt of %" G_GSIZE_FORMAT " tokens", n);
-    return FALSE;
-  }
-  valley_tensor_init (session->stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  embed_prompt (session, &x, positions);
-  valley_dump_tensor (&dump, session->stream, &x, "embeddings");
-  valley_kv_cache_reserve (&session->cache, session->stream,
-                           n + MIN (session->max_new_tokens, RESERVED_NEW_TOKENS));
-  valley_decoder_forward (llm, session->stream, &forward, &x);
-  last = valley_tensor_rows (&x, n - 1, 1);
-  ok = valley_generation_start (session->generation, &session->cache, &session->rotary, &last,
-                                error);
-  valley_tensor_clear (session->model->backend, &x);
-  session->stats.frame_rows += ok ? result->n_vision_tokens : 0;
-  session->stats.text_rows += ok ? n - result->n_vision_tokens : 0;
-  session->stats.hops += ok ? 1 : 0;
-  return ok;
-}
-
-static void
-describe_window (ValleySession *session)
-{
-  ValleyResult *result = valley_generation_result (session->generation);
-  guint n = session->frames->len;
-
-  g_array_set_size (session->shown_pts, 0);
-  for (guint i = 0; i < n; i++) {
-    const Frame *frame = &g_array_index (session->frames, Frame, i);
-
-    if (!frame->left_out)
-      g_array_append_val (session->shown_pts, frame->pts_ns);
-  }
-  result->frame_pts_ns = (const guint64 *) session->shown_pts->data;
-  result->start_ns = n > 0 ? g_array_index (session->frames, Frame, 0).pts_ns : 0;
-  result->end_ns = n > 0 ? g_array_index (session->frames, Frame, n - 1).pts_ns : 0;
-  result->input_ids = (const gint32 *) session->input_ids->data;
-  result->n_input_ids = session->input_ids->len;
-  result->encode_ms = session->encode_ms;
-  session->encode_ms = 0;
 }
 
 gboolean
@@ -516,13 +351,52 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
   clear_answer (session);
   ok = valley_stream_check_cancelled (session->stream, error) && check_request (request, error)
        && build_prompt (session, request, error);
-  for (guint i = 0; ok && i < session->frames->len; i++) {
-    const Frame *frame = &g_array_index (session->frames, Frame, i);
-
-    if (!frame->left_out)
-      g_array_append_val (pts_ns, frame->pts_ns);
-  }
+  if (ok)
+    g_array_append_vals (pts_ns, session->shown_pts->data, session->shown_pts->len);
   clear_answer (session);
+  return ok;
+}
+
+static void
+describe_rows (ValleySession *session, const ValleyWindowCounts *counts)
+{
+  ValleyResult *result = valley_generation_result (session->generation);
+
+  result->n_vision_tokens = (guint) counts->n_frame_rows;
+  result->n_reused_tokens = (guint) counts->n_reused;
+  result->n_input_tokens = session->input_ids->len - session->shown->len + result->n_vision_tokens;
+  for (guint i = 0; i < session->shown->len; i++) {
+    const ValleyFrame *frame = g_array_index (session->shown, ValleyWindowFrame, i).frame;
+
+    /* Sizes that a caller made up do not tell. */
+    result->n_vision_tokens_before
+        += (guint) MAX (frame->picture->sizes.n_tokens_before, frame->n_rows);
+  }
+}
+
+static gboolean
+prefill (ValleySession *session, GError **error)
+{
+  ValleyWindowPrompt prompt = { .ids = (const gint32 *) session->input_ids->data,
+                                .n_ids = session->input_ids->len,
+                                .n_header = session->shown->len > 0 ? session->header->len : 0,
+                                .frames = session->shown,
+                                .is_contents = session->is_contents };
+  ValleyPrefill *prefiller = valley_windows_prefiller (session->windows);
+  ValleyRows rows;
+  ValleyTensor last;
+  ValleyWindowCounts counts;
+  gboolean ok;
+
+  valley_windows_set_header (session->windows, (const gint32 *) session->header->data,
+                             session->header->len);
+  if (!valley_windows_prefill (session->windows, &prompt, &rows, &counts, error))
+    return FALSE;
+  describe_rows (session, &counts);
+  last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
+  ok = valley_generation_start (session->generation, valley_windows_answer_cache (session->windows),
+                                &prefiller->rotary, &last, error);
+  valley_rows_clear (&rows, prefiller);
   return ok;
 }
 
@@ -530,10 +404,11 @@ gboolean
 valley_session_begin (ValleySession *session, const ValleyRequest *request, GError **error)
 {
   gint64 start = g_get_monotonic_time ();
+  ValleyResult *result = valley_generation_result (session->generation);
 
   clear_answer (session);
   if (!valley_stream_check_cancelled (session->stream, error) || !check_request (request, error)
-      || !build_prompt (session, request, error) || !choose_tokens (session, error)
+      || !build_prompt (session, request, error)
       || !valley_generation_prepare (session->generation, request,
                                      (const gint32 *) session->input_ids->data,
                                      session->input_ids->len, session->max_new_tokens, error)
@@ -541,8 +416,9 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
     clear_answer (session);
     return FALSE;
   }
-  describe_window (session);
-  valley_generation_result (session->generation)->prefill_ms = milliseconds_since (start);
+  result->encode_ms = session->encode_ms;
+  session->encode_ms = 0;
+  result->prefill_ms = milliseconds_since (start);
   return TRUE;
 }
 
@@ -551,6 +427,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
 ValleyStep
 valley_session_next (ValleySession *session, GError **error)
 {
+  valley_windows_make_room (session->windows, ANSWER_ROWS);
   return valley_generation_next (session->generation, error);
 }
 

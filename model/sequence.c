@@ -1,0 +1,147 @@
+/* sequence.c - see sequence.h.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "sequence.h"
+
+#include "alloc.h"
+
+/* Of the rows, if no token is left out. */
+static gsize
+count_positions (const gint32 *ids, gsize n_ids, ValleyFrame *const *frames)
+{
+  gsize n = n_ids, slot = 0;
+
+  for (gsize i = 0; i < n_ids; i++)
+    if (ids[i] == VALLEY_IMAGE_SLOT)
+      n += frames[slot++]->n_rows - 1;
+  return n;
+}
+
+static void
+add_text (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids, gsize n)
+{
+  ValleyTensor part = valley_tensor_rows (&rows->x, rows->x.rows, n);
+
+  prefill->stream->ops->embed (prefill->stream, &part, &prefill->llm->embeddings, ids);
+  for (gsize i = 0; i < n; i++)
+    rows->positions[rows->x.rows + i] = (gint32) (rows->n_positions + i);
+  rows->x.rows += n;
+  rows->n_positions += n;
+}
+
+/* Tokens that are left out leave their positions behind, so that what stays is where it was. */
+static gboolean
+add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
+           ValleyRedundancy *redundancy, GError **error)
+{
+  const ValleyTensor *encoding = valley_frame_rows (frame, error);
+  gint32 *chosen = rows->positions + rows->x.rows;
+  ValleyTensor part;
+  gsize n;
+
+  if (encoding == NULL)
+    return FALSE;
+  n = valley_redundancy_choose (redundancy, prefill->stream, encoding, &frame->picture->sizes,
+                                chosen);
+  part = valley_tensor_rows (&rows->x, rows->x.rows, n);
+  prefill->stream->ops->gather (prefill->stream, &part, encoding, chosen);
+  for (gsize i = 0; i < n; i++)
+    chosen[i] += (gint32) rows->n_positions;
+  rows->x.rows += n;
+  rows->n_frame_rows += n;
+  rows->n_positions += frame->n_rows;
+  return TRUE;
+}
+
+/* Text ids become rows of the embedding table, image slots their frames' encodings. */
+static gboolean
+embed (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids, gsize n_ids,
+       ValleyFrame *const *frames, ValleyRedundancy *redundancy, GError **error)
+{
+  gsize first, slot = 0;
+
+  for (gsize i = 0; i < n_ids;) {
+    if (ids[i] == VALLEY_IMAGE_SLOT) {
+      if (!add_frame (rows, prefill, frames[slot++], redundancy, error))
+        return FALSE;
+      i++;
+    } else {
+      for (first = i; i < n_ids && ids[i] != VALLEY_IMAGE_SLOT;)
+        i++;
+      add_text (rows, prefill, ids + first, i - first);
+    }
+  }
+  return TRUE;
+}
+
+gboolean
+valley_rows_init (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids, gsize n_ids,
+                  ValleyFrame *const *frames, ValleyRedundancy *redundancy, GError **error)
+{
+  gsize n = count_positions (ids, n_ids, frames);
+
+  *rows = (ValleyRows){ .positions = VALLEY_NEW (gint32, n) };
+  if (rows->positions == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for a prompt of %" G_GSIZE_FORMAT " tokens", n);
+    return FALSE;
+  }
+  valley_tensor_init (prefill->stream, &rows->x, VALLEY_F32, n, prefill->llm->config.hidden_size);
+  rows->x.rows = 0; /* that are filled */
+  if (embed (rows, prefill, ids, n_ids, frames, redundancy, error)
+      && prefill->stream->ops->stream_wait (prefill->stream, error))
+    return TRUE;
+  prefill->stream->ops->stream_wait (prefill->stream, NULL);
+  valley_rows_clear (rows, prefill);
+  return FALSE;
+}
+
+void
+valley_rows_clear (ValleyRows *rows, const ValleyPrefill *prefill)
+{
+  valley_tensor_clear (prefill->stream->backend, &rows->x);
+  g_free (rows->positions);
+  *rows = (ValleyRows){ 0 };
+}
+
+gboolean
+valley_rows_append (ValleyRows *rows, ValleyPrefill *prefill, ValleyKvCache *cache, GError **error)
+{
+  ValleyDump dump = valley_dump_named (prefill->dump_dir, "llm");
+  ValleyForward forward = { .cache = cache,
+                            .rotary = &prefill->rotary,
+                            .positions = rows->positions,
+                            .role = VALLEY_ROWS_PROMPT,
+                            .rows_at_once = prefill->rows_at_once,
+                            .dump = &dump };
+  gsize length = cache->length, gap = cache->gap, first = length + gap;
+
+  for (gsize i = 0; i < rows->x.rows; i++)
+    rows->positions[i] += (gint32) first;
+  valley_dump_tensor (&dump, prefill->stream, &rows->x, "embeddings");
+  valley_decoder_forward (prefill->llm, prefill->stream, &forward, &rows->x);
+  if (prefill->stream->ops->stream_wait (prefill->stream, error)) {
+    cache->gap = first + rows->n_positions - cache->length; /* the last ones may be left out */
+    return TRUE;
+  }
+  valley_kv_cache_set_length (cache, length);
+  cache->gap = gap;
+  return FALSE;
+}
+
+ValleySequence *
+valley_sequence_new (guint64 id, ValleyKvPool *pool)
+{
+  ValleySequence *sequence = g_new0 (ValleySequence, 1);
+
+  sequence->id = id;
+  valley_kv_cache_init (&sequence->cache, pool);
+  return sequence;
+}
+
+void
+valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend)
+{
+  valley_redundancy_clear (&sequence->redundancy, backend);
+  valley_kv_cache_clear (&sequence->cache);
+  g_free (sequence);
+}

@@ -1,0 +1,46 @@
+/* sequence.h - one live sequence of a window policy: a KV cache behind the prompt's header, and
+ * the rows that are appended to it.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "framecache.h"
+#include "redundancy.h"
+
+/* What a session computes its sequences with. */
+typedef struct {
+  const ValleyDecoder *llm; /* outlives it */
+  ValleyStream *stream;
+  ValleyRotary rotary;
+  gsize rows_at_once;   /* changes no bits */
+  const char *dump_dir; /* or NULL */
+} ValleyPrefill;
+
+/* Rows of a prompt on their way into a cache. */
+typedef struct {
+  ValleyTensor x; /* embeddings; after valley_rows_append the last one is the last layer's output */
+  gsize n_frame_rows;
+  gint32 *positions; /* of the rows, counted from the first one's */
+  gsize n_positions; /* that all of them take, left out ones included */
+} ValleyRows;
+
+/* The embeddings of @ids, each image slot the rows of the next of @frames that say something new
+ * to @redundancy (NULL where there are no frames).  When it fails, that must be cleared. */
+gboolean valley_rows_init (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids,
+                           gsize n_ids, ValleyFrame *const *frames, ValleyRedundancy *redundancy,
+                           GError **error);
+void valley_rows_clear (ValleyRows *rows, const ValleyPrefill *prefill);
+/* Runs them through the model behind what @cache holds, which has room reserved.  On failure
+ * @cache is as it was. */
+gboolean valley_rows_append (ValleyRows *rows, ValleyPrefill *prefill, ValleyKvCache *cache,
+                             GError **error);
+
+typedef struct {
+  guint64 id; /* the schedule's */
+  ValleyKvCache cache;
+  ValleyRedundancy redundancy; /* of the frames in it */
+  gsize n_frame_rows;
+  gsize n_known; /* of its rows, those that the previous answer found or left */
+} ValleySequence;
+
+ValleySequence *valley_sequence_new (guint64 id, ValleyKvPool *pool);
+void valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend);

@@ -1,0 +1,738 @@
+/* windows.c - see windows.h.
+ *
+ * Memory: KV pages and encodings stay within one bound.  Whoever needs a page first gives up the
+ * rows of the sequence that is needed last, then encodings, and at worst fails; what was given
+ * up is computed again, to the same bits, when it is needed.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "windows.h"
+
+#include <string.h>
+
+/* Rows that go through a layer at a time: enough to keep the matrix units busy, few enough
+ * that a cancellation is noticed soon and scratch memory stays small. */
+#define PREFILL_ROWS 512
+
+struct _ValleyWindows {
+  ValleyModel *model;
+  ValleyStream *stream;
+  ValleyKvPool *pool;
+  ValleyPrefill prefill;
+  ValleyFrameCache *cache;
+  ValleySchedule *schedule;
+  ValleyWindowing windowing;
+
+  GArray *frames;       /* of ValleyWindowFrame: all that some sequence may still need */
+  guint64 window_first; /* number of the first frame that is not dropped */
+  guint n_pushed;       /* since the last reset */
+
+  GArray *header_ids;
+  ValleyKvCache header; /* their rows, or empty */
+  gsize n_header_known; /* as ValleySequence.n_known */
+  GPtrArray *sequences;
+  ValleyKvCache answer;
+  ValleySessionStats stats;
+};
+
+static void
+frame_clear (gpointer data)
+{
+  valley_frame_unref (((ValleyWindowFrame *) data)->frame);
+}
+
+ValleyWindows *
+valley_windows_new (ValleyModel *model, ValleyStream *stream, const ValleySessionOptions *options,
+                    GError **error)
+{
+  const ValleyLlmConfig *llm = &model->config->llm;
+  ValleyKvPool *pool
+      = valley_kv_pool_new (model->backend, llm->n_layers, llm->n_kv_heads * llm->head_dim, 0);
+  ValleyWindows *windows;
+
+  if (pool == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for a KV cache of %" G_GSIZE_FORMAT " layers", llm->n_layers);
+    return NULL;
+  }
+  windows = g_new0 (ValleyWindows, 1);
+  windows->model = model;
+  windows->stream = stream;
+  windows->pool = pool;
+  windows->prefill = (ValleyPrefill){ .llm = &model->stages.llm,
+                                      .stream = stream,
+                                      .rows_at_once = PREFILL_ROWS,
+                                      .dump_dir = options != NULL ? options->dump_dir : NULL };
+  valley_rotary_init (&windows->prefill.rotary, model->backend, model->stages.llm.frequencies,
+                      llm->head_dim / 2);
+  windows->cache = valley_frame_cache_new (model, stream, windows->prefill.dump_dir,
+                                           options != NULL ? options->change_threshold : 0);
+  windows->schedule = valley_schedule_new (&windows->windowing);
+  windows->frames = g_array_new (FALSE, TRUE, sizeof (ValleyWindowFrame));
+  g_array_set_clear_func (windows->frames, frame_clear);
+  windows->header_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
+  windows->sequences = g_ptr_array_new ();
+  valley_kv_cache_init (&windows->header, pool);
+  valley_kv_cache_init (&windows->answer, pool);
+  return windows;
+}
+
+void
+valley_windows_free (ValleyWindows *windows)
+{
+  if (windows == NULL)
+    return;
+  for (guint i = 0; i < windows->sequences->len; i++)
+    valley_sequence_free (g_ptr_array_index (windows->sequences, i), windows->model->backend);
+  g_ptr_array_unref (windows->sequences);
+  g_array_unref (windows->frames);
+  valley_frame_cache_free (windows->cache);
+  valley_kv_cache_clear (&windows->header);
+  valley_kv_cache_clear (&windows->answer);
+  valley_kv_pool_free (windows->pool);
+  valley_rotary_clear (&windows->prefill.rotary);
+  valley_schedule_free (windows->schedule);
+  g_array_unref (windows->header_ids);
+  g_free (windows);
+}
+
+/* ---- memory ---- */
+
+static ValleySequence *
+find_sequence (ValleyWindows *windows, guint64 id)
+{
+  for (guint i = 0; i < windows->sequences->len; i++) {
+    ValleySequence *sequence = g_ptr_array_index (windows->sequences, i);
+
+    if (sequence->id == id)
+      return sequence;
+  }
+  return NULL;
+}
+
+static void
+forget_sequence (ValleyWindows *windows, guint64 id)
+{
+  ValleySequence *sequence = find_sequence (windows, id);
+
+  if (sequence == NULL)
+    return;
+  g_ptr_array_remove_fast (windows->sequences, sequence);
+  valley_sequence_free (sequence, windows->model->backend);
+}
+
+static void
+forget_ended (ValleyWindows *windows)
+{
+  guint64 id;
+
+  while ((id = valley_schedule_take_ended (windows->schedule)) != 0)
+    forget_sequence (windows, id);
+}
+
+/* The pool may have what the encodings leave of the bound. */
+static void
+share_bound (ValleyWindows *windows)
+{
+  guint64 max = windows->windowing.cache_max_bytes;
+  guint64 encodings = valley_frame_cache_counts (windows->cache)->bytes;
+
+  if (max > 0)
+    max = max > encodings ? max - encodings : 1;
+  valley_kv_pool_set_max_bytes (windows->pool, max);
+}
+
+/* Gives up what is needed last; FALSE: nothing is left that can be. */
+static gboolean
+evict (ValleyWindows *windows)
+{
+  guint64 victim = valley_schedule_next_victim (windows->schedule);
+
+  if (victim != 0) {
+    forget_sequence (windows, victim);
+    valley_schedule_park (windows->schedule, victim);
+    windows->stats.sequences_evicted++;
+  } else if (!valley_frame_cache_evict (windows->cache)) {
+    return FALSE;
+  }
+  share_bound (windows);
+  return TRUE;
+}
+
+static void
+keep_within_bound (ValleyWindows *windows)
+{
+  guint64 max = windows->windowing.cache_max_bytes;
+
+  while (max > 0
+         && valley_kv_pool_bytes_used (windows->pool)
+                    + valley_frame_cache_counts (windows->cache)->bytes
+                > max
+         && evict (windows))
+    ;
+  share_bound (windows);
+}
+
+static void
+note_bytes (ValleyWindows *windows)
+{
+  windows->stats.kv_bytes = valley_kv_pool_bytes_used (windows->pool);
+  windows->stats.kv_bytes_peak = MAX (windows->stats.kv_bytes_peak, windows->stats.kv_bytes);
+}
+
+/* Whether the stream is well; *again: it was not, for want of memory, but some was found since. */
+static gboolean
+check_memory (ValleyWindows *windows, gboolean *again, GError **error)
+{
+  g_autoptr (GError) reason = NULL;
+
+  note_bytes (windows);
+  *again = FALSE;
+  if (windows->stream->ops->stream_wait (windows->stream, &reason))
+    return TRUE;
+  *again = g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY) && evict (windows);
+  if (!*again)
+    g_propagate_error (error, g_steal_pointer (&reason));
+  return FALSE;
+}
+
+static gboolean
+reserve (ValleyWindows *windows, ValleyKvCache *cache, gsize rows, GError **error)
+{
+  gboolean ok, again;
+
+  do {
+    valley_kv_cache_reserve (cache, windows->stream, rows);
+    ok = check_memory (windows, &again, error);
+  } while (again);
+  return ok;
+}
+
+static gboolean
+fork_cache (ValleyWindows *windows, ValleyKvCache *to, ValleyKvCache *from, GError **error)
+{
+  gboolean ok, again;
+
+  do {
+    valley_kv_cache_fork (to, from, windows->stream);
+    ok = check_memory (windows, &again, error);
+  } while (again);
+  return ok;
+}
+
+/* ---- sequences ---- */
+
+/* Appends @rows to @cache, which is the sequence @id's if that is not 0.  *parked: the sequence
+ * itself was the one to be given up, and nothing is left to append to. */
+static gboolean
+append (ValleyWindows *windows, ValleyKvCache *cache, guint64 id, ValleyRows *rows,
+        gboolean *parked, GError **error)
+{
+  gsize n = rows->x.rows;
+  gboolean ok, again;
+
+  do {
+    valley_kv_cache_reserve (cache, windows->stream, cache->length + n);
+    ok = check_memory (windows, &again, error);
+    *parked = again && id != 0 && find_sequence (windows, id) == NULL;
+  } while (again && !*parked);
+  if (!ok)
+    return *parked;
+  if (!valley_rows_append (rows, &windows->prefill, cache, error))
+    return FALSE;
+  windows->stats.frame_rows += rows->n_frame_rows;
+  windows->stats.text_rows += n - rows->n_frame_rows;
+  return TRUE;
+}
+
+static gboolean
+make_header (ValleyWindows *windows, GError **error)
+{
+  const GArray *ids = windows->header_ids;
+  ValleyRows rows;
+  gboolean ok, parked;
+
+  if (windows->header.length > 0)
+    return TRUE;
+  if (!valley_rows_init (&rows, &windows->prefill, (const gint32 *) ids->data, ids->len, NULL, NULL,
+                         error))
+    return FALSE;
+  ok = append (windows, &windows->header, 0, &rows, &parked, error);
+  valley_rows_clear (&rows, &windows->prefill);
+  return ok;
+}
+
+/* The sequence @id, which begins as the header. */
+static ValleySequence *
+get_sequence (ValleyWindows *windows, guint64 id, GError **error)
+{
+  ValleySequence *sequence = find_sequence (windows, id);
+
+  if (sequence != NULL)
+    return sequence;
+  if (!make_header (windows, error))
+    return NULL;
+  sequence = valley_sequence_new (id, windows->pool);
+  if (!fork_cache (windows, &sequence->cache, &windows->header, error)) {
+    valley_sequence_free (sequence, windows->model->backend);
+    return NULL;
+  }
+  sequence->n_known = windows->n_header_known;
+  g_ptr_array_add (windows->sequences, sequence);
+  return sequence;
+}
+
+static const ValleyWindowFrame *
+frame_at (const ValleyWindows *windows, guint64 number)
+{
+  guint64 first = g_array_index (windows->frames, ValleyWindowFrame, 0).number;
+
+  return &g_array_index (windows->frames, ValleyWindowFrame, number - first);
+}
+
+/* Frames that the sequence holds. */
+static guint64
+n_held (const ValleyWindows *windows, guint64 id)
+{
+  const ValleyScheduleSequence *s = valley_schedule_find (windows->schedule, id);
+
+  return s->next - s->first;
+}
+
+static gboolean
+fits_model (const ValleyWindows *windows, const ValleySequence *sequence, gsize n_rows)
+{
+  gsize max = windows->model->config->llm.max_position_embeddings;
+  gsize used = sequence->cache.length + sequence->cache.gap;
+
+  return used <= max && n_rows <= max - used;
+}
+
+/* What a frame's tokens are compared with has gone ahead of the rows: they start over. */
+static void
+start_over (ValleyWindows *windows, ValleySequence *sequence)
+{
+  guint64 id = sequence->id;
+
+  if (sequence->redundancy.kept.memory == NULL)
+    return;
+  forget_sequence (windows, id);
+  valley_schedule_restart (windows->schedule, id);
+}
+
+static gboolean
+append_to_sequence (ValleyWindows *windows, ValleySequence *sequence, ValleyRows *rows,
+                    gboolean *parked, GError **error)
+{
+  if (!append (windows, &sequence->cache, sequence->id, rows, parked, error)) {
+    start_over (windows, sequence);
+    return FALSE;
+  }
+  if (!*parked)
+    sequence->n_frame_rows += rows->n_frame_rows;
+  return TRUE;
+}
+
+static gboolean
+append_frames (ValleyWindows *windows, const ValleyScheduleUnit *unit, ValleySequence *sequence,
+               const GArray *ids, ValleyFrame *const *frames, GError **error)
+{
+  ValleyRows rows;
+  gboolean ok, parked;
+
+  if (!valley_rows_init (&rows, &windows->prefill, (const gint32 *) ids->data, ids->len, frames,
+                         &sequence->redundancy, error)) {
+    start_over (windows, sequence);
+    return FALSE;
+  }
+  ok = append_to_sequence (windows, sequence, &rows, &parked, error);
+  valley_rows_clear (&rows, &windows->prefill);
+  if (ok && !parked)
+    valley_schedule_done (windows->schedule, unit);
+  return ok;
+}
+
+static gboolean
+run_unit (ValleyWindows *windows, const ValleyScheduleUnit *unit, GError **error)
+{
+  g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_autofree ValleyFrame **frames = g_new (ValleyFrame *, unit->n_frames);
+  ValleySequence *sequence = get_sequence (windows, unit->sequence, error);
+  gsize n_rows = 0;
+
+  if (sequence == NULL)
+    return FALSE;
+  for (guint i = 0; i < unit->n_frames; i++) {
+    frames[i] = frame_at (windows, unit->frame + i)->frame;
+    n_rows += frames[i]->n_rows;
+    valley_prompt_frame (windows->model->prompt, i == 0 && n_held (windows, unit->sequence) == 0,
+                         ids);
+  }
+  if (!fits_model (windows, sequence, n_rows + ids->len - unit->n_frames)) {
+    forget_sequence (windows, unit->sequence);
+    valley_schedule_give_up (windows->schedule, unit->sequence);
+    return TRUE;
+  }
+  if (!append_frames (windows, unit, sequence, ids, frames, error))
+    return FALSE;
+  keep_within_bound (windows); /* encodings may have come back */
+  return TRUE;
+}
+
+gboolean
+valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
+{
+  ValleyScheduleUnit unit;
+
+  *more = FALSE;
+  if (windows->prefill.dump_dir != NULL) /* a dump shows whole prompts */
+    return TRUE;
+  *more = valley_schedule_next_unit (windows->schedule, &unit);
+  forget_ended (windows);
+  if (!*more || run_unit (windows, &unit, error))
+    return TRUE;
+  *more = FALSE;
+  return FALSE;
+}
+
+void
+valley_windows_set_header (ValleyWindows *windows, const gint32 *ids, gsize n_ids)
+{
+  GArray *known = windows->header_ids;
+
+  if (known->len == n_ids && memcmp (known->data, ids, n_ids * sizeof *ids) == 0)
+    return;
+  g_array_set_size (known, 0);
+  g_array_append_vals (known, ids, (guint) n_ids);
+  valley_kv_cache_clear (&windows->header);
+  windows->n_header_known = 0;
+  while (windows->sequences->len > 0) {
+    guint64 id = ((ValleySequence *) g_ptr_array_index (windows->sequences, 0))->id;
+
+    forget_sequence (windows, id);
+    valley_schedule_restart (windows->schedule, id);
+  }
+}
+
+/* ---- frames ---- */
+
+void
+valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
+{
+  windows->windowing = *windowing;
+  valley_schedule_set_windowing (windows->schedule, windowing);
+  forget_ended (windows);
+  keep_within_bound (windows);
+}
+
+void
+valley_windows_set_prefill_rows (ValleyWindows *windows, gsize rows)
+{
+  windows->prefill.rows_at_once = rows;
+}
+
+guint
+valley_windows_n_frames (const ValleyWindows *windows)
+{
+  const GArray *frames = windows->frames;
+
+  if (frames->len == 0)
+    return 0;
+  return (guint) (g_array_index (frames, ValleyWindowFrame, frames->len - 1).number + 1
+                  - windows->window_first);
+}
+
+static void
+forget_all_frames (ValleyWindows *windows)
+{
+  valley_schedule_reset (windows->schedule);
+  forget_ended (windows);
+  g_array_set_size (windows->frames, 0);
+}
+
+static gboolean
+check_push (ValleyWindows *windows, const ValleyPicture *picture, GError **error)
+{
+  const ValleyWindowFrame *last
+      = windows->frames->len > 0
+            ? &g_array_index (windows->frames, ValleyWindowFrame, windows->frames->len - 1)
+            : NULL;
+
+  if (!valley_picture_fits (picture, windows->model, error))
+    return FALSE;
+  if (last == NULL)
+    return TRUE;
+  if (valley_windows_n_frames (windows) == 0) {
+    /* What only a policy would have kept goes where it could not share a window. */
+    if (picture->is_tiled || last->frame->picture->is_tiled || picture->pts_ns < last->pts_ns)
+      forget_all_frames (windows);
+    return TRUE;
+  }
+  if (last->frame->picture->is_tiled || picture->is_tiled) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "a tiled picture cannot share a window; expected it alone");
+    return FALSE;
+  }
+  if (picture->pts_ns < last->pts_ns) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "a frame at %" G_GUINT64_FORMAT " ns came after one at %" G_GUINT64_FORMAT
+                 " ns; expected times that do not decrease",
+                 picture->pts_ns, last->pts_ns);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+gboolean
+valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean begins_window,
+                     GError **error)
+{
+  ValleyWindowFrame frame = { .pts_ns = picture->pts_ns };
+  gboolean is_first;
+
+  if (!check_push (windows, picture, error))
+    return FALSE;
+  frame.frame = valley_frame_cache_add (windows->cache, picture, windows->n_pushed, error);
+  if (frame.frame == NULL)
+    return FALSE;
+  is_first = valley_windows_n_frames (windows) == 0;
+  frame.number = valley_schedule_push (windows->schedule, begins_window);
+  forget_ended (windows);
+  if (is_first)
+    windows->window_first = frame.number;
+  g_array_append_val (windows->frames, frame);
+  windows->n_pushed++;
+  windows->stats.frames_pushed++;
+  keep_within_bound (windows);
+  return TRUE;
+}
+
+void
+valley_windows_drop_before (ValleyWindows *windows, guint64 pts_ns)
+{
+  guint64 keep_from;
+  guint n = 0;
+
+  for (guint i = 0; i < windows->frames->len; i++) {
+    const ValleyWindowFrame *frame = &g_array_index (windows->frames, ValleyWindowFrame, i);
+
+    if (frame->pts_ns < pts_ns)
+      windows->window_first = MAX (windows->window_first, frame->number + 1);
+  }
+  valley_schedule_drop_before (windows->schedule, windows->window_first);
+  forget_ended (windows);
+  keep_from = MIN (valley_schedule_keep_from (windows->schedule), windows->window_first);
+  while (n < windows->frames->len
+         && g_array_index (windows->frames, ValleyWindowFrame, n).number < keep_from)
+    n++;
+  if (n > 0)
+    g_array_remove_range (windows->frames, 0, n);
+}
+
+void
+valley_windows_reset (ValleyWindows *windows)
+{
+  forget_all_frames (windows);
+  valley_frame_cache_reset (windows->cache);
+  valley_windows_end_answer (windows);
+  windows->n_pushed = 0;
+}
+
+void
+valley_windows_stats (const ValleyWindows *windows, ValleySessionStats *stats)
+{
+  const ValleyFrameCounts *counts = valley_frame_cache_counts (windows->cache);
+
+  *stats = windows->stats;
+  stats->policy = windows->windowing.policy;
+  stats->frames_encoded = counts->encoded;
+  stats->frames_reencoded = counts->reencoded;
+  stats->frames_unchanged = counts->unchanged;
+  stats->encodings_evicted = counts->evicted;
+  stats->encoding_bytes = counts->bytes;
+  stats->encoding_bytes_peak = counts->bytes_peak;
+  stats->kv_bytes = valley_kv_pool_bytes_used (windows->pool);
+}
+
+/* ---- answers ---- */
+
+void
+valley_windows_contents (ValleyWindows *windows, gboolean window_only, GArray *frames)
+{
+  guint64 first = windows->window_first;
+  ValleyScheduleAnswer answer;
+
+  if (valley_windows_n_frames (windows) == 0)
+    return;
+  if (!window_only && valley_schedule_ask (windows->schedule, first, &answer) && !answer.given_up)
+    first = answer.first;
+  forget_ended (windows);
+  for (guint i = 0; i < windows->frames->len; i++) {
+    const ValleyWindowFrame *frame = &g_array_index (windows->frames, ValleyWindowFrame, i);
+
+    if (frame->number >= first)
+      g_array_append_val (frames, *frame);
+  }
+}
+
+/* How many ids @n frames are. */
+static gsize
+n_frame_ids (const ValleyWindows *windows, gsize n)
+{
+  g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+
+  if (n == 0)
+    return 0;
+  valley_prompt_frame (windows->model->prompt, TRUE, ids);
+  return ids->len + (n - 1) * (valley_prompt_slot_text (windows->model->prompt) + 1);
+}
+
+/* The rows of @prompt behind @n_ids of its ids and @n_frames of its frames. */
+static gboolean
+rest_of_prompt (ValleyWindows *windows, const ValleyWindowPrompt *prompt, gsize n_ids,
+                gsize n_frames, ValleyRedundancy *redundancy, ValleyRows *rows, GError **error)
+{
+  gsize n = prompt->frames->len - n_frames;
+  g_autofree ValleyFrame **frames = g_new (ValleyFrame *, MAX (n, 1));
+
+  for (gsize i = 0; i < n; i++)
+    frames[i] = g_array_index (prompt->frames, ValleyWindowFrame, n_frames + i).frame;
+  return valley_rows_init (rows, &windows->prefill, prompt->ids + n_ids, prompt->n_ids - n_ids,
+                           frames, redundancy, error);
+}
+
+/* The prompt in a cache of its own, behind the header if it may be shared. */
+static gboolean
+prefill_alone (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyRows *rows,
+               ValleyWindowCounts *counts, GError **error)
+{
+  ValleyRedundancy redundancy = { 0 };
+  gsize n_header
+      = prompt->frames->len > 0 && windows->prefill.dump_dir == NULL ? prompt->n_header : 0;
+  gboolean ok, parked;
+
+  counts->n_reused = n_header > 0 ? windows->n_header_known : 0;
+  if (n_header > 0
+      && (!make_header (windows, error)
+          || !fork_cache (windows, &windows->answer, &windows->header, error)))
+    return FALSE;
+  ok = rest_of_prompt (windows, prompt, n_header, 0, &redundancy, rows, error);
+  valley_redundancy_clear (&redundancy, windows->model->backend);
+  if (!ok)
+    return FALSE;
+  counts->n_frame_rows = rows->n_frame_rows;
+  if (append (windows, &windows->answer, 0, rows, &parked, error))
+    return TRUE;
+  valley_rows_clear (rows, &windows->prefill);
+  return FALSE;
+}
+
+/* What the sequence lacks and the question go through the model together; then the answer forks
+ * off and the sequence goes back to its last frame. */
+static gboolean
+prefill_fork (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleySequence *sequence,
+              ValleyRows *rows, GError **error)
+{
+  gsize held = n_held (windows, sequence->id), n = prompt->frames->len;
+  gsize n_tail = prompt->n_ids - prompt->n_header - n_frame_ids (windows, n);
+  gboolean parked, ok;
+
+  if (!rest_of_prompt (windows, prompt, prompt->n_header + n_frame_ids (windows, held), held,
+                       &sequence->redundancy, rows, error)) {
+    start_over (windows, sequence);
+    return FALSE;
+  }
+  ok = append_to_sequence (windows, sequence, rows, &parked, error);
+  if (ok) {
+    ok = fork_cache (windows, &windows->answer, &sequence->cache, error);
+    valley_kv_cache_set_length (&sequence->cache, sequence->cache.length - n_tail);
+  }
+  if (!ok)
+    valley_rows_clear (rows, &windows->prefill);
+  return ok;
+}
+
+/* From the sequence @id, whose frames the prompt shows. */
+static gboolean
+prefill_sequence (ValleyWindows *windows, const ValleyWindowPrompt *prompt, guint64 id,
+                  ValleyRows *rows, ValleyWindowCounts *counts, GError **error)
+{
+  const ValleyWindowFrame *last
+      = &g_array_index (prompt->frames, ValleyWindowFrame, prompt->frames->len - 1);
+  ValleySequence *sequence;
+  ValleyScheduleUnit unit;
+  gboolean lacks;
+
+  /* All but the last piece, if the sequence cannot take everything at once. */
+  while ((lacks = valley_schedule_sequence_unit (windows->schedule, id, &unit))
+         && unit.frame + unit.n_frames <= last->number)
+    if (!run_unit (windows, &unit, error))
+      return FALSE;
+  sequence = get_sequence (windows, id, error);
+  if (sequence == NULL)
+    return FALSE;
+  counts->n_reused = sequence->n_known;
+  if (!prefill_fork (windows, prompt, sequence, rows, error))
+    return FALSE;
+  counts->n_frame_rows = sequence->n_frame_rows;
+  if (lacks)
+    valley_schedule_done (windows->schedule, &unit);
+  return TRUE;
+}
+
+static void
+note_known (ValleyWindows *windows)
+{
+  windows->n_header_known = windows->header.length;
+  for (guint i = 0; i < windows->sequences->len; i++) {
+    ValleySequence *sequence = g_ptr_array_index (windows->sequences, i);
+
+    sequence->n_known = sequence->cache.length;
+  }
+}
+
+gboolean
+valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyRows *rows,
+                        ValleyWindowCounts *counts, GError **error)
+{
+  ValleyScheduleAnswer answer;
+  gboolean shared = prompt->is_contents && windows->prefill.dump_dir == NULL
+                    && valley_schedule_ask (windows->schedule, windows->window_first, &answer)
+                    && !answer.given_up;
+
+  forget_ended (windows);
+  if (shared ? !prefill_sequence (windows, prompt, answer.sequence, rows, counts, error)
+             : !prefill_alone (windows, prompt, rows, counts, error)) {
+    valley_windows_end_answer (windows);
+    return FALSE;
+  }
+  keep_within_bound (windows);
+  note_known (windows);
+  windows->stats.hops++;
+  return TRUE;
+}
+
+ValleyPrefill *
+valley_windows_prefiller (ValleyWindows *windows)
+{
+  return &windows->prefill;
+}
+
+ValleyKvCache *
+valley_windows_answer_cache (ValleyWindows *windows)
+{
+  return &windows->answer;
+}
+
+void
+valley_windows_make_room (ValleyWindows *windows, gsize n)
+{
+  gsize length = windows->answer.length;
+
+  if (length > 0 && !reserve (windows, &windows->answer, length + n, NULL))
+    reserve (windows, &windows->answer, length + 1, NULL);
+}
+
+void
+valley_windows_end_answer (ValleyWindows *windows)
+{
+  valley_kv_cache_clear (&windows->answer);
+}
