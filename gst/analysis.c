@@ -132,6 +132,7 @@ begin_chunk (GstValleyInfer *self, GstValleyChunk *chunk)
   gst_valley_chunk_set_request (chunk, self->request);
   chunk->stream_id = g_strdup (stream_id);
   chunk->metrics = self->applied.metrics;
+  self->reduction = gst_valley_settings_reduction (&self->applied);
   chunk->unix_ns = GST_CLOCK_TIME_NONE;
   g_queue_push_tail (&self->chunks, chunk);
 }

@@ -59,3 +59,24 @@ gst_valley_precision_get_type (void)
     g_once_init_leave (&type, g_enum_register_static ("GstValleyPrecision", values));
   return type;
 }
+
+GType
+gst_valley_reduction_get_type (void)
+{
+  static const GFlagsValue values[] = {
+    { GST_VALLEY_REDUCTION_NONE, "every token is kept", "none" },
+    { GST_VALLEY_REDUCTION_POOL, "under max-vision-tokens: means of neighbouring SigLIP tokens",
+      "pool" },
+    { GST_VALLEY_REDUCTION_EAGLE,
+      "under max-vision-tokens, where that is not enough: a smaller picture for the Eagle tower",
+      "eagle" },
+    { GST_VALLEY_REDUCTION_DROP,
+      "always: tokens that repeat what was last shown at their place are left out", "drop" },
+    { 0, NULL, NULL },
+  };
+  static gsize type = 0;
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_flags_register_static ("GstValleyReduction", values));
+  return type;
+}

@@ -20,3 +20,14 @@ GType gst_valley_markers_get_type (void);
 /* ValleyPrecision of valley.h */
 #define GST_TYPE_VALLEY_PRECISION (gst_valley_precision_get_type ())
 GType gst_valley_precision_get_type (void);
+
+/* What may make a window's vision tokens fewer; see ValleyReduction of valley.h */
+typedef enum {
+  GST_VALLEY_REDUCTION_NONE = 0,
+  GST_VALLEY_REDUCTION_POOL = 1 << 0,
+  GST_VALLEY_REDUCTION_EAGLE = 1 << 1,
+  GST_VALLEY_REDUCTION_DROP = 1 << 2
+} GstValleyReduction;
+
+#define GST_TYPE_VALLEY_REDUCTION (gst_valley_reduction_get_type ())
+GType gst_valley_reduction_get_type (void);

@@ -12,6 +12,7 @@
 struct _GstValleyPainter {
   GstVideoInfo info;
   GstVideoOrientationMethod orientation;
+  ValleyReduction reduction;
   ValleyVideoScaler *scaler;
   GstVideoConverter *converter; /* for formats that are not read directly */
   GstVideoInfo rgb_info;
@@ -121,6 +122,12 @@ gst_valley_painter_set_orientation (GstValleyPainter *painter,
                                     GstVideoOrientationMethod orientation)
 {
   painter->orientation = orientation;
+}
+
+void
+gst_valley_painter_set_reduction (GstValleyPainter *painter, const ValleyReduction *reduction)
+{
+  painter->reduction = *reduction;
 }
 
 static gboolean
@@ -326,7 +333,7 @@ gst_valley_painter_paint (GstValleyPainter *painter, ValleyModel *model, GstBuff
   guint width, height;
 
   gst_valley_painter_display_size (painter, buffer, &width, &height);
-  if (!valley_model_input_sizes (model, width, height, NULL, &sizes, error))
+  if (!valley_model_input_sizes (model, width, height, &painter->reduction, &sizes, error))
     return NULL;
   if (!gst_video_frame_map (&frame, &painter->info, buffer,
                             GST_MAP_READ | GST_VIDEO_FRAME_MAP_FLAG_NO_REF)) {

@@ -17,6 +17,9 @@ void gst_valley_painter_set_info (GstValleyPainter *painter, const GstVideoInfo 
 void gst_valley_painter_set_orientation (GstValleyPainter *painter,
                                          GstVideoOrientationMethod orientation);
 
+/* How the pictures' tokens are made fewer; at first not at all. */
+void gst_valley_painter_set_reduction (GstValleyPainter *painter, const ValleyReduction *reduction);
+
 /* The size a viewer would see @buffer in: crop, pixel aspect and rotation applied. */
 void gst_valley_painter_display_size (GstValleyPainter *painter, GstBuffer *buffer, guint *width,
                                       guint *height);

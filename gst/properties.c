@@ -101,6 +101,21 @@ install_windows (GObjectClass *klass)
 }
 
 static void
+install_reduction (GObjectClass *klass)
+{
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_MAX_VISION_TOKENS,
+      g_param_spec_uint ("max-vision-tokens", "Max vision tokens",
+                         "Budget of a window's vision tokens, shared out evenly among the most "
+                         "frames it can have; `reduction` says how it is met (0: no budget)",
+                         0, G_MAXINT, 0, RW));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_REDUCTION,
+      g_param_spec_flags ("reduction", "Reduction", "What may make a window's vision tokens fewer",
+                          GST_TYPE_VALLEY_REDUCTION, GST_VALLEY_DEFAULT_REDUCTION, RW));
+}
+
+static void
 install_timing (GObjectClass *klass)
 {
   g_object_class_install_property (
@@ -181,6 +196,7 @@ gst_valley_settings_install (GObjectClass *klass)
   install_model (klass);
   install_prompt (klass);
   install_windows (klass);
+  install_reduction (klass);
   install_timing (klass);
   install_queue (klass);
   install_reports (klass);

@@ -13,6 +13,7 @@ gst_valley_settings_init (GstValleySettings *settings)
                                    .rate_n = 2,
                                    .rate_d = 1,
                                    .chunk_duration_ms = 2000,
+                                   .reduction = GST_VALLEY_DEFAULT_REDUCTION,
                                    .max_new_tokens = 100,
                                    .markers = VALLEY_MARKERS_SPLIT,
                                    .queue_max_bytes = 64 << 20,
@@ -84,6 +85,8 @@ count_field (GstValleySettings *settings, guint id)
     return &settings->chunk_overlap_ms;
   case GST_VALLEY_PROP_CHUNK_SIZE:
     return &settings->chunk_size;
+  case GST_VALLEY_PROP_MAX_VISION_TOKENS:
+    return &settings->max_vision_tokens;
   case GST_VALLEY_PROP_MAX_NEW_TOKENS:
     return &settings->max_new_tokens;
   case GST_VALLEY_PROP_LATENESS:
@@ -146,6 +149,8 @@ gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *va
     settings->rate_d = gst_value_get_fraction_denominator (value);
   } else if (id == GST_VALLEY_PROP_PRECISION) {
     settings->precision = g_value_get_enum (value);
+  } else if (id == GST_VALLEY_PROP_REDUCTION) {
+    settings->reduction = g_value_get_flags (value);
   } else if (id == GST_VALLEY_PROP_MARKERS) {
     settings->markers = g_value_get_enum (value);
   } else if (id == GST_VALLEY_PROP_TEXT_TIMING) {
@@ -188,6 +193,8 @@ gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *va
     gst_value_set_fraction (value, settings->rate_n, settings->rate_d);
   else if (id == GST_VALLEY_PROP_PRECISION)
     g_value_set_enum (value, settings->precision);
+  else if (id == GST_VALLEY_PROP_REDUCTION)
+    g_value_set_flags (value, settings->reduction);
   else if (id == GST_VALLEY_PROP_MARKERS)
     g_value_set_enum (value, settings->markers);
   else if (id == GST_VALLEY_PROP_TEXT_TIMING)
@@ -211,6 +218,20 @@ gst_valley_settings_window_config (const GstValleySettings *settings)
                                .duration_ns = settings->chunk_duration_ms * GST_MSECOND,
                                .overlap_ns = settings->chunk_overlap_ms * GST_MSECOND,
                                .size = settings->chunk_size };
+}
+
+ValleyReduction
+gst_valley_settings_reduction (const GstValleySettings *settings)
+{
+  ValleyWindowConfig config = gst_valley_settings_window_config (settings);
+  guint frames, hop;
+
+  valley_window_config_frames (&config, &frames, &hop);
+  return (ValleyReduction){ .max_vision_tokens = settings->max_vision_tokens,
+                            .max_frames = frames,
+                            .pool = (settings->reduction & GST_VALLEY_REDUCTION_POOL) != 0,
+                            .eagle = (settings->reduction & GST_VALLEY_REDUCTION_EAGLE) != 0,
+                            .drop = (settings->reduction & GST_VALLEY_REDUCTION_DROP) != 0 };
 }
 
 static GstClockTime

@@ -11,6 +11,7 @@
 #include "window.h"
 
 #define GST_VALLEY_DEFAULT_PROMPT "Describe the video."
+#define GST_VALLEY_DEFAULT_REDUCTION (GST_VALLEY_REDUCTION_POOL | GST_VALLEY_REDUCTION_EAGLE)
 
 typedef enum {
   GST_VALLEY_PROP_0,
@@ -25,6 +26,8 @@ typedef enum {
   GST_VALLEY_PROP_CHUNK_DURATION,
   GST_VALLEY_PROP_CHUNK_OVERLAP,
   GST_VALLEY_PROP_CHUNK_SIZE,
+  GST_VALLEY_PROP_MAX_VISION_TOKENS,
+  GST_VALLEY_PROP_REDUCTION,
   GST_VALLEY_PROP_MAX_NEW_TOKENS,
   GST_VALLEY_PROP_GENERATION_CONFIG,
   GST_VALLEY_PROP_MARKERS,
@@ -48,6 +51,8 @@ typedef struct {
   GStrv prompts; /* NULL: not set */
   gint rate_n, rate_d;
   guint chunk_duration_ms, chunk_overlap_ms, chunk_size;
+  guint max_vision_tokens; /* 0: no budget */
+  GstValleyReduction reduction;
   guint max_new_tokens;
   gchar *generation_config;
   ValleyMarkers markers;
@@ -70,6 +75,8 @@ gboolean gst_valley_settings_get (const GstValleySettings *settings, guint id, G
 gboolean gst_valley_settings_is_of_request (guint id);
 
 ValleyWindowConfig gst_valley_settings_window_config (const GstValleySettings *settings);
+/* How frames are reduced for windows of these settings. */
+ValleyReduction gst_valley_settings_reduction (const GstValleySettings *settings);
 GstClockTime gst_valley_settings_lateness (const GstValleySettings *settings);
 /* The time by which captions in `window` timing come after their video in a live pipeline;
  * @frame is one frame's duration. */

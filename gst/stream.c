@@ -90,13 +90,43 @@ aspect_changed (GstValleyInfer *self, GstBuffer *buffer)
   return before > 0 && (before > now ? before - now : now - before) > before / 50;
 }
 
+/* A budget below the least that a frame can become is exceeded, which is said once. */
+static void
+check_budget (GstValleyInfer *self, GstBuffer *buffer, const ValleyReduction *reduction)
+{
+  guint budget = reduction->max_vision_tokens, width, height;
+  ValleyInputSizes sizes;
+  GError *error = NULL;
+
+  if (budget == 0 || budget == self->warned_budget)
+    return;
+  gst_valley_painter_display_size (self->painter, buffer, &width, &height);
+  if (!valley_model_input_sizes (self->model, width, height, reduction, &sizes, NULL)
+      || sizes.n_tokens <= budget / reduction->max_frames)
+    return;
+  self->warned_budget = budget;
+  g_set_error (&error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+               "max-vision-tokens: %u for up to %u frames are %u each, but a frame of %u x %u has "
+               "at least %u with this reduction: expected at least %" G_GUINT64_FORMAT,
+               budget, reduction->max_frames, budget / reduction->max_frames, width, height,
+               sizes.n_tokens, (guint64) sizes.n_tokens * reduction->max_frames);
+  gst_valley_infer_post_error (self, GST_MESSAGE_WARNING, error);
+  g_error_free (error);
+}
+
 static void
 show_to_model (GstValleyInfer *self, GstBuffer *buffer, guint64 pts)
 {
+  ValleyReduction reduction;
   GError *error = NULL;
-  ValleyPicture *picture
-      = gst_valley_painter_paint (self->painter, self->model, buffer, pts, &error);
+  ValleyPicture *picture;
 
+  g_mutex_lock (&self->lock);
+  reduction = self->reduction;
+  g_mutex_unlock (&self->lock);
+  check_budget (self, buffer, &reduction);
+  gst_valley_painter_set_reduction (self->painter, &reduction);
+  picture = gst_valley_painter_paint (self->painter, self->model, buffer, pts, &error);
   if (picture == NULL) {
     if (!self->warned_frame)
       gst_valley_infer_post_error (self, GST_MESSAGE_WARNING, error);
@@ -483,6 +513,7 @@ void
 gst_valley_infer_reset_stream (GstValleyInfer *self)
 {
   self->warned_unusable = self->warned_frame = FALSE;
+  self->warned_budget = 0;
   self->aspect_width = self->aspect_height = 0;
   self->last_pts = GST_CLOCK_TIME_NONE;
   self->last_interval = 0;

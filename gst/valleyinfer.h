@@ -59,6 +59,7 @@ struct _GstValleyInfer {
   guint64 newest_end;         /* of the video, in the segment's time */
   gint applied_serial, applied_request_serial;
   GstValleySettings applied; /* the settings as of the last window opened */
+  ValleyReduction reduction; /* of the frames since then */
   GstValleyRequest *request;
   GstEvent *stream_start; /* the sink's */
   gchar *stream_id;
@@ -78,6 +79,7 @@ struct _GstValleyInfer {
   GstValleyPainter *painter;
   GstVideoInfo info;
   gboolean have_info, warned_unusable, warned_frame;
+  guint warned_budget;               /* the one that could not be met; 0: none */
   guint aspect_width, aspect_height; /* as last seen; 0: none yet */
   GstClockTime last_pts, last_interval;
 };

@@ -32,6 +32,7 @@
 
 #define SIGLIP_SIDE 32
 #define EAGLE_CELL 28
+#define FRAME_TOKENS 8   /* 2 at least, with both reducers */
 #define FRAME_BYTES 1000 /* of encoding and KV, as far as admission goes */
 
 struct _ValleyModel {
@@ -45,7 +46,7 @@ struct _ValleyModel {
 struct _ValleyPicture {
   guint64 pts;
   gsize bytes;
-  guint eagle_width, eagle_height;
+  guint eagle_width, eagle_height, n_tokens, n_tokens_before;
   guint8 rgb[SIGLIP_SIDE * SIGLIP_SIDE * 3];
 };
 
@@ -233,12 +234,16 @@ gboolean
 valley_model_input_sizes (ValleyModel *model, guint width, guint height,
                           const ValleyReduction *reduction, ValleyInputSizes *sizes, GError **error)
 {
-  *sizes = (ValleyInputSizes){ 0 };
   if (width == 0 || height == 0) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "a picture of no size");
     return FALSE;
   }
-  *sizes = (ValleyInputSizes){ .siglip_width = SIGLIP_SIDE, .siglip_height = SIGLIP_SIDE };
+  *sizes = (ValleyInputSizes){ .siglip_width = SIGLIP_SIDE,
+                               .siglip_height = SIGLIP_SIDE,
+                               .n_tokens = FRAME_TOKENS,
+                               .n_tokens_before = FRAME_TOKENS };
+  if (reduction != NULL && reduction->max_vision_tokens > 0 && reduction->pool && reduction->eagle)
+    sizes->n_tokens = CLAMP (reduction->max_vision_tokens / reduction->max_frames, 2, FRAME_TOKENS);
   sizes->eagle_height = 2 * EAGLE_CELL;
   sizes->eagle_width = EAGLE_CELL * CLAMP ((2 * width + height / 2) / height, 1, 16);
   return TRUE;
@@ -262,6 +267,8 @@ valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *
   picture->pts = pts_ns;
   picture->eagle_width = sizes->eagle_width;
   picture->eagle_height = sizes->eagle_height;
+  picture->n_tokens = sizes->n_tokens;
+  picture->n_tokens_before = sizes->n_tokens_before;
   picture->bytes = sizeof (picture->rgb) + 3 * sizes->eagle_width * sizes->eagle_height;
   memcpy (picture->rgb, siglip_rgb, sizeof (picture->rgb));
   return picture;
@@ -599,12 +606,10 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
       = (ValleyResult){ .text = "",
                         .n_frames = n_shown,
                         .frame_pts_ns = (const guint64 *) session->pts->data,
-                        .n_vision_tokens_before = session->pictures.length,
                         .start_ns = first->pts,
                         .end_ns = last->pts,
                         .confidence = 0.5,
-                        .n_input_tokens = 10 + session->pictures.length,
-                        .n_vision_tokens = session->pictures.length,
+                        .n_input_tokens = 10,
                         .max_new_tokens = session->model->answer > 0 ? MIN (session->model->answer,
                                                                             request->max_new_tokens)
                                                                      : request->max_new_tokens,
@@ -612,6 +617,13 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
                         .unchanged = session->model->still && is_previous (session, request->slot),
                         .encode_ms = session->model->encode_ms,
                         .prefill_ms = session->model->prefill_ms };
+  for (GList *l = session->pictures.head; l != NULL; l = l->next) {
+    const ValleyPicture *picture = l->data;
+
+    session->result.n_input_tokens += picture->n_tokens;
+    session->result.n_vision_tokens += picture->n_tokens;
+    session->result.n_vision_tokens_before += picture->n_tokens_before;
+  }
   if (session->windowing.policy == VALLEY_WINDOWS_STREAMING
       && session->n_begun - 1 == session->model->fall) {
     session->windowing.policy = VALLEY_WINDOWS_ANCHORED;

@@ -35,6 +35,7 @@ test_defaults (void)
   check_uint (element, "chunk-duration", 2000);
   check_uint (element, "chunk-overlap", 0);
   check_uint (element, "chunk-size", 0);
+  check_uint (element, "max-vision-tokens", 0);
   check_uint (element, "max-new-tokens", 100);
   check_uint (element, "max-observed-delay", 0);
   {
@@ -56,17 +57,18 @@ test_every_property (void)
   g_autoptr (GstElement) element = gst_element_factory_make ("valleyinfer", NULL);
   g_autofree GParamSpec **specs = NULL;
   guint n;
-  static const char *const wanted[] = { "model-path",       "device",
-                                        "precision",        "prompt",
-                                        "prompt-path",      "system-prompt",
-                                        "frame-rate",       "chunk-duration",
-                                        "chunk-overlap",    "chunk-size",
-                                        "max-new-tokens",   "generation-config",
-                                        "markers",          "text-timing",
-                                        "lateness",         "latency",
-                                        "live-edge-offset", "max-observed-delay",
-                                        "queue-max-bytes",  "queue-max-windows",
-                                        "stream-id",        "metrics" };
+  static const char *const wanted[] = { "model-path",        "device",
+                                        "precision",         "prompt",
+                                        "prompt-path",       "system-prompt",
+                                        "frame-rate",        "chunk-duration",
+                                        "chunk-overlap",     "chunk-size",
+                                        "max-new-tokens",    "generation-config",
+                                        "markers",           "text-timing",
+                                        "lateness",          "latency",
+                                        "live-edge-offset",  "max-observed-delay",
+                                        "queue-max-bytes",   "queue-max-windows",
+                                        "stream-id",         "metrics",
+                                        "max-vision-tokens", "reduction" };
 
   gst_object_ref_sink (element);
   specs = g_object_class_list_properties (G_OBJECT_GET_CLASS (element), &n);
@@ -84,6 +86,58 @@ test_every_property (void)
   for (guint i = 0; i < G_N_ELEMENTS (wanted); i++)
     if (!g_object_class_find_property (G_OBJECT_GET_CLASS (element), wanted[i]))
       g_error ("no property %s", wanted[i]);
+}
+
+static void
+check_tokens (Rig *rig, guint window, gint64 tokens, gint64 before)
+{
+  g_autoptr (JsonObject) line = rig_json (rig, window);
+  JsonObject *metrics = json_object_get_object_member (line, "metrics");
+
+  g_assert_cmpint (json_object_get_int_member (metrics, "vision_tokens"), ==, tokens);
+  g_assert_cmpint (json_object_get_int_member (metrics, "vision_tokens_before"), ==, before);
+}
+
+static guint
+budget_warnings (Rig *rig, const char *about)
+{
+  GstMessage *message;
+  guint n = 0;
+
+  while ((message = gst_bus_pop_filtered (rig->bus, GST_MESSAGE_WARNING)) != NULL) {
+    g_autoptr (GError) error = NULL;
+
+    gst_message_parse_warning (message, &error, NULL);
+    g_test_message ("%s", error->message);
+    n += strstr (error->message, about) != NULL;
+    gst_message_unref (message);
+  }
+  return n;
+}
+
+/* The fake engine's frames have 8 tokens, and 2 at least.  A new budget is for the frames of the
+ * next window; one that cannot be met is exceeded, with one warning. */
+static void
+test_budget (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", "max-vision-tokens", 22, NULL);
+
+  rig_push_span (rig, 0, 3 * S, 50);
+  g_object_set (rig->element, "max-vision-tokens", 5, NULL);
+  rig_push_span (rig, 3 * S, 7 * S, 50);
+  gst_util_set_object_arg (G_OBJECT (rig->element), "reduction", "none");
+  g_object_set (rig->element, "max-vision-tokens", 32, NULL);
+  rig_push_span (rig, 7 * S, 9 * S, 50);
+  gst_util_set_object_arg (G_OBJECT (rig->element), "reduction", "pool+eagle+drop");
+  g_object_set (rig->element, "max-vision-tokens", 0, NULL);
+  rig_push_span (rig, 9 * S, 12100 * MS, 50);
+  check_tokens (rig, 0, 20, 32);
+  check_tokens (rig, 1, 20, 32);
+  check_tokens (rig, 2, 8, 32);
+  check_tokens (rig, 3, 8, 32);
+  check_tokens (rig, 4, 32, 32);
+  check_tokens (rig, 5, 32, 32);
+  g_assert_cmpuint (budget_warnings (rig, "max-vision-tokens: 5"), ==, 1);
 }
 
 /* A new prompt is for the next window; the one being filled keeps its own. */
@@ -439,6 +493,7 @@ main (int argc, char **argv)
   test_init (&argc, &argv);
   g_test_add_func ("/element/properties/defaults", test_defaults);
   g_test_add_func ("/element/properties/every-property", test_every_property);
+  g_test_add_func ("/element/properties/budget", test_budget);
   g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
   for (guint i = 0; i < G_N_ELEMENTS (marker_cases); i++) {
     const char *markers = marker_cases[i].markers ? marker_cases[i].markers : "default";
