@@ -49,6 +49,7 @@ valley_windowing_count (const ValleyWindowing *windowing, guint n_windows,
     valley_schedule_drop_before (schedule, first);
     valley_schedule_counts (schedule, &total);
     end = valley_schedule_push (schedule, total.frames % windowing->hop_frames == 0) + 1;
+    counts->most_sequences = MAX (counts->most_sequences, valley_schedule_n_sequences (schedule));
     if (end == first + windowing->window_frames) {
       answer (schedule, first, end, counts);
       first += windowing->hop_frames;
