@@ -18,7 +18,7 @@ apply_request (GstValleyInfer *self)
 
   if (request == NULL) {
     /* Refused at the start; in PLAYING the old prompt goes on. */
-    gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+    gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
     g_error_free (error);
     return;
   }
@@ -172,6 +172,12 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
   gst_valley_infer_move_pads (self, pts, end);
   gst_valley_infer_deliver (self);
   gst_valley_infer_arm_clock (self);
+  if (step.opened != NULL
+      && !gst_valley_infer_choose_policy (self, self->aspect_width, self->aspect_height)) {
+    self->failed = TRUE;
+    gst_valley_infer_discard (self);
+    return FALSE;
+  }
   return step.due;
 }
 
@@ -198,7 +204,7 @@ gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, gui
     if (chunk->window.frames->len == 1)
       chunk->unix_ns = unix_ns;
   }
-  gst_valley_worker_add_frame (self->worker, picture, &frame);
+  gst_valley_worker_add_frame (self->worker, picture, &frame, &self->windowing);
   keep_bounds (self);
 }
 
@@ -303,7 +309,7 @@ note_room (GstValleyInfer *self, const GstValleyChunk *chunk, const GstValleyAns
                          "max-new-tokens=%u is more than the model's max_position_embeddings has "
                          "room for: answers may have %u tokens",
                          chunk->request->max_new_tokens, answer->max_new_tokens);
-  gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+  gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
 }
 
 /* The message goes first: once the pads have the text, EOS may follow it to the bus, and an
@@ -360,7 +366,14 @@ on_answered (gpointer owner, GstValleyChunk *chunk, guint index, const GError *e
   gst_valley_infer_send_outbox (self);
 }
 
+static void
+on_warning (gpointer owner, const GError *error)
+{
+  gst_valley_infer_post_error (owner, GST_MESSAGE_WARNING, error);
+}
+
 const GstValleyWorkerCalls gst_valley_infer_worker_calls = {
   .load = on_load,
+  .warning = on_warning,
   .answered = on_answered,
 };

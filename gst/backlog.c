@@ -33,11 +33,13 @@ valley_backlog_clear (ValleyBacklog *backlog)
 
 void
 valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
-                          const ValleyWindowFrame *frame)
+                          const ValleyWindowFrame *frame, const ValleyWindowing *windowing)
 {
   ValleyBacklogItem *item = g_new0 (ValleyBacklogItem, 1);
 
-  *item = (ValleyBacklogItem){ .picture = picture, .bytes = bytes, .frame = *frame };
+  *item = (ValleyBacklogItem){
+    .picture = picture, .bytes = bytes, .frame = *frame, .windowing = *windowing
+  };
   backlog->bytes += bytes;
   g_queue_push_tail (&backlog->items, item);
 }

@@ -1,16 +1,18 @@
 /* backlog.h - what waits for the model: frames to encode and closed windows to answer, in
  * order, with its bounds and the rule by which the oldest window is dropped.
  *
- * GLib only; the caller locks.
+ * GLib only, and nothing of the engine but its types; the caller locks.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "valley.h"
 #include "window.h"
 
 typedef struct {
   gpointer picture; /* NULL: `window` is what waits */
   gsize bytes;
-  ValleyWindowFrame frame; /* no window closed later needs a frame before its keep_from */
+  ValleyWindowFrame frame;   /* no window closed later needs a frame before its keep_from */
+  ValleyWindowing windowing; /* to encode it under */
   ValleyWindow *window;
 } ValleyBacklogItem;
 
@@ -29,7 +31,7 @@ void valley_backlog_clear (ValleyBacklog *backlog);
 
 /* Both take over what they are given. */
 void valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
-                               const ValleyWindowFrame *frame);
+                               const ValleyWindowFrame *frame, const ValleyWindowing *windowing);
 void valley_backlog_add_window (ValleyBacklog *backlog, ValleyWindow *window);
 /* The oldest item or FALSE; its contents are then the caller's. */
 gboolean valley_backlog_pop (ValleyBacklog *backlog, ValleyBacklogItem *item);

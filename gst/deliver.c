@@ -47,7 +47,7 @@ gst_valley_infer_check_lateness (GstValleyInfer *self)
                          " ms: captions will be cut short or not shown at all; "
                          "expected the window and the time to compute an answer",
                          lateness / GST_MSECOND, window / GST_MSECOND);
-    gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+    gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
     g_error_free (error);
   }
 }
@@ -147,7 +147,7 @@ warn_of_lost_text (GstValleyInfer *self, GstValleyTextPad *pad)
       = g_error_new (GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_FAILED,
                      "%s is blocked: its oldest texts are being lost", GST_PAD_NAME (pad));
 
-  gst_valley_infer_post (self, gst_valley_infer_new_warning (self, error));
+  gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
   g_error_free (error);
 }
 

@@ -25,6 +25,50 @@ gst_valley_text_timing_get_type (void)
   return type;
 }
 
+static const GEnumValue window_policies[] = {
+  { GST_VALLEY_WINDOW_POLICY_AUTO,
+    "anchored if windows overlap and there is memory for it, else tumbling", "auto" },
+  { GST_VALLEY_WINDOW_POLICY_TUMBLING, "every window is computed by itself (exact; least memory)",
+    "tumbling" },
+  { GST_VALLEY_WINDOW_POLICY_ANCHORED,
+    "the model sees a window and up to as many frames before it (exact; least computation)",
+    "anchored" },
+  { GST_VALLEY_WINDOW_POLICY_SLIDING,
+    "the model sees the window alone, computed as its frames arrive (exact; least delay)",
+    "sliding" },
+  { GST_VALLEY_WINDOW_POLICY_STREAMING,
+    "the model sees the window, from which old frames drop out (approximate; least memory with "
+    "little computation)",
+    "streaming" },
+  { 0, NULL, NULL },
+};
+
+GType
+gst_valley_window_policy_get_type (void)
+{
+  static gsize type = 0;
+
+  if (g_once_init_enter (&type))
+    g_once_init_leave (&type, g_enum_register_static ("GstValleyWindowPolicy", window_policies));
+  return type;
+}
+
+const gchar *
+gst_valley_window_policy_nick (guint policy)
+{
+  switch ((ValleyWindowPolicy) policy) {
+  case VALLEY_WINDOWS_TUMBLING:
+    return window_policies[GST_VALLEY_WINDOW_POLICY_TUMBLING].value_nick;
+  case VALLEY_WINDOWS_ANCHORED:
+    return window_policies[GST_VALLEY_WINDOW_POLICY_ANCHORED].value_nick;
+  case VALLEY_WINDOWS_SLIDING:
+    return window_policies[GST_VALLEY_WINDOW_POLICY_SLIDING].value_nick;
+  case VALLEY_WINDOWS_STREAMING:
+    return window_policies[GST_VALLEY_WINDOW_POLICY_STREAMING].value_nick;
+  }
+  return NULL;
+}
+
 GType
 gst_valley_markers_get_type (void)
 {

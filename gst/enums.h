@@ -10,6 +10,19 @@ typedef enum {
   GST_VALLEY_TEXT_TIMING_LATE,   /* moved on by `lateness` */
 } GstValleyTextTiming;
 
+typedef enum {
+  GST_VALLEY_WINDOW_POLICY_AUTO, /* tumbling, or anchored where windows overlap */
+  GST_VALLEY_WINDOW_POLICY_TUMBLING,
+  GST_VALLEY_WINDOW_POLICY_ANCHORED,
+  GST_VALLEY_WINDOW_POLICY_SLIDING,
+  GST_VALLEY_WINDOW_POLICY_STREAMING,
+} GstValleyWindowPolicy;
+
+#define GST_TYPE_VALLEY_WINDOW_POLICY (gst_valley_window_policy_get_type ())
+GType gst_valley_window_policy_get_type (void);
+/* The property's word for a policy of the engine. */
+const gchar *gst_valley_window_policy_nick (guint policy);
+
 #define GST_TYPE_VALLEY_TEXT_TIMING (gst_valley_text_timing_get_type ())
 GType gst_valley_text_timing_get_type (void);
 

@@ -39,6 +39,8 @@ resource_error (const GError *error)
   case VALLEY_ERROR_ARGUMENT:
   case VALLEY_ERROR_CONTEXT:
     return GST_RESOURCE_ERROR_SETTINGS;
+  case VALLEY_ERROR_MEMORY:
+    return GST_RESOURCE_ERROR_NO_SPACE_LEFT;
   default:
     return GST_RESOURCE_ERROR_FAILED;
   }
@@ -53,12 +55,13 @@ gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type, const GE
 
 /* For the outbox, where gst_element_message_full cannot be used. */
 GstMessage *
-gst_valley_infer_new_warning (GstValleyInfer *self, const GError *error)
+gst_valley_infer_new_message (GstValleyInfer *self, GstMessageType type, const GError *error)
 {
-  GError *warning
+  g_autoptr (GError) reason
       = g_error_new_literal (GST_RESOURCE_ERROR, resource_error (error), error->message);
-  GstMessage *message = gst_message_new_warning (GST_OBJECT (self), warning, NULL);
+  GstMessage *message = type == GST_MESSAGE_ERROR
+                            ? gst_message_new_error (GST_OBJECT (self), reason, NULL)
+                            : gst_message_new_warning (GST_OBJECT (self), reason, NULL);
 
-  g_error_free (warning);
   return message;
 }

@@ -116,6 +116,43 @@ install_reduction (GObjectClass *klass)
 }
 
 static void
+install_sharing (GObjectClass *klass)
+{
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_WINDOW_POLICY,
+      g_param_spec_enum ("window-policy", "Window policy",
+                         "How consecutive windows share what was computed",
+                         GST_TYPE_VALLEY_WINDOW_POLICY, GST_VALLEY_WINDOW_POLICY_AUTO, RW));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_CACHE_MAX_BYTES,
+      g_param_spec_uint64 ("cache-max-bytes", "Cache max bytes",
+                           "Most memory for what windows share: keys and values of the language "
+                           "model, and encoded frames (0: no bound); what does not fit is "
+                           "computed again",
+                           0, G_MAXINT64, GST_VALLEY_DEFAULT_CACHE_BYTES, RW));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_MAX_DRIFT,
+      g_param_spec_double ("max-drift", "Max drift",
+                           "With window-policy=streaming: mean KL divergence from the exact "
+                           "answers' first token, in nats, above which an exact policy takes over "
+                           "(0: never)",
+                           0, G_MAXDOUBLE, 0, RW));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_CHANGE_THRESHOLD,
+      g_param_spec_double ("change-threshold", "Change threshold",
+                           "A frame that differs from the last changed one by at most this much "
+                           "counts as that one (mean absolute difference, black to white is 1; "
+                           "0: only equal frames do)",
+                           0, 1, 0, RW_READY));
+  g_object_class_install_property (
+      klass, GST_VALLEY_PROP_DRAFT,
+      g_param_spec_boolean ("draft", "Draft",
+                            "Whether the last window's answer is tried first, which saves time "
+                            "where it still holds and never changes an answer",
+                            TRUE, RW_READY));
+}
+
+static void
 install_timing (GObjectClass *klass)
 {
   g_object_class_install_property (
@@ -185,8 +222,9 @@ install_reports (GObjectClass *klass)
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_STATS,
       g_param_spec_boxed ("stats", "Statistics",
-                          "windows (answered), failed, dropped, frames (encoded), "
-                          "queued-windows, queued-bytes, loaded",
+                          "windows (answered), failed, dropped, queued-windows, queued-bytes, "
+                          "loaded; what window-policy is in effect, how much it computed and "
+                          "shared, its memory and drift",
                           GST_TYPE_STRUCTURE, RO));
 }
 
@@ -197,6 +235,7 @@ gst_valley_settings_install (GObjectClass *klass)
   install_prompt (klass);
   install_windows (klass);
   install_reduction (klass);
+  install_sharing (klass);
   install_timing (klass);
   install_queue (klass);
   install_reports (klass);

@@ -14,6 +14,8 @@ gst_valley_settings_init (GstValleySettings *settings)
                                    .rate_d = 1,
                                    .chunk_duration_ms = 2000,
                                    .reduction = GST_VALLEY_DEFAULT_REDUCTION,
+                                   .cache_max_bytes = GST_VALLEY_DEFAULT_CACHE_BYTES,
+                                   .draft = TRUE,
                                    .max_new_tokens = 100,
                                    .markers = VALLEY_MARKERS_SPLIT,
                                    .queue_max_bytes = 64 << 20,
@@ -159,6 +161,16 @@ gst_valley_settings_set (GstValleySettings *settings, guint id, const GValue *va
     settings->queue_max_bytes = g_value_get_uint64 (value);
   } else if (id == GST_VALLEY_PROP_METRICS) {
     settings->metrics = g_value_get_boolean (value);
+  } else if (id == GST_VALLEY_PROP_WINDOW_POLICY) {
+    settings->window_policy = g_value_get_enum (value);
+  } else if (id == GST_VALLEY_PROP_CACHE_MAX_BYTES) {
+    settings->cache_max_bytes = g_value_get_uint64 (value);
+  } else if (id == GST_VALLEY_PROP_MAX_DRIFT) {
+    settings->max_drift = g_value_get_double (value);
+  } else if (id == GST_VALLEY_PROP_CHANGE_THRESHOLD) {
+    settings->change_threshold = g_value_get_double (value);
+  } else if (id == GST_VALLEY_PROP_DRAFT) {
+    settings->draft = g_value_get_boolean (value);
   } else {
     return FALSE;
   }
@@ -203,6 +215,16 @@ gst_valley_settings_get (const GstValleySettings *settings, guint id, GValue *va
     g_value_set_uint64 (value, settings->queue_max_bytes);
   else if (id == GST_VALLEY_PROP_METRICS)
     g_value_set_boolean (value, settings->metrics);
+  else if (id == GST_VALLEY_PROP_WINDOW_POLICY)
+    g_value_set_enum (value, settings->window_policy);
+  else if (id == GST_VALLEY_PROP_CACHE_MAX_BYTES)
+    g_value_set_uint64 (value, settings->cache_max_bytes);
+  else if (id == GST_VALLEY_PROP_MAX_DRIFT)
+    g_value_set_double (value, settings->max_drift);
+  else if (id == GST_VALLEY_PROP_CHANGE_THRESHOLD)
+    g_value_set_double (value, settings->change_threshold);
+  else if (id == GST_VALLEY_PROP_DRAFT)
+    g_value_set_boolean (value, settings->draft);
   else
     return FALSE;
   return TRUE;
@@ -220,13 +242,47 @@ gst_valley_settings_window_config (const GstValleySettings *settings)
                                .size = settings->chunk_size };
 }
 
+static ValleyWindowPolicy
+policy_of (const GstValleySettings *settings, gboolean overlap)
+{
+  switch (settings->window_policy) {
+  case GST_VALLEY_WINDOW_POLICY_TUMBLING:
+    return VALLEY_WINDOWS_TUMBLING;
+  case GST_VALLEY_WINDOW_POLICY_ANCHORED:
+    return VALLEY_WINDOWS_ANCHORED;
+  case GST_VALLEY_WINDOW_POLICY_SLIDING:
+    return VALLEY_WINDOWS_SLIDING;
+  case GST_VALLEY_WINDOW_POLICY_STREAMING:
+    return VALLEY_WINDOWS_STREAMING;
+  case GST_VALLEY_WINDOW_POLICY_AUTO:
+    break;
+  }
+  return overlap ? VALLEY_WINDOWS_ANCHORED : VALLEY_WINDOWS_TUMBLING;
+}
+
+ValleyWindowing
+gst_valley_settings_windowing (const GstValleySettings *settings, const ValleyWindowConfig *config)
+{
+  gboolean overlap
+      = valley_window_config_hop_ns (config) < valley_window_config_duration_ns (config);
+  ValleyWindowing windowing = { .policy = policy_of (settings, overlap),
+                                .cache_max_bytes = settings->cache_max_bytes,
+                                .max_drift = settings->max_drift };
+
+  valley_window_config_frames (config, &windowing.window_frames, &windowing.hop_frames);
+  return windowing;
+}
+
 ValleyReduction
 gst_valley_settings_reduction (const GstValleySettings *settings)
 {
   ValleyWindowConfig config = gst_valley_settings_window_config (settings);
-  guint frames, hop;
+  ValleyWindowing windowing = gst_valley_settings_windowing (settings, &config);
+  guint frames = windowing.window_frames;
 
-  valley_window_config_frames (&config, &frames, &hop);
+  /* The most that an answer can be about, whatever there is now: a frame's tokens never change. */
+  if (windowing.policy == VALLEY_WINDOWS_ANCHORED)
+    frames = frames > G_MAXUINT / 2 ? G_MAXUINT : 2 * frames;
   return (ValleyReduction){ .max_vision_tokens = settings->max_vision_tokens,
                             .max_frames = frames,
                             .pool = (settings->reduction & GST_VALLEY_REDUCTION_POOL) != 0,

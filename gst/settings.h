@@ -12,6 +12,7 @@
 
 #define GST_VALLEY_DEFAULT_PROMPT "Describe the video."
 #define GST_VALLEY_DEFAULT_REDUCTION (GST_VALLEY_REDUCTION_POOL | GST_VALLEY_REDUCTION_EAGLE)
+#define GST_VALLEY_DEFAULT_CACHE_BYTES (G_GUINT64_CONSTANT (2) << 30)
 
 typedef enum {
   GST_VALLEY_PROP_0,
@@ -28,6 +29,11 @@ typedef enum {
   GST_VALLEY_PROP_CHUNK_SIZE,
   GST_VALLEY_PROP_MAX_VISION_TOKENS,
   GST_VALLEY_PROP_REDUCTION,
+  GST_VALLEY_PROP_WINDOW_POLICY,
+  GST_VALLEY_PROP_CACHE_MAX_BYTES,
+  GST_VALLEY_PROP_MAX_DRIFT,
+  GST_VALLEY_PROP_CHANGE_THRESHOLD,
+  GST_VALLEY_PROP_DRAFT,
   GST_VALLEY_PROP_MAX_NEW_TOKENS,
   GST_VALLEY_PROP_GENERATION_CONFIG,
   GST_VALLEY_PROP_MARKERS,
@@ -53,6 +59,10 @@ typedef struct {
   guint chunk_duration_ms, chunk_overlap_ms, chunk_size;
   guint max_vision_tokens; /* 0: no budget */
   GstValleyReduction reduction;
+  GstValleyWindowPolicy window_policy;
+  guint64 cache_max_bytes;
+  gdouble max_drift, change_threshold;
+  gboolean draft;
   guint max_new_tokens;
   gchar *generation_config;
   ValleyMarkers markers;
@@ -77,6 +87,9 @@ gboolean gst_valley_settings_is_of_request (guint id);
 ValleyWindowConfig gst_valley_settings_window_config (const GstValleySettings *settings);
 /* How frames are reduced for windows of these settings. */
 ValleyReduction gst_valley_settings_reduction (const GstValleySettings *settings);
+/* What is wanted of the engine for windows of @config. */
+ValleyWindowing gst_valley_settings_windowing (const GstValleySettings *settings,
+                                               const ValleyWindowConfig *config);
 GstClockTime gst_valley_settings_lateness (const GstValleySettings *settings);
 /* The time by which captions in `window` timing come after their video in a live pipeline;
  * @frame is one frame's duration. */

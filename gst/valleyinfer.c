@@ -67,6 +67,7 @@ static gboolean
 start (GstValleyInfer *self)
 {
   GstValleySettings settings = { 0 };
+  ValleySessionOptions options = { 0 };
   GstValleyRequest *request = NULL;
   GError *error = NULL;
   gint request_serial = g_atomic_int_get (&self->request_serial);
@@ -78,6 +79,8 @@ start (GstValleyInfer *self)
   GST_OBJECT_UNLOCK (self);
   if (open_model (self, &settings, &error))
     request = gst_valley_settings_request (&settings, &error);
+  options = (ValleySessionOptions){ .no_draft = !settings.draft,
+                                    .change_threshold = settings.change_threshold };
   gst_valley_settings_clear (&settings);
   if (request == NULL) {
     gst_valley_infer_post_error (self, GST_MESSAGE_ERROR, error);
@@ -87,12 +90,16 @@ start (GstValleyInfer *self)
   g_mutex_lock (&self->lock);
   gst_valley_request_unref (self->request);
   self->request = request;
+  options.system_prompt
+      = request->system_prompt; /* frames are prefilled before they are asked about */
   self->applied_serial = g_atomic_int_get (&self->settings_serial) - 1;
   self->applied_request_serial = request_serial;
   self->live = self->failed = self->flushing = self->eos = self->have_segment = FALSE;
   self->warned_lateness = FALSE;
   self->warned_frames = 0;
   self->warned_answer = FALSE;
+  self->have_windowing = FALSE;
+  g_clear_pointer (&self->refused, g_free);
   self->loading = TRUE;
   self->n_answered = self->n_failed = self->n_dropped = 0;
   self->max_delay_ms = 0;
@@ -100,7 +107,7 @@ start (GstValleyInfer *self)
   gst_valley_infer_reset_stream (self);
   gst_valley_painter_set_orientation (self->painter, GST_VIDEO_ORIENTATION_IDENTITY);
   self->have_info = FALSE;
-  gst_valley_worker_start (self->worker, self->model);
+  gst_valley_worker_start (self->worker, self->model, &options);
   gst_valley_infer_watchdog_start (self);
   return TRUE;
 }
@@ -176,6 +183,40 @@ change_state (GstElement *element, GstStateChange transition)
 
 /* ---- properties ---------------------------------------------------------- */
 
+/* What the engine's session counts; its memory and drift. */
+static void
+add_session_stats (GstStructure *structure, const ValleySessionStats *stats)
+{
+  const struct {
+    const gchar *name;
+    guint64 value;
+  } counts[] = { { "frames-encoded", stats->frames_encoded },
+                 { "frames-unchanged", stats->frames_unchanged },
+                 { "frames-reencoded", stats->frames_reencoded },
+                 { "frame-rows", stats->frame_rows },
+                 { "text-rows", stats->text_rows },
+                 { "questions", stats->hops },
+                 { "questions-unchanged", stats->hops_unchanged },
+                 { "drafted-tokens", stats->drafted },
+                 { "accepted-tokens", stats->accepted },
+                 { "sequences-evicted", stats->sequences_evicted },
+                 { "encodings-evicted", stats->encodings_evicted },
+                 { "kv-bytes", stats->kv_bytes },
+                 { "kv-bytes-peak", stats->kv_bytes_peak },
+                 { "encoding-bytes", stats->encoding_bytes },
+                 { "encoding-bytes-peak", stats->encoding_bytes_peak },
+                 { "drift-samples", stats->drift_samples },
+                 { "drift-agreements", stats->drift_agreements } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (counts); i++)
+    gst_structure_set (structure, counts[i].name, G_TYPE_UINT64, counts[i].value, NULL);
+  gst_structure_set (structure, "window-policy", G_TYPE_STRING,
+                     gst_valley_window_policy_nick (stats->policy), "drift-last", G_TYPE_DOUBLE,
+                     stats->drift_last, "drift-mean", G_TYPE_DOUBLE, stats->drift_mean, "drift-max",
+                     G_TYPE_DOUBLE, stats->drift_max, "fallen-back", G_TYPE_BOOLEAN,
+                     stats->fallen_back, NULL);
+}
+
 static GstStructure *
 stats (GstValleyInfer *self)
 {
@@ -189,6 +230,7 @@ stats (GstValleyInfer *self)
       worker.n_frames, "queued-windows", G_TYPE_UINT, worker.n_windows, "queued-bytes",
       G_TYPE_UINT64, (guint64) worker.bytes, "loaded", G_TYPE_BOOLEAN, worker.loaded, NULL);
   g_mutex_unlock (&self->lock);
+  add_session_stats (structure, &worker.session);
   return structure;
 }
 
@@ -262,6 +304,7 @@ finalize (GObject *object)
   gst_valley_request_unref (self->request);
   g_clear_pointer (&self->model, valley_model_unref);
   g_free (self->model_key);
+  g_free (self->refused);
   g_mutex_clear (&self->lock);
   G_OBJECT_CLASS (gst_valley_infer_parent_class)->finalize (object);
 }
@@ -295,6 +338,8 @@ gst_valley_infer_class_init (GstValleyInferClass *klass)
       "The valleyinfer authors");
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_TEXT_TIMING, 0);
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_PRECISION, 0);
+  gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_MARKERS, 0);
+  gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_WINDOW_POLICY, 0);
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_TEXT_PAD, 0);
 }
 

@@ -3,6 +3,7 @@
  * valleyinfer.c  the class: templates, properties, states
  * stream.c       the sink pad: buffers, events, queries on the streaming thread
  * analysis.c     windows: from due frames to answers
+ * policy.c       how they share what was computed
  * closing.c      windows that end by the clock
  * deliver.c      from answers to texts on the request pads
  * pads.c         the source pads
@@ -61,7 +62,10 @@ struct _GstValleyInfer {
   GstValleySettings applied; /* the settings as of the last window opened */
   ValleyReduction reduction; /* of the frames since then */
   GstValleyRequest *request;
-  GstEvent *stream_start; /* the sink's */
+  ValleyWindowing windowing; /* of the windows that open now ... */
+  gboolean have_windowing;   /* ... once the first one has */
+  gchar *refused;            /* why there is no memory for the policy asked for */
+  GstEvent *stream_start;    /* the sink's */
   gchar *stream_id;
   guint64 n_answered, n_failed, n_dropped;
   guint max_delay_ms;
@@ -109,6 +113,11 @@ void gst_valley_infer_cut (GstValleyInfer *self);
 /* Forgets every window and what the worker does with them. */
 void gst_valley_infer_discard (GstValleyInfer *self);
 
+/* policy.c; lock held. */
+/* A window opens whose frames have this display size.  FALSE: it cannot be described, and an error
+ * says so. */
+gboolean gst_valley_infer_choose_policy (GstValleyInfer *self, guint width, guint height);
+
 /* deliver.c; lock held. */
 /* A segment for one request pad or all, with their shifts, behind the texts before @before. */
 void gst_valley_infer_queue_segment (GstValleyInfer *self, GstValleyTextPad *pad, guint64 before);
@@ -127,7 +136,8 @@ void gst_valley_infer_deliver (GstValleyInfer *self);
 /* Lock held: keeps the message for send_outbox, which is called without it. */
 void gst_valley_infer_post (GstValleyInfer *self, GstMessage *message);
 void gst_valley_infer_send_outbox (GstValleyInfer *self);
-GstMessage *gst_valley_infer_new_warning (GstValleyInfer *self, const GError *error);
+GstMessage *gst_valley_infer_new_message (GstValleyInfer *self, GstMessageType type,
+                                          const GError *error);
 /* No lock held. */
 void gst_valley_infer_post_error (GstValleyInfer *self, GstMessageType type, const GError *error);
 

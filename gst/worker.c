@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "enums.h"
+
 struct _GstValleyWorker {
   GstValleyWorkerCalls calls;
   gpointer owner;
@@ -18,13 +20,18 @@ struct _GstValleyWorker {
   GThread *thread;
   GCancellable *cancellable; /* of the load */
   ValleyModel *model;
+  ValleySessionOptions options;
+  gchar *system_prompt;   /* theirs */
   ValleySession *session; /* NULL until loaded */
   ValleyBacklog backlog;
   guint generation;
   gboolean stopping, flushing, loaded, failed, busy;
   guint64 n_frames;
+  ValleySessionStats stats;
 
   /* Only the thread's own: */
+  ValleyWindowing windowing; /* that the session has */
+  gboolean more_work;        /* the session may have some for idle moments */
   guint served_generation;
   guint64 served_epoch;
   GError *frame_error;  /* the last frame that could not be encoded ... */
@@ -77,7 +84,7 @@ load (GstValleyWorker *worker)
 
   worker->calls.load (worker->owner, GST_VALLEY_LOAD_STARTED, NULL);
   if (valley_model_load (worker->model, worker->cancellable, &error))
-    session = valley_session_new (worker->model, NULL, &error);
+    session = valley_session_new (worker->model, &worker->options, &error);
 
   g_mutex_lock (&worker->lock);
   worker->session = session;
@@ -98,6 +105,45 @@ load (GstValleyWorker *worker)
   return session != NULL;
 }
 
+/* Lets everybody see what the session has done so far. */
+static void
+publish_stats (GstValleyWorker *worker)
+{
+  ValleySessionStats stats;
+  g_autoptr (GError) error = NULL;
+  gboolean fell_back;
+
+  valley_session_stats (worker->session, &stats);
+  g_mutex_lock (&worker->lock);
+  fell_back = stats.fallen_back && !worker->stats.fallen_back;
+  worker->stats = stats;
+  g_mutex_unlock (&worker->lock);
+  if (!fell_back)
+    return;
+  error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                       "window-policy=streaming drifted by %.3g nats in the mean from the exact "
+                       "answers, more than max-drift=%.3g: %s takes over",
+                       stats.drift_mean, worker->windowing.max_drift,
+                       gst_valley_window_policy_nick (stats.policy));
+  worker->calls.warning (worker->owner, error);
+}
+
+/* One piece of what will be needed later.  Lock held, let go meanwhile. */
+static void
+work_ahead (GstValleyWorker *worker)
+{
+  gboolean more = FALSE;
+
+  g_mutex_unlock (&worker->lock);
+  /* Whoever needs what failed here meets the error again, and reports it. */
+  if (!valley_session_work (worker->session, &more, NULL))
+    more = FALSE;
+  if (!more)
+    publish_stats (worker);
+  g_mutex_lock (&worker->lock);
+  worker->more_work = more;
+}
+
 /* Waits for the next item and makes the session fit for it.  FALSE: stop. */
 static gboolean
 next_item (GstValleyWorker *worker, ValleyBacklogItem *item)
@@ -107,8 +153,12 @@ next_item (GstValleyWorker *worker, ValleyBacklogItem *item)
 
   g_mutex_lock (&worker->lock);
   worker->busy = FALSE;
-  while (!worker->stopping && !(have = valley_backlog_pop (&worker->backlog, item)))
-    g_cond_wait (&worker->work, &worker->lock);
+  while (!worker->stopping && !(have = valley_backlog_pop (&worker->backlog, item))) {
+    if (worker->more_work)
+      work_ahead (worker);
+    else
+      g_cond_wait (&worker->work, &worker->lock);
+  }
   if (have) {
     g_cond_broadcast (&worker->room);
     epoch = item->window != NULL ? item->window->epoch : item->frame.epoch;
@@ -124,11 +174,32 @@ next_item (GstValleyWorker *worker, ValleyBacklogItem *item)
   return have;
 }
 
+static gboolean
+same_windowing (const ValleyWindowing *a, const ValleyWindowing *b)
+{
+  return a->policy == b->policy && a->window_frames == b->window_frames
+         && a->hop_frames == b->hop_frames && a->cache_max_bytes == b->cache_max_bytes
+         && a->reanchor_hops == b->reanchor_hops && a->max_drift == b->max_drift;
+}
+
+/* What is refused leaves the session as it was, and is not tried again with every frame. */
+static void
+set_windowing (GstValleyWorker *worker, const ValleyWindowing *windowing)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!same_windowing (windowing, &worker->windowing)
+      && !valley_session_set_windowing (worker->session, windowing, &error))
+    worker->calls.warning (worker->owner, error);
+  worker->windowing = *windowing;
+}
+
 static void
 encode (GstValleyWorker *worker, ValleyBacklogItem *item)
 {
   GError *error = NULL;
 
+  set_windowing (worker, &item->windowing);
   valley_session_drop_before (worker->session, item->frame.keep_from);
   if (!valley_session_push (worker->session, item->picture, item->frame.begins, &error)) {
     g_clear_error (&worker->frame_error);
@@ -302,6 +373,8 @@ worker_main (gpointer data)
       answer_all (worker, (GstValleyChunk *) item.window);
     else
       encode (worker, &item);
+    worker->more_work = TRUE;
+    publish_stats (worker);
   }
   return NULL;
 }
@@ -309,15 +382,21 @@ worker_main (gpointer data)
 /* ---- for the element ----------------------------------------------------- */
 
 void
-gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model)
+gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model,
+                         const ValleySessionOptions *options)
 {
   g_return_if_fail (worker->thread == NULL);
 
   g_mutex_lock (&worker->lock);
   worker->model = valley_model_ref (model);
+  worker->options = *options;
+  worker->options.system_prompt = worker->system_prompt = g_strdup (options->system_prompt);
   worker->cancellable = g_cancellable_new ();
   worker->stopping = worker->flushing = worker->loaded = worker->failed = FALSE;
   worker->n_frames = 0;
+  worker->stats = (ValleySessionStats){ 0 };
+  worker->windowing = (ValleyWindowing){ 0 }; /* a new session's */
+  worker->more_work = FALSE;
   worker->thread = g_thread_new ("valleyinfer", worker_main, worker);
   g_mutex_unlock (&worker->lock);
 }
@@ -355,6 +434,7 @@ gst_valley_worker_stop (GstValleyWorker *worker)
   valley_backlog_clear (&worker->backlog);
   g_clear_pointer (&worker->session, valley_session_free);
   g_clear_pointer (&worker->model, valley_model_unref);
+  g_clear_pointer (&worker->system_prompt, g_free);
   g_clear_object (&worker->cancellable);
   g_clear_error (&worker->frame_error);
 }
@@ -395,12 +475,12 @@ takes_work (const GstValleyWorker *worker)
 
 void
 gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
-                             const ValleyWindowFrame *frame)
+                             const ValleyWindowFrame *frame, const ValleyWindowing *windowing)
 {
   g_mutex_lock (&worker->lock);
   if (takes_work (worker)) {
     valley_backlog_add_frame (&worker->backlog, valley_picture_ref (picture),
-                              valley_picture_bytes (picture), frame);
+                              valley_picture_bytes (picture), frame, windowing);
     g_cond_signal (&worker->work);
   }
   g_mutex_unlock (&worker->lock);
@@ -466,7 +546,8 @@ gst_valley_worker_state (GstValleyWorker *worker)
                                   .busy = worker->busy,
                                   .n_windows = worker->backlog.n_windows,
                                   .bytes = worker->backlog.bytes,
-                                  .n_frames = worker->n_frames };
+                                  .n_frames = worker->n_frames,
+                                  .session = worker->stats };
   g_mutex_unlock (&worker->lock);
   return state;
 }

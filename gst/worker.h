@@ -1,6 +1,6 @@
-/* worker.h - the thread that owns the model: it loads it, encodes frames as they arrive and
- * answers windows as they close.  It never touches a pad; what happened is told to the
- * element through two calls, made from its thread without any lock held.
+/* worker.h - the thread that owns the model: it loads it, encodes frames as they arrive, prefills
+ * them while nothing else waits, and answers windows as they close.  It never touches a pad; what
+ * happened is told to the element through calls made from its thread without any lock held.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -19,6 +19,8 @@ typedef struct {
   void (*load) (gpointer owner, GstValleyLoad load, const GError *error);
   /* The chunk's answer @index, or its error, is filled in; @error is NULL when it was answered. */
   void (*answered) (gpointer owner, GstValleyChunk *chunk, guint index, const GError *error);
+  /* Something else than an answer did not go as wished. */
+  void (*warning) (gpointer owner, const GError *error);
 } GstValleyWorkerCalls;
 
 typedef struct {
@@ -26,14 +28,16 @@ typedef struct {
   gboolean busy;    /* a frame or window is with the model right now */
   guint n_windows;  /* closed ones that wait */
   gsize bytes;      /* of pictures that wait */
-  guint64 n_frames; /* encoded since the start */
+  guint64 n_frames; /* taken since the start */
+  ValleySessionStats session;
 } GstValleyWorkerState;
 
 GstValleyWorker *gst_valley_worker_new (const GstValleyWorkerCalls *calls, gpointer owner);
 void gst_valley_worker_free (GstValleyWorker *worker);
 
-/* @model is opened, not loaded. */
-void gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model);
+/* @model is opened, not loaded; @options are copied. */
+void gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model,
+                              const ValleySessionOptions *options);
 /* Tells the thread to end and cancels whatever it does; wakes wait_for_room.  Does not wait. */
 void gst_valley_worker_cancel (GstValleyWorker *worker);
 /* The same, then joins the thread.  No other call may be going on. */
@@ -46,7 +50,7 @@ void gst_valley_worker_set_flushing (GstValleyWorker *worker, gboolean flushing)
 void gst_valley_worker_set_bounds (GstValleyWorker *worker, gsize max_bytes, guint max_windows);
 /* Takes its own reference of the picture. */
 void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
-                                  const ValleyWindowFrame *frame);
+                                  const ValleyWindowFrame *frame, const ValleyWindowing *windowing);
 void gst_valley_worker_add_chunk (GstValleyWorker *worker, GstValleyChunk *chunk);
 /* For streams that cannot wait: whether the bounds are passed, and the oldest waiting chunk
  * taken out (the caller's reference) or NULL. */

@@ -429,7 +429,13 @@ gboolean
 valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                      const ValleyInputSizes *sizes, guint64 *bytes, GError **error)
 {
-  *bytes = (guint64) windowing->window_frames * FRAME_BYTES;
+  guint w = windowing->window_frames, h = MAX (windowing->hop_frames, 1);
+  const guint sequences[] = { [VALLEY_WINDOWS_TUMBLING] = 1,
+                              [VALLEY_WINDOWS_ANCHORED] = 3,
+                              [VALLEY_WINDOWS_SLIDING] = (w + h - 1) / h,
+                              [VALLEY_WINDOWS_STREAMING] = 2 };
+
+  *bytes = (guint64) w * sequences[windowing->policy] * FRAME_BYTES;
   if (windowing->cache_max_bytes == 0 || *bytes <= windowing->cache_max_bytes)
     return TRUE;
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
@@ -455,6 +461,7 @@ valley_session_stats (ValleySession *session, ValleySessionStats *stats)
   *stats = (ValleySessionStats){ .policy = session->windowing.policy,
                                  .frames_pushed = (guint64) session->n_pushed,
                                  .frames_encoded = (guint64) session->n_pushed,
+                                 .frame_rows = session->n_worked,
                                  .hops = (guint64) session->n_begun,
                                  .hops_unchanged = session->n_unchanged,
                                  .fallen_back = session->fallen_back };
@@ -579,7 +586,6 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   const ValleyPicture *first = g_queue_peek_head (&session->pictures);
   const ValleyPicture *last = g_queue_peek_tail (&session->pictures);
   guint n = session->pictures.length;
-  guint n_shown = request->max_frames != 0 ? MIN (request->max_frames, n) : n;
   guint ms = session->model->prefill_ms + session->n_waiting * session->model->unit_ms;
 
   if (!pass_gate (session, request->slot, error) || !pass_time (session, ms, error))
@@ -600,11 +606,11 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   session->markers = request->markers;
   session->steps = 0;
   g_array_set_size (session->pts, 0);
-  for (GList *l = session->pictures.head; l != NULL && session->pts->len < n_shown; l = l->next)
-    g_array_append_val (session->pts, ((ValleyPicture *) l->data)->pts);
+  if (!valley_session_fit (session, request, session->pts, error))
+    return FALSE;
   session->result
       = (ValleyResult){ .text = "",
-                        .n_frames = n_shown,
+                        .n_frames = session->pts->len,
                         .frame_pts_ns = (const guint64 *) session->pts->data,
                         .start_ns = first->pts,
                         .end_ns = last->pts,
@@ -613,7 +619,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
                         .max_new_tokens = session->model->answer > 0 ? MIN (session->model->answer,
                                                                             request->max_new_tokens)
                                                                      : request->max_new_tokens,
-                        .n_frames_dropped = n - n_shown,
+                        .n_frames_dropped = n - session->pts->len,
                         .unchanged = session->model->still && is_previous (session, request->slot),
                         .encode_ms = session->model->encode_ms,
                         .prefill_ms = session->model->prefill_ms };

@@ -1,0 +1,74 @@
+/* policy.c - how windows share what was computed: the policy that the settings ask for, and
+ * whether the memory that they allow is enough for it.  Decided as a window opens, before
+ * anything is computed under it.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "valleyinfer.h"
+
+#define GST_CAT_DEFAULT gst_valley_infer_debug
+
+static gboolean
+admits (GstValleyInfer *self, const ValleyWindowing *windowing, const ValleyInputSizes *sizes,
+        GError **error)
+{
+  guint64 bytes = 0;
+
+  if (valley_model_admits (self->model, windowing, sizes, &bytes, error)) {
+    GST_DEBUG_OBJECT (self, "window policy %d needs at most %" G_GUINT64_FORMAT " bytes",
+                      windowing->policy, bytes);
+    return TRUE;
+  }
+  g_prefix_error (error, "window-policy=%s: ", gst_valley_window_policy_nick (windowing->policy));
+  return FALSE;
+}
+
+/* Says once that the policy cannot be had. */
+static void
+refuse (GstValleyInfer *self, const GError *reason, const gchar *instead)
+{
+  g_autoptr (GError) error
+      = g_error_new (reason->domain, reason->code, "%s; %s", reason->message, instead);
+
+  if (g_strcmp0 (self->refused, error->message) == 0)
+    return;
+  g_free (self->refused);
+  self->refused = g_strdup (error->message);
+  gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
+}
+
+gboolean
+gst_valley_infer_choose_policy (GstValleyInfer *self, guint width, guint height)
+{
+  ValleyWindowing wanted = gst_valley_settings_windowing (&self->applied, &self->windows.config);
+  gboolean automatic = self->applied.window_policy == GST_VALLEY_WINDOW_POLICY_AUTO;
+  g_autoptr (GError) error = NULL;
+  ValleyInputSizes sizes;
+
+  /* A size that the model cannot be shown is reported when the frame is. */
+  if (!valley_model_input_sizes (self->model, width, height, &self->reduction, &sizes, NULL))
+    return TRUE;
+  if (admits (self, &wanted, &sizes, &error)) {
+    g_clear_pointer (&self->refused, g_free);
+  } else if (automatic && wanted.policy != VALLEY_WINDOWS_TUMBLING) {
+    ValleyWindowing least = wanted;
+
+    least.policy = VALLEY_WINDOWS_TUMBLING;
+    if (admits (self, &least, &sizes, NULL) || self->have_windowing) {
+      refuse (self, error, "windows are tumbling, which computes shared frames again");
+      wanted = least;
+      g_clear_error (&error);
+    }
+  }
+  if (error != NULL && !self->have_windowing) {
+    gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_ERROR, error));
+    return FALSE;
+  }
+  if (error != NULL) {
+    refuse (self, error, "the policy so far goes on");
+    self->windowing.window_frames = wanted.window_frames;
+    self->windowing.hop_frames = wanted.hop_frames;
+    return TRUE;
+  }
+  self->windowing = wanted;
+  self->have_windowing = TRUE;
+  return TRUE;
+}
