@@ -156,7 +156,8 @@ test_too_large (void)
 
   g_assert_null (
       valley_random_weights_make (weights, "a.weight", (gsize[]){ G_MAXSIZE / 2, 16 }, 2));
-  g_assert_null (valley_random_weights_make (weights, "a.weight", (gsize[]){ G_MAXSIZE / 2 }, 1));
+  g_assert_null (
+      valley_random_weights_make (weights, "a.weight", (gsize[]){ G_MAXSIZE / 2 + 1 }, 1));
   valley_random_weights_free (weights);
 }
 
