@@ -214,6 +214,8 @@ fork_cache (ValleyWindows *windows, ValleyKvCache *to, ValleyKvCache *from, GErr
   do {
     valley_kv_cache_fork (to, from, windows->stream);
     ok = check_memory (windows, &again, error);
+    if (!ok)
+      valley_kv_cache_clear (to);
   } while (again);
   return ok;
 }
