@@ -86,6 +86,48 @@ test_captions (void)
   server_stop (&server);
 }
 
+/* Overlapping windows of a live stream: each half a second later than the one before, every frame
+ * encoded once, no window dropped. */
+static void
+test_sliding (void)
+{
+  Server server = server_start ("--programme", NULL);
+  GstElement *pipeline
+      = pipe_new (RECEIVE "chunk-overlap=1500 window-policy=sliding ! fakesink sync=true "
+                          "v.text_src ! fakesink v.json_src ! fakesink",
+                  server.url);
+  g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  g_autoptr (GstStructure) stats = NULL;
+  guint64 encoded = 0, frames = 0, dropped = 1;
+  double last_end = -1;
+
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  for (guint i = 0; i < 8; i++) {
+    g_autoptr (GstMessage) message = bus_wait_element (bus, "valleyinfer/result");
+    const GstStructure *s = gst_message_get_structure (message);
+    g_autofree char *line = gst_structure_to_string (s);
+    double end = -1;
+
+    g_test_message ("%s", line);
+    g_assert_nonnull (gst_structure_get_string (s, "result"));
+    gst_structure_get_double (s, "end_time", &end);
+    if (last_end >= 0)
+      g_assert_cmpfloat_with_epsilon (end, last_end + 0.5, 1e-6);
+    last_end = end;
+  }
+  g_object_get (v, "stats", &stats, NULL);
+  gst_structure_get_uint64 (stats, "frames", &frames);
+  gst_structure_get_uint64 (stats, "frames-encoded", &encoded);
+  gst_structure_get_uint64 (stats, "dropped", &dropped);
+  g_assert_cmpstr (gst_structure_get_string (stats, "window-policy"), ==, "sliding");
+  g_assert_cmpuint (frames, >=, 11);
+  g_assert_cmpuint (encoded, <=, frames);
+  g_assert_cmpuint (dropped, ==, 0);
+  pipe_free (pipeline);
+  server_stop (&server);
+}
+
 /* A server that goes away ends in an error or EOS and a clean stop, never in a hang. */
 static void
 test_server_dies (void)
@@ -114,6 +156,7 @@ main (int argc, char **argv)
 {
   test_init (&argc, &argv);
   g_test_add_func ("/rtsp/captions", test_captions);
+  g_test_add_func ("/rtsp/sliding", test_sliding);
   g_test_add_func ("/rtsp/server-dies", test_server_dies);
   return test_finish ();
 }
