@@ -1,5 +1,11 @@
-/* resize_avx2.c - the resize's inner loops for AVX2.  A coefficient k is split into
- * k = high * 2^15 + low, both 16 bits, so that two 16-bit multiply-adds give the exact sum.
+/* resize_avx2.c - the resize's inner loops for AVX2.  A coefficient is split into
+ * k = high * 2^16 + low, a signed byte and a signed word.  Multiply-adds of bytes and of words
+ * give the exact sum.
+ *
+ * The bytes' sums stay in 16 bits, for which an output's positive ones may add up to 128, and its
+ * negative ones: all of its coefficients add up to 64, and rounding adds most to an output of
+ * many coefficients just above a half, 23 to a line of 87 pixels that becomes one.  (Beyond that
+ * more and more are 0.)  What overflows on the way comes back.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "resize_simd.h"
 
@@ -10,7 +16,7 @@
 #define AVX2 __attribute__ ((target ("avx2")))
 #define AVX2_INLINE static inline __attribute__ ((target ("avx2"), always_inline))
 
-enum { ROWS = VALLEY_RESIZE_ROWS, STEP = VALLEY_RESIZE_STEP, LOW_BITS = 15 };
+enum { ROWS = VALLEY_RESIZE_ROWS, STEP = VALLEY_RESIZE_STEP, LOW_BITS = 16 };
 
 static guint32
 pair (gint32 even, gint32 odd)
@@ -18,16 +24,21 @@ pair (gint32 even, gint32 odd)
   return (guint16) even | (guint32) (guint16) odd << 16;
 }
 
-/* A tile's even bytes meet k[0] and k[2], its odd bytes k[1] and k[3]. */
+/* [0]: the high bytes; [1]: the low words that a tile's even bytes meet, [2]: its odd ones. */
 static void
 pack (const gint32 k[4], guint32 packed[4])
 {
-  const gint32 mask = (1 << LOW_BITS) - 1;
+  gint32 low[4];
 
-  packed[0] = pair (k[0] >> LOW_BITS, k[2] >> LOW_BITS);
-  packed[1] = pair (k[1] >> LOW_BITS, k[3] >> LOW_BITS);
-  packed[2] = pair (k[0] & mask, k[2] & mask);
-  packed[3] = pair (k[1] & mask, k[3] & mask);
+  packed[0] = packed[3] = 0;
+  for (guint i = 0; i < 4; i++) {
+    gint32 high = (k[i] + (1 << (LOW_BITS - 1))) >> LOW_BITS;
+
+    packed[0] |= (guint32) (guint8) high << (8 * i);
+    low[i] = k[i] - high * (1 << LOW_BITS);
+  }
+  packed[1] = pair (low[0], low[2]);
+  packed[2] = pair (low[1], low[3]);
 }
 
 /* ---- tiles ---------------------------------------------------------------- */
@@ -87,8 +98,10 @@ tile_channels (const guint8 *src, gsize stride, guint n_rows, guint width, guint
   gsize row_bytes = (gsize) width * channels, at = 0, quad = 0;
   guint8 edge[ROWS * STEP];
 
-  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads)
+  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads) {
+    valley_resize_prefetch (src + ROWS * stride, stride, quad * channels, quads * channels);
     tile_step (src + at, stride, channels, planes, quad);
+  }
   for (; at < row_bytes; at += 4 * quads * channels, quad += quads) {
     valley_resize_copy_edge (src + at, stride, n_rows, row_bytes - at, edge);
     tile_step (edge, STEP, channels, planes, quad);
@@ -117,7 +130,7 @@ tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels
 /* ---- sums ----------------------------------------------------------------- */
 
 typedef struct {
-  __m256i high, low;
+  __m256i high, low; /* two words, one double word for each tile */
 } Sum;
 
 /* Eight tiles' worth of four samples each, times four coefficients. */
@@ -126,20 +139,20 @@ accumulate (Sum *sum, __m256i tile, const guint32 packed[4])
 {
   __m256i even = _mm256_and_si256 (tile, _mm256_set1_epi16 (0xFF));
   __m256i odd = _mm256_srli_epi16 (tile, 8);
-  __m256i k0 = _mm256_set1_epi32 ((int) packed[0]), k1 = _mm256_set1_epi32 ((int) packed[1]);
-  __m256i k2 = _mm256_set1_epi32 ((int) packed[2]), k3 = _mm256_set1_epi32 ((int) packed[3]);
+  __m256i k0 = _mm256_set1_epi32 ((int) packed[0]);
+  __m256i k1 = _mm256_set1_epi32 ((int) packed[1]), k2 = _mm256_set1_epi32 ((int) packed[2]);
 
-  sum->high = _mm256_add_epi32 (
-      sum->high, _mm256_add_epi32 (_mm256_madd_epi16 (even, k0), _mm256_madd_epi16 (odd, k1)));
-  sum->low = _mm256_add_epi32 (
-      sum->low, _mm256_add_epi32 (_mm256_madd_epi16 (even, k2), _mm256_madd_epi16 (odd, k3)));
+  sum->high = _mm256_add_epi16 (sum->high, _mm256_maddubs_epi16 (tile, k0));
+  sum->low = _mm256_add_epi32 (sum->low, _mm256_madd_epi16 (even, k1));
+  sum->low = _mm256_add_epi32 (sum->low, _mm256_madd_epi16 (odd, k2));
 }
 
 /* The rounded sum, not yet clipped. */
 AVX2_INLINE __m256i
 finish (Sum sum)
 {
-  __m256i total = _mm256_add_epi32 (_mm256_slli_epi32 (sum.high, LOW_BITS), sum.low);
+  __m256i high = _mm256_madd_epi16 (sum.high, _mm256_set1_epi16 (1));
+  __m256i total = _mm256_add_epi32 (_mm256_slli_epi32 (high, LOW_BITS), sum.low);
 
   total = _mm256_add_epi32 (total, _mm256_set1_epi32 (1 << (VALLEY_RESIZE_BITS - 1)));
   return _mm256_srai_epi32 (total, VALLEY_RESIZE_BITS);
@@ -153,31 +166,59 @@ zero_sum (void)
 
 /* ---- passes --------------------------------------------------------------- */
 
-AVX2_INLINE __m128i
-horizontal_sample (const guint8 *tiles, const guint32 *packed, guint n_quads)
+/* The channels of eight rows' pixel, together: they have the coefficients in common. */
+AVX2_INLINE void
+horizontal_half (const guint8 *tiles, gsize plane_bytes, const guint32 *packed, guint n_quads,
+                 guint channels, __m256i rounded[4])
 {
-  Sum top = zero_sum (), bottom = zero_sum ();
-  __m256i words;
+  Sum sums[4];
 
-  for (guint q = 0; q < n_quads; q++, tiles += 4 * ROWS, packed += 4) {
-    accumulate (&top, _mm256_loadu_si256 ((const __m256i *) tiles), packed);
-    accumulate (&bottom, _mm256_loadu_si256 ((const __m256i *) (tiles + 32)), packed);
+  for (guint c = 0; c < channels; c++)
+    sums[c] = zero_sum ();
+  for (guint q = 0; q < n_quads; q++, tiles += 4 * ROWS, packed += 4)
+    for (guint c = 0; c < channels; c++)
+      accumulate (&sums[c], _mm256_load_si256 ((const __m256i *) (tiles + c * plane_bytes)),
+                  packed);
+  for (guint c = 0; c < channels; c++)
+    rounded[c] = finish (sums[c]);
+}
+
+AVX2_INLINE void
+horizontal_channels (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *table,
+                     guint channels, guint8 *columns)
+{
+  for (guint x = 0; x < table->out; x++) {
+    const guint8 *start = tiles + (gsize) table->first[x] / 4 * (4 * ROWS);
+    const guint32 *packed = table->packed + x * table->stride;
+    __m256i top[4], bottom[4];
+
+    horizontal_half (start, plane_bytes, packed, table->n_quads[x], channels, top);
+    horizontal_half (start + 32, plane_bytes, packed, table->n_quads[x], channels, bottom);
+    for (guint c = 0; c < channels; c++, columns += ROWS) {
+      __m256i words = _mm256_permute4x64_epi64 (_mm256_packs_epi32 (top[c], bottom[c]), 0xD8);
+
+      _mm_store_si128 ((__m128i *) columns, _mm_packus_epi16 (_mm256_castsi256_si128 (words),
+                                                              _mm256_extracti128_si256 (words, 1)));
+    }
   }
-  words = _mm256_permute4x64_epi64 (_mm256_packs_epi32 (finish (top), finish (bottom)), 0xD8);
-  return _mm_packus_epi16 (_mm256_castsi256_si128 (words), _mm256_extracti128_si256 (words, 1));
 }
 
 AVX2 static void
 horizontal (const guint8 *tiles, gsize plane_bytes, const ValleyResizeTable *table, guint channels,
             guint8 *columns)
 {
-  for (guint x = 0; x < table->out; x++) {
-    const guint8 *start = tiles + (gsize) table->first[x] / 4 * (4 * ROWS);
-    const guint32 *packed = table->packed + x * table->stride;
-
-    for (guint c = 0; c < channels; c++, columns += ROWS)
-      _mm_storeu_si128 ((__m128i *) columns,
-                        horizontal_sample (start + c * plane_bytes, packed, table->n_quads[x]));
+  switch (channels) {
+  case 1:
+    horizontal_channels (tiles, plane_bytes, table, 1, columns);
+    break;
+  case 2:
+    horizontal_channels (tiles, plane_bytes, table, 2, columns);
+    break;
+  case 3:
+    horizontal_channels (tiles, plane_bytes, table, 3, columns);
+    break;
+  default:
+    horizontal_channels (tiles, plane_bytes, table, 4, columns);
   }
 }
 

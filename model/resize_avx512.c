@@ -79,8 +79,10 @@ tile_channels (const guint8 *src, gsize stride, guint n_rows, guint width, guint
   gsize row_bytes = (gsize) width * channels, at = 0, quad = 0;
   guint8 edge[ROWS * STEP];
 
-  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads)
+  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads) {
+    valley_resize_prefetch (src + ROWS * stride, stride, quad * channels, quads * channels);
     tile_step (src + at, stride, channels, planes, quad);
+  }
   for (; at < row_bytes; at += 4 * quads * channels, quad += quads) {
     valley_resize_copy_edge (src + at, stride, n_rows, row_bytes - at, edge);
     tile_step (edge, STEP, channels, planes, quad);

@@ -146,6 +146,35 @@ random_side (void)
   return (guint) g_test_rand_int_range (1, (gint32) limits[g_test_rand_int_range (0, 4)]);
 }
 
+/* One row to three pixels, of which the middle one's positive coefficients meet white and its
+ * negative ones black, or the other way round: nothing overflows, whatever the scale. */
+static void
+test_overshoot (gconstpointer data)
+{
+  const ValleyResizeKernels *kernels = data;
+
+  for (guint scale = 1; scale <= 20000; scale += 1 + scale / 100)
+    for (guint n_pixels = 1; n_pixels <= 3; n_pixels += 2)
+      for (guint inside = 0; inside < 256; inside += 255) {
+        static const guint8 wanted[4] = { 0 };
+        Image from = image_new (n_pixels * scale, 1, 1, 0);
+        Image want = image_new (n_pixels, 1, 1, 0), got = image_new (n_pixels, 1, 1, 0);
+
+        for (guint x = 0; x < from.width; x++) /* the kernel is positive up to a scale away */
+          from.pixels[x]
+              = (guint8) (ABS ((int) (2 * x + 1 - from.width)) < (int) (2 * scale) ? inside
+                                                                                   : 255 - inside);
+        g_assert_true (image_resize (&valley_resize_kernels_c, &from, wanted, &want, 1));
+        g_assert_true (image_resize (kernels, &from, wanted, &got, 1));
+        if (memcmp (got.block, want.block, block_bytes (&want)) != 0)
+          g_error ("%u pixels to %u differ, %u inside", from.width, n_pixels, inside);
+        g_assert_cmpuint (got.pixels[n_pixels / 2], ==, inside);
+        g_free (from.block);
+        g_free (want.block);
+        g_free (got.block);
+      }
+}
+
 /* Which channels are wanted: some of them in any order. */
 static guint
 random_wanted (guint channels, guint8 wanted[4])
@@ -540,6 +569,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   add_for_each_set ("pillow", valley_resize_kernel_sets (), test_pillow);
   add_for_each_set ("kernels-agree", valley_resize_kernel_sets () + 1, test_kernels_agree);
+  add_for_each_set ("overshoot", valley_resize_kernel_sets () + 1, test_overshoot);
   g_test_add_func ("/image/channels", test_channels);
   g_test_add_func ("/image/wanted", test_wanted);
   g_test_add_func ("/image/constant", test_constant);
