@@ -7,6 +7,7 @@
  * and each target's own rows follow as soon as all that they are made of is there.  So the
  * picture is read once, and nothing between the passes leaves the nearer caches.
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 
 #include "alloc.h"
@@ -32,7 +33,7 @@ typedef struct {
   guint y;                                /* the next row of the target */
 } Job;
 
-/* All of it but the memory, which job_clear frees, however far this got. */
+/* FALSE when memory is short; job_clear is due all the same. */
 static gboolean
 job_init (Job *job, const ValleyResizeKernels *kernels, const ValleyResizeSource *source,
           const ValleyResizeTarget *target)
