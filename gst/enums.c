@@ -116,6 +116,8 @@ gst_valley_reduction_get_type (void)
       "eagle" },
     { GST_VALLEY_REDUCTION_DROP,
       "always: tokens that repeat what was last shown at their place are left out", "drop" },
+    { GST_VALLEY_REDUCTION_CLOSE, "with drop: the rest moves up, instead of staying where it was",
+      "close" },
     { 0, NULL, NULL },
   };
   static gsize type = 0;

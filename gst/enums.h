@@ -39,7 +39,8 @@ typedef enum {
   GST_VALLEY_REDUCTION_NONE = 0,
   GST_VALLEY_REDUCTION_POOL = 1 << 0,
   GST_VALLEY_REDUCTION_EAGLE = 1 << 1,
-  GST_VALLEY_REDUCTION_DROP = 1 << 2
+  GST_VALLEY_REDUCTION_DROP = 1 << 2,
+  GST_VALLEY_REDUCTION_CLOSE = 1 << 3
 } GstValleyReduction;
 
 #define GST_TYPE_VALLEY_REDUCTION (gst_valley_reduction_get_type ())

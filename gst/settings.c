@@ -287,7 +287,8 @@ gst_valley_settings_reduction (const GstValleySettings *settings)
                             .max_frames = frames,
                             .pool = (settings->reduction & GST_VALLEY_REDUCTION_POOL) != 0,
                             .eagle = (settings->reduction & GST_VALLEY_REDUCTION_EAGLE) != 0,
-                            .drop = (settings->reduction & GST_VALLEY_REDUCTION_DROP) != 0 };
+                            .drop = (settings->reduction & GST_VALLEY_REDUCTION_DROP) != 0,
+                            .close = (settings->reduction & GST_VALLEY_REDUCTION_CLOSE) != 0 };
 }
 
 static GstClockTime

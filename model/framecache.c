@@ -111,7 +111,8 @@ is_comparable (const ValleyPicture *a, const ValleyPicture *b)
   return !a->is_tiled && !b->is_tiled && s->siglip_width == t->siglip_width
          && s->siglip_height == t->siglip_height && s->eagle_width == t->eagle_width
          && s->eagle_height == t->eagle_height && s->siglip_side == t->siglip_side
-         && s->n_tokens_before == t->n_tokens_before && s->drop_threshold == t->drop_threshold;
+         && s->n_tokens_before == t->n_tokens_before && s->drop_threshold == t->drop_threshold
+         && s->closes_gaps == t->closes_gaps;
 }
 
 static gboolean

@@ -1,7 +1,9 @@
 /* reduction.c - the arithmetic of max-vision-tokens.  A frame's share of the budget is fixed by
  * the window's greatest number of frames, so that no frame's tokens depend on how many others
- * there are.  First the SigLIP tokens are pooled, step by step; then the Eagle picture loses
- * cells, late, because text and detail are lost with them.
+ * there are.  The SigLIP tokens are pooled, step by step; after each step the Eagle picture may
+ * become as small a part of itself as they are now, before they are pooled further.  So Eagle
+ * always keeps the larger share, yet neither is used up alone: docs/reduction.md has the figures
+ * that this rests on.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "reduction.h"
 
@@ -61,19 +63,31 @@ valley_reduction_eagle_tokens (const ValleyConfig *config, guint width, guint he
   return width / unit * (height / unit);
 }
 
-/* The largest grid that fits beside @n_eagle tokens, else the smallest. */
-static void
-pool (const ValleyConfig *config, gsize budget, gsize n_eagle, ValleyInputSizes *sizes)
+/* Whether a grid of @side leaves the Eagle picture what it must: all of it where it cannot be made
+ * smaller, else at least the share of its tokens that the grid keeps of its own @full ones. */
+static gboolean
+leaves_enough (const ValleyReduction *reduction, gsize budget, gsize side, gsize full,
+               gsize n_eagle)
 {
-  gsize side = valley_reduction_grid_side (config);
+  double share = (double) (side * side) / (double) (full * full);
 
-  for (gsize i = 0; side > 0 && i < G_N_ELEMENTS (levels); i++) {
-    sizes->siglip_side = (guint) MAX (lround (levels[i] * (double) side), 1);
-    if ((gsize) sizes->siglip_side * sizes->siglip_side + n_eagle <= budget)
+  return side * side <= budget
+         && (double) (budget - side * side) >= (reduction->eagle ? share : 1) * (double) n_eagle;
+}
+
+/* The finest grid that leaves enough, else the coarsest. */
+static void
+pool (const ValleyConfig *config, const ValleyReduction *reduction, gsize budget, gsize n_eagle,
+      ValleyInputSizes *sizes)
+{
+  gsize full = valley_reduction_grid_side (config), side = full;
+
+  for (gsize i = 0; full > 0 && i < G_N_ELEMENTS (levels); i++) {
+    side = (gsize) MAX (lround (levels[i] * (double) full), 1);
+    if (leaves_enough (reduction, budget, side, full, n_eagle))
       break;
   }
-  if (sizes->siglip_side == side)
-    sizes->siglip_side = 0;
+  sizes->siglip_side = side < full ? (guint) side : 0;
 }
 
 /* The largest Eagle picture that fits beside @n_siglip tokens, at least one cell.  smart_resize
@@ -116,6 +130,7 @@ valley_reduction_apply (const ValleyConfig *config, const ValleyReduction *reduc
       = (guint) (valley_reduction_siglip_tokens (config, 0) + n_eagle);
   if (reduction == NULL)
     return TRUE;
+  sizes->closes_gaps = reduction->drop && reduction->close;
   if (reduction->drop)
     sizes->drop_threshold
         = reduction->drop_threshold > 0 ? reduction->drop_threshold : VALLEY_DROP_THRESHOLD;
@@ -123,7 +138,7 @@ valley_reduction_apply (const ValleyConfig *config, const ValleyReduction *reduc
     return TRUE;
   budget = reduction->max_vision_tokens / reduction->max_frames;
   if (reduction->pool)
-    pool (config, budget, n_eagle, sizes);
+    pool (config, reduction, budget, n_eagle, sizes);
   if (reduction->eagle
       && !shrink (config, budget, valley_reduction_siglip_tokens (config, sizes->siglip_side),
                   width, height, sizes, error))

@@ -28,12 +28,14 @@ add_text (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids, gsi
   rows->n_positions += n;
 }
 
-/* Tokens that are left out leave their positions behind, so that what stays is where it was. */
+/* Tokens that are left out leave their positions behind, so that what stays is where it was;
+ * unless gaps are to be closed. */
 static gboolean
 add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
            ValleyRedundancy *redundancy, GError **error)
 {
   const ValleyTensor *encoding = valley_frame_rows (frame, error);
+  gboolean closes_gaps = frame->picture->sizes.closes_gaps;
   gint32 *chosen = rows->positions + rows->x.rows;
   ValleyTensor part;
   gsize n;
@@ -45,10 +47,10 @@ add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
   part = valley_tensor_rows (&rows->x, rows->x.rows, n);
   prefill->stream->ops->gather (prefill->stream, &part, encoding, chosen);
   for (gsize i = 0; i < n; i++)
-    chosen[i] += (gint32) rows->n_positions;
+    chosen[i] = (gint32) rows->n_positions + (closes_gaps ? (gint32) i : chosen[i]);
   rows->x.rows += n;
   rows->n_frame_rows += n;
-  rows->n_positions += frame->n_rows;
+  rows->n_positions += closes_gaps ? n : frame->n_rows;
   return TRUE;
 }
 

@@ -94,6 +94,7 @@ typedef struct {
   gboolean pool, eagle;    /* which of the two may be done */
   gboolean drop;           /* with or without a budget: tokens that repeat the last one that was
                               kept at their place are left out */
+  gboolean close;          /* what is dropped leaves no gap: the rest moves up */
   double drop_threshold;   /* above which cosine they repeat it; 0: the default, 1: never */
 } ValleyReduction;
 
@@ -106,6 +107,7 @@ typedef struct {
   guint siglip_side;                 /* its SigLIP tokens are pooled to a square of this side;
                                         0: as they are */
   guint n_tokens, n_tokens_before;   /* of a frame (at most), and without reduction */
+  gboolean closes_gaps;              /* what is dropped has no position */
   double drop_threshold;             /* 0: no token is dropped */
 } ValleyInputSizes;
 VALLEY_API gboolean valley_model_input_sizes (ValleyModel *model, guint width, guint height,

@@ -169,6 +169,29 @@ test_drop (Fixture *f, gconstpointer data)
   answer_clear (&again);
 }
 
+/* Where nothing is dropped there is no gap to close; where something is, gaps make a difference. */
+static void
+test_gaps (Fixture *f, gconstpointer data)
+{
+  const ValleyReduction drop = { .drop = TRUE }, close = { .drop = TRUE, .close = TRUE };
+  const ValleyReduction never = { .drop = TRUE, .close = TRUE, .drop_threshold = 1 };
+  const guint same[3] = { 4, 4, 4 };
+  Answer plain, kept, gaps, closed;
+
+  ask (f, same, NULL, &plain);
+  ask (f, same, &never, &kept);
+  answer_assert_same (&plain, &kept);
+  g_assert_cmpuint (ask (f, same, &drop, &gaps), ==, ask (f, same, &close, &closed));
+  g_assert_cmpuint (gaps.n_logits, >, 0);
+  g_assert_cmpint (
+      memcmp (gaps.logits, closed.logits, MIN (gaps.n_logits, closed.n_logits) * sizeof (float)),
+      !=, 0);
+  answer_clear (&plain);
+  answer_clear (&kept);
+  answer_clear (&gaps);
+  answer_clear (&closed);
+}
+
 static void
 test_refused (Fixture *f, gconstpointer data)
 {
@@ -200,6 +223,7 @@ main (int argc, char **argv)
               fixture_teardown);
   g_test_add ("/reduced/counts", Fixture, NULL, fixture_setup, test_counts, fixture_teardown);
   g_test_add ("/reduced/drop", Fixture, NULL, fixture_setup, test_drop, fixture_teardown);
+  g_test_add ("/reduced/gaps", Fixture, NULL, fixture_setup, test_gaps, fixture_teardown);
   g_test_add ("/reduced/refused", Fixture, NULL, fixture_setup, test_refused, fixture_teardown);
   return g_test_run ();
 }

@@ -1,5 +1,5 @@
 /* test-reduction.c - the budget's arithmetic over many sizes and budgets: never above the budget
- * where it can be met, as near to it as the rule allows, never fewer tokens for a larger one.
+ * where it can be met, as near to it as the rule allows, never a coarser grid for a larger one.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "image.h"
 #include "reduction.h"
@@ -62,11 +62,14 @@ test_release (void)
   /* 1920 x 1080: 18 x 10 = 180 Eagle tokens, 376 in all */
   const struct {
     guint budget, side, eagle;
-  } cases[]
-      = { { 400, 0, 180 }, { 376, 0, 180 }, { 375, 10, 180 }, { 280, 10, 180 }, { 279, 7, 180 },
-          { 229, 7, 180 }, { 228, 5, 180 }, { 205, 5, 180 },  { 204, 5, 170 }, /* 17 x 10 */
-          { 50, 5, 21 },                                                       /* 7 x 3 */
-          { 26, 5, 1 },    { 25, 5, 1 },    { 1, 5, 1 } };
+  } cases[] = { { 400, 0, 180 },  { 376, 0, 180 },  { 375, 10, 180 },
+                { 280, 10, 180 }, { 279, 10, 170 }, /* 17 x 10 */
+                { 192, 10, 91 }, /* 13 x 7: half of 180, as 10 x 10 is of 14 x 14 */
+                { 191, 7, 120 }, /* 15 x 8 */
+                { 94, 7, 45 },   /* 9 x 5: a quarter */
+                { 93, 5, 66 },   /* 11 x 6 */
+                { 50, 5, 21 },   /* 7 x 3 */
+                { 26, 5, 1 },     { 25, 5, 1 },     { 1, 5, 1 } };
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++)
     for (guint frames = 1; frames <= 16; frames += 5) {
@@ -119,6 +122,27 @@ least (const ValleyConfig *config, const ValleyReduction *reduction, guint width
   return reduce (config, &none_left, width, height).n_tokens;
 }
 
+/* The next finer grid would leave the Eagle picture less than its share, or not all of it where it
+ * must be whole; unless both are as small as they get, Eagle keeps at least the grid's share. */
+static void
+check_finer_grid (const ValleyConfig *config, const ValleyReduction *reduction, guint budget,
+                  const ValleyInputSizes *sizes, guint n_eagle)
+{
+  const guint sides[] = { 14, 10, 7, 5 };
+
+  if (!reduction->pool || config->connector.n_tokens != 196)
+    return;
+  for (guint i = 1; i < G_N_ELEMENTS (sides); i++)
+    if (sides[i] == sizes->siglip_side) {
+      guint finer = sides[i - 1] * sides[i - 1];
+
+      if (budget >= finer)
+        g_assert_cmpuint ((budget - finer) * 196, <, (reduction->eagle ? finer : 196) * n_eagle);
+      if (i < 3 && reduction->eagle)
+        g_assert_cmpuint ((budget - sides[i] * sides[i]) * 196, >=, sides[i] * sides[i] * n_eagle);
+    }
+}
+
 /* Nothing larger of what the rule may choose from would have fitted. */
 static void
 check_near (const ValleyConfig *config, const ValleyReduction *reduction, guint width, guint height,
@@ -136,8 +160,22 @@ check_near (const ValleyConfig *config, const ValleyReduction *reduction, guint 
         g_assert_cmpuint (n_siglip + larger_w / 28 * (larger_h / 28), >, budget);
     }
   }
-  if (reduction->pool && sizes->siglip_side == 10 && config->connector.n_tokens == 196)
-    g_assert_cmpuint (196 + cells, >, budget);
+  check_finer_grid (config, reduction, budget, sizes, eagle_cells (full));
+}
+
+/* A larger budget never gives a coarser grid, nor beside the same grid fewer Eagle tokens. */
+static void
+check_larger (const ValleyConfig *config, const ValleyInputSizes *less,
+              const ValleyInputSizes *more)
+{
+  gsize before = valley_reduction_siglip_tokens (config, less->siglip_side);
+  gsize after = valley_reduction_siglip_tokens (config, more->siglip_side);
+
+  if (less->n_tokens == 0)
+    return; /* the first */
+  g_assert_cmpuint (after, >=, before);
+  if (after == before)
+    g_assert_cmpuint (more->n_tokens, >=, less->n_tokens);
 }
 
 static void
@@ -146,7 +184,8 @@ check_budgets (const ValleyConfig *config, gboolean pool, gboolean eagle, guint 
   ValleyInputSizes full = full_sizes (config, width, height);
   ValleyReduction reduction
       = { .max_frames = (guint) g_test_rand_int_range (1, 20), .pool = pool, .eagle = eagle };
-  guint floor = least (config, &reduction, width, height), previous = 0;
+  guint floor = least (config, &reduction, width, height);
+  ValleyInputSizes previous = { 0 };
 
   for (guint budget = 1; budget < 420; budget++) {
     ValleyInputSizes sizes;
@@ -161,7 +200,7 @@ check_budgets (const ValleyConfig *config, gboolean pool, gboolean eagle, guint 
                       valley_reduction_siglip_tokens (config, sizes.siglip_side)
                           + eagle_cells (&sizes));
     g_assert_cmpuint (sizes.n_tokens, <=, MAX (budget, floor));
-    g_assert_cmpuint (sizes.n_tokens, >=, previous);
+    check_larger (config, &previous, &sizes);
     g_assert_cmpuint (sizes.n_tokens, <=, sizes.n_tokens_before);
     if (!pool)
       g_assert_cmpuint (sizes.siglip_side, ==, 0);
@@ -171,7 +210,7 @@ check_budgets (const ValleyConfig *config, gboolean pool, gboolean eagle, guint 
       g_assert_cmpuint (sizes.n_tokens, ==, sizes.n_tokens_before);
     if (budget >= floor)
       check_near (config, &reduction, width, height, &sizes, &full);
-    previous = sizes.n_tokens;
+    previous = sizes;
   }
 }
 
