@@ -82,6 +82,19 @@ frames_run ()
     "$DIR/bars.png" --prompt "Describe the video." --max-new-tokens 8 "$@" 2>"$DIR/metrics"
 }
 check "--frames takes every file" eval 'frames_run --metrics && grep -q "^frames *3$" "$DIR/metrics"'
+pictures ()
+{
+  frames_run --metrics "$@" >/dev/null && sed -n 's/^input tokens.*of them \([0-9]*\) of pictures.*/\1/p' "$DIR/metrics"
+}
+full=$(pictures)
+check "no budget, nothing reduced" eval '! grep -q "^reduced" "$DIR/metrics"'
+check "a budget is kept" test "$(pictures --max-vision-tokens 12)" -le 12
+check "and the full number is told" grep -q "^reduced *from $full " "$DIR/metrics"
+check "a budget that cannot be met is exceeded, and it says so" eval \
+  '[ "$(pictures --max-vision-tokens 12 --reduction none)" -eq "$full" ] &&
+   grep -q "at least $full with this --reduction" "$DIR/metrics"'
+check "repeated pictures need no tokens" eval \
+  '[ "$(pictures --reduction drop --frames "$DIR/bars.png" "$DIR/bars.png")" -lt "$(pictures --frames "$DIR/bars.png" "$DIR/bars.png")" ]'
 check "the same seed, the same answer" is \
   "$(frames_run --temperature 1.5 --top-k 50 --top-p 0.95 --seed 7)" \
   "$(frames_run --temperature 1.5 --top-k 50 --top-p 0.95 --seed 7)"
@@ -172,6 +185,10 @@ check "a negative number" fails 2 "--top-k" "$VALLEY" run --top-k -1
 check "an unknown way with markers" fails 2 "keep, strip or split" "$VALLEY" run --markers drop
 check "a probability above 1" fails 2 "--top-p" "$VALLEY" run --top-p 1.5
 check "a temperature that is not a number" fails 2 "--temperature" "$VALLEY" run --temperature nan
+check "an unknown reduction" fails 2 "pool, eagle, drop and close" "$VALLEY" run --reduction pool+shrink
+check "no reduction at all" fails 2 "--reduction" "$VALLEY" run --reduction ""
+check "a budget for a still picture" fails 2 "for --frames" \
+  "$VALLEY" run --image "$DIR/bars.png" --prompt x --max-vision-tokens 9
 check "an unknown precision" fails 2 "f32" "$VALLEY" run --precision f8
 
 done_testing

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { STRING, FILES, UINT, UINT64, NUMBER, PRECISION, MARKERS, FLAG } Kind;
+typedef enum { STRING, FILES, UINT, UINT64, NUMBER, PRECISION, MARKERS, REDUCTION, FLAG } Kind;
 
 typedef struct {
   const char *name;
@@ -29,6 +29,8 @@ static const Option known[] = {
   { "--prompt", STRING, COMMAND_RUN, offsetof (Options, prompt), 0 },
   { "--system", STRING, COMMAND_RUN, offsetof (Options, system_prompt), 0 },
   { "--max-new-tokens", UINT, COMMAND_RUN, offsetof (Options, max_new_tokens), 0 },
+  { "--max-vision-tokens", UINT, COMMAND_RUN, offsetof (Options, reduction.max_vision_tokens), 0 },
+  { "--reduction", REDUCTION, COMMAND_RUN, offsetof (Options, reduction), 0 },
   { "--temperature", NUMBER, COMMAND_RUN, offsetof (Options, temperature), 100 },
   { "--top-k", UINT, COMMAND_RUN, offsetof (Options, top_k), 0 },
   { "--top-p", NUMBER, COMMAND_RUN, offsetof (Options, top_p), 1 },
@@ -44,7 +46,8 @@ void
 options_init (Options *options)
 {
   *options = (Options){ .frames = g_ptr_array_new_with_free_func (g_free),
-                        .arguments = g_ptr_array_new_with_free_func (g_free) };
+                        .arguments = g_ptr_array_new_with_free_func (g_free),
+                        .reduction = { .pool = TRUE, .eagle = TRUE } };
 }
 
 void
@@ -122,6 +125,33 @@ parse_markers (const char *text, ValleyMarkers *value, GError **error)
   return TRUE;
 }
 
+/* Names between + signs, as the element's flags are written. */
+static gboolean
+parse_reduction (const char *text, ValleyReduction *value, GError **error)
+{
+  g_auto (GStrv) names = g_strsplit (text, "+", -1);
+
+  value->pool = value->eagle = value->drop = value->close = FALSE;
+  if (strcmp (text, "none") == 0)
+    return TRUE;
+  for (guint i = 0; names[i] != NULL; i++)
+    if (strcmp (names[i], "pool") == 0)
+      value->pool = TRUE;
+    else if (strcmp (names[i], "eagle") == 0)
+      value->eagle = TRUE;
+    else if (strcmp (names[i], "drop") == 0)
+      value->drop = TRUE;
+    else if (strcmp (names[i], "close") == 0)
+      value->close = TRUE;
+    else
+      return refuse (error,
+                     "--reduction: expected none, or pool, eagle, drop and close with + between "
+                     "them, "
+                     "found \"%s\"",
+                     text);
+  return names[0] != NULL || refuse (error, "--reduction: expected none, pool, eagle or drop");
+}
+
 static gboolean
 store (const Option *option, const char *text, Options *options, GError **error)
 {
@@ -149,6 +179,8 @@ store (const Option *option, const char *text, Options *options, GError **error)
     return parse_precision (text, member, error);
   case MARKERS:
     return parse_markers (text, member, error);
+  case REDUCTION:
+    return parse_reduction (text, member, error);
   case FLAG:
   default:
     *(gboolean *) member = TRUE;

@@ -12,6 +12,7 @@ typedef struct {
   GPtrArray *frames; /* paths, in order */
   char *image;
   char *prompt, *system_prompt;
+  ValleyReduction reduction; /* of the frames; max_frames is not set */
   guint max_new_tokens, top_k;
   double temperature, top_p;
   guint64 seed;

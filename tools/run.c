@@ -48,7 +48,7 @@ open_model (const Options *options, GError **error)
 
 static gboolean
 push_picture (ValleyModel *model, ValleySession *session, const char *path, guint64 pts_ns,
-              gboolean tiled, GError **error)
+              const ValleyReduction *reduction, gboolean tiled, GError **error)
 {
   RgbPicture rgb = { 0 };
   ValleyPicture *picture;
@@ -61,7 +61,7 @@ push_picture (ValleyModel *model, ValleySession *session, const char *path, guin
                                         rgb.height, error);
   else
     picture = valley_picture_new_from_rgb (model, pts_ns, rgb.rgb, (gsize) rgb.width * 3, rgb.width,
-                                           rgb.height, NULL, error);
+                                           rgb.height, reduction, error);
   g_free (rgb.rgb);
   pushed = picture != NULL && valley_session_push (session, picture, FALSE, error);
   if (!pushed)
@@ -73,11 +73,14 @@ push_picture (ValleyModel *model, ValleySession *session, const char *path, guin
 static gboolean
 push_pictures (ValleyModel *model, ValleySession *session, const Options *options, GError **error)
 {
+  ValleyReduction reduction = options->reduction;
+
   if (options->image != NULL)
-    return push_picture (model, session, options->image, 0, TRUE, error);
+    return push_picture (model, session, options->image, 0, NULL, TRUE, error);
+  reduction.max_frames = options->frames->len;
   for (guint i = 0; i < options->frames->len; i++)
-    if (!push_picture (model, session, g_ptr_array_index (options->frames, i), i * FRAME_NS, FALSE,
-                       error))
+    if (!push_picture (model, session, g_ptr_array_index (options->frames, i), i * FRAME_NS,
+                       &reduction, FALSE, error))
       return FALSE;
   return TRUE;
 }
@@ -85,8 +88,15 @@ push_pictures (ValleyModel *model, ValleySession *session, const Options *option
 /* ---- answer --------------------------------------------------------------- */
 
 static void
-warn_of_room (const ValleyResult *result, guint max_new_tokens)
+warn_of_room (const ValleyResult *result, const Options *options)
 {
+  guint max_new_tokens = options->max_new_tokens, budget = options->reduction.max_vision_tokens;
+
+  if (budget > 0 && result->n_vision_tokens > budget)
+    fprintf (stderr,
+             "valley: --max-vision-tokens %u: these frames have at least %u with this "
+             "--reduction\n",
+             budget, result->n_vision_tokens);
   if (result->n_frames_dropped > 0)
     fprintf (stderr,
              "valley: %u of %u frames were left out, evenly: the model's context "
@@ -157,6 +167,9 @@ print_metrics (const ValleyResult *result, const Times *times)
   fprintf (stderr, "frames            %u\n", result->n_frames);
   fprintf (stderr, "input tokens      %u, of them %u of pictures, %u reused\n",
            result->n_input_tokens, result->n_vision_tokens, result->n_reused_tokens);
+  if (result->n_vision_tokens < result->n_vision_tokens_before)
+    fprintf (stderr, "reduced           from %u tokens of pictures\n",
+             result->n_vision_tokens_before);
   fprintf (stderr, "output tokens     %u\n", result->n_output_tokens);
   fprintf (stderr, "load              %.1f ms\n", times->load_ms);
   fprintf (stderr, "encode            %.1f ms\n", result->encode_ms);
@@ -198,7 +211,7 @@ answer (ValleySession *session, const Options *options, Times *times, GError **e
 
   if (!valley_session_begin (session, &request, error))
     return FALSE;
-  warn_of_room (valley_session_result (session), options->max_new_tokens);
+  warn_of_room (valley_session_result (session), options);
   if (!print_answer (session, &times->first_token_ms, error))
     return FALSE;
   if (options->metrics)

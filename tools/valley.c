@@ -31,6 +31,9 @@ static const char help[]
       "  --prompt TEXT         the question\n"
       "  --system TEXT         the system prompt; default: \"You are a helpful assistant.\"\n"
       "  --max-new-tokens N    longest answer; default: 100\n"
+      "  --max-vision-tokens N budget of the --frames' vision tokens; 0 (the default): none\n"
+      "  --reduction LIST      how it is met: pool+eagle (the default), none, or any of pool,\n"
+      "                        eagle, drop and close with + between them\n"
       "  --temperature T       0 (the default) takes the likeliest token\n"
       "  --top-k K             sample among the K likeliest; 0: all\n"
       "  --top-p P             sample among the likeliest that make up P; 0 or 1: all\n"
@@ -81,6 +84,9 @@ run (const Options *options)
     return usage_error ("run: expected either --frames or --image");
   if (options->prompt == NULL)
     return usage_error ("run: expected --prompt TEXT");
+  if (options->image != NULL && options->reduction.max_vision_tokens > 0)
+    return usage_error ("run: --max-vision-tokens is for --frames; a still picture has its model's "
+                        "own budget");
   return run_command (options, &error) ? EXIT_DONE : failure (error);
 }
 
