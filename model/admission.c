@@ -6,7 +6,6 @@
 #include "admission.h"
 
 #include "engine.h"
-#include "reduction.h"
 
 #include <unistd.h>
 
@@ -67,13 +66,17 @@ most_held (const ValleyWindowing *windowing, guint64 n_frames, guint64 *n, guint
   }
 }
 
-/* Windows of unknown length are taken to fill the context. */
+/* The frames of a window.  Tumbling leaves out what the context has no room for, and is taken to
+ * fill it when the window's length is not known. */
 static guint64
 frames_of (const ValleyWindowing *windowing, const ValleyConfig *config, guint64 frame_rows)
 {
-  if (windowing->window_frames > 0)
-    return windowing->window_frames;
-  return MAX (config->llm.max_position_embeddings / MAX (frame_rows, 1), 1);
+  guint64 room = MAX (config->llm.max_position_embeddings / MAX (frame_rows, 1), 1);
+
+  if (windowing->policy == VALLEY_WINDOWS_TUMBLING
+      && (windowing->window_frames == 0 || windowing->window_frames > room))
+    return room;
+  return windowing->window_frames;
 }
 
 void
@@ -85,7 +88,8 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
   const gboolean streaming = windowing->policy == VALLEY_WINDOWS_STREAMING;
   guint64 frame_rows = plus (vision_tokens, VALLEY_FRAME_TEXT_ROWS);
   guint64 n_frames = frames_of (windowing, config, frame_rows), n = 0, held = 0, pages;
-  guint64 row_bytes = times (times (2 * llm->n_layers, llm->n_kv_heads), llm->head_dim);
+  guint64 row_bytes
+      = times (times ((streaming ? 3 : 2) * llm->n_layers, llm->n_kv_heads), llm->head_dim);
 
   row_bytes = times (row_bytes, precision == VALLEY_PRECISION_BF16 ? 2 : 4);
   most_held (windowing, n_frames, &n, &held);
@@ -93,11 +97,8 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
   /* The header alone, which new sequences are forked from; the question and its answer. */
   pages = plus (pages, pages_of (1, 0, 0));
   pages = plus (pages, VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2);
-  /* Two answers are compared; keys are also kept as they were before their rotation. */
-  if (streaming) {
+  if (streaming) /* two answers are compared; keys are also kept as they were before rotation */
     pages = plus (pages, VALLEY_USUAL_TAIL_ROWS / VALLEY_KV_PAGE_ROWS + 2);
-    row_bytes = times (row_bytes / 2, 3);
-  }
   need->most_frames = anchored ? times (n_frames, 2) : n_frames;
   need->rows = plus (times (need->most_frames, frame_rows),
                      VALLEY_USUAL_HEADER_ROWS + VALLEY_USUAL_TAIL_ROWS);
@@ -132,18 +133,6 @@ valley_windowing_check (const ValleyWindowing *windowing, GError **error)
     return FALSE;
   }
   return TRUE;
-}
-
-static guint64
-vision_tokens (const ValleyConfig *config, const ValleyInputSizes *sizes)
-{
-  guint64 n = 0;
-
-  if (config->has_siglip)
-    n += valley_reduction_siglip_tokens (config, sizes->siglip_side);
-  if (config->has_eagle)
-    n += valley_reduction_eagle_tokens (config, sizes->eagle_width, sizes->eagle_height);
-  return n;
 }
 
 /* What is there when the settings name no bound: nothing can need more than all of it. */
@@ -181,29 +170,28 @@ valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
 {
   const guint64 bound
       = windowing->cache_max_bytes != 0 ? windowing->cache_max_bytes : physical_bytes ();
-  guint64 n_tokens = vision_tokens (model->config, sizes);
   ValleyCacheNeed need, least;
   ValleyWindowing tumbling = *windowing;
 
   *bytes = 0;
   if (!valley_windowing_check (windowing, error))
     return FALSE;
-  valley_cache_need (model->config, model->precision, windowing, n_tokens, &need);
+  valley_cache_need (model->config, model->precision, windowing, sizes->n_tokens, &need);
   *bytes = plus (need.kv_bytes, need.encoding_bytes);
   if (!check_context (model->config, windowing, &need, error))
     return FALSE;
   if (*bytes <= bound)
     return TRUE;
   tumbling.policy = VALLEY_WINDOWS_TUMBLING;
-  valley_cache_need (model->config, model->precision, &tumbling, n_tokens, &least);
+  valley_cache_need (model->config, model->precision, &tumbling, sizes->n_tokens, &least);
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                "the window policy %s needs %" G_GUINT64_FORMAT " bytes for windows of %u frames, "
-               "%u apart, of %" G_GUINT64_FORMAT " vision tokens (%" G_GUINT64_FORMAT
+               "%u apart, of %u vision tokens (%" G_GUINT64_FORMAT
                " bytes of keys and values, %" G_GUINT64_FORMAT
                " of encodings); expected at most %" G_GUINT64_FORMAT " (%s): a shorter window, "
                "a longer hop, fewer frames a second or fewer vision tokens%s",
                policy_names[windowing->policy], *bytes, windowing->window_frames,
-               windowing->hop_frames, n_tokens, need.kv_bytes, need.encoding_bytes, bound,
+               windowing->hop_frames, sizes->n_tokens, need.kv_bytes, need.encoding_bytes, bound,
                windowing->cache_max_bytes != 0 ? "the cache's bound" : "this machine's memory",
                plus (least.kv_bytes, least.encoding_bytes) <= bound
                        && windowing->policy != VALLEY_WINDOWS_TUMBLING

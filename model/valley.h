@@ -274,6 +274,19 @@ VALLEY_API gboolean valley_model_admits (ValleyModel *model, const ValleyWindowi
                                          const ValleyInputSizes *sizes, guint64 *bytes,
                                          GError **error);
 
+/* What @windowing computes over @n_windows windows of a steady stream, counted in frames without
+ * any model.  Recomputing every window would prefill frames_shown. */
+typedef struct {
+  guint64 windows;
+  guint64 frames_pushed;    /* each is encoded once */
+  guint64 frames_shown;     /* to all answers together */
+  guint64 frames_prefilled; /* into all sequences together */
+  guint64 exact_restarts;   /* streaming */
+  guint most_sequences;     /* alive at once */
+} ValleyWindowingCounts;
+VALLEY_API gboolean valley_windowing_count (const ValleyWindowing *windowing, guint n_windows,
+                                            ValleyWindowingCounts *counts, GError **error);
+
 /* Appends a frame to the window and encodes it (both towers and the connector).  PTS must not
  * decrease.  @begins_window: a window that will be asked starts with this frame. */
 VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,

@@ -1,7 +1,10 @@
 /* bench-draft.c - what generating several rows at a time costs: the ground on which drafting
  * decides how much to draft.  Not a test:
  * `ninja -C build tests/bench-draft && build/tests/bench-draft FOLDER [threads] [keys]`, where a
- * folder without weights gets random ones.
+ * folder without weights gets random ones, and so does every folder with VALLEY_BENCH_RANDOM=1.
+ *
+ * Then what drafting makes of whole answers: such as say the same again and again, and such as
+ * have nothing in common, where all it can do is harm.
  *
  * Every count of rows is measured in turn, many rounds over, and the best of each counts, so that
  * other work on the machine disturbs all alike.
@@ -13,7 +16,9 @@
 #include "engine.h"
 
 #define ROUNDS 30
-#define MAX_SECONDS 40
+#define MAX_SECONDS 30
+#define N_ANSWERS 20
+#define N_TOKENS 40
 
 static const gsize counts[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 32, 33 };
 #define MOST_ROWS 33
@@ -41,12 +46,15 @@ open_model (Bench *b, const char *dir, guint threads)
   g_autofree char *file = g_build_filename (dir, "model.safetensors", NULL);
   g_autofree char *index = g_build_filename (dir, "model.safetensors.index.json", NULL);
   gboolean real = g_file_test (file, G_FILE_TEST_EXISTS) || g_file_test (index, G_FILE_TEST_EXISTS);
-  ValleyModelOptions options = { .threads = threads, .random_seed = real ? 0 : 1 };
+  ValleyModelOptions options = { .threads = threads };
   GError *error = NULL;
 
+  real = real && g_getenv ("VALLEY_BENCH_RANDOM") == NULL;
+  options.random_seed = real ? 0 : 1;
   b->model = valley_model_open (dir, &options, &error);
   if (b->model == NULL || !valley_model_load (b->model, NULL, &error))
     fail (error);
+  setvbuf (stdout, NULL, _IOLBF, 0);
   printf ("%s, %s weights, %s\n", dir, real ? "its own" : "random",
           b->model->backend->precision == VALLEY_PRECISION_BF16 ? "bf16" : "f32");
 }
@@ -115,6 +123,78 @@ measure (Bench *b)
             i > 0 ? (best[i] / best[0] - 1) / (double) (counts[i] - 1) : 0.0);
 }
 
+/* ---- whole answers ---- */
+
+typedef struct {
+  ValleySession *session;
+  double ms; /* decoding */
+  guint n_tokens, n_drafted, n_accepted;
+} Run;
+
+static void
+answer (Run *run, const char *prompt, double repetition_penalty)
+{
+  ValleyRequest request
+      = { .prompt = prompt, .max_new_tokens = N_TOKENS, .repetition_penalty = repetition_penalty };
+  const ValleyResult *result = valley_session_result (run->session);
+  ValleyStep step = VALLEY_STEP_TOKEN;
+  GError *error = NULL;
+
+  if (!valley_session_begin (run->session, &request, &error))
+    fail (error);
+  while (step == VALLEY_STEP_TOKEN)
+    step = valley_session_next (run->session, &error);
+  if (step == VALLEY_STEP_ERROR)
+    fail (error);
+  run->ms += result->decode_ms;
+  run->n_tokens += result->n_output_tokens;
+  run->n_drafted += result->n_drafted;
+  run->n_accepted += result->n_accepted;
+}
+
+/* N_ANSWERS questions to a fresh session.  With @alike all are the same; else the answers are kept
+ * from repeating themselves too. */
+static Run
+run_all (Bench *b, gboolean no_draft, gboolean alike)
+{
+  Run run = { 0 };
+  GError *error = NULL;
+
+  run.session
+      = valley_session_new (b->model, &(ValleySessionOptions){ .no_draft = no_draft }, &error);
+  if (run.session == NULL)
+    fail (error);
+  for (guint i = 0; i < N_ANSWERS; i++) {
+    g_autofree char *prompt
+        = g_strdup_printf ("%u What is it that happens in these pictures?", alike ? 0 : i * 7919);
+
+    answer (&run, prompt, alike ? 1 : 2);
+  }
+  valley_session_free (run.session);
+  return run;
+}
+
+static void
+compare_answers (Bench *b, gboolean alike)
+{
+  double best[2] = { G_MAXDOUBLE, G_MAXDOUBLE };
+  gint64 start = g_get_monotonic_time ();
+  Run run = { 0 };
+
+  for (guint round = 0; round < ROUNDS; round++)
+    for (guint drafting = 0; drafting < 2; drafting++)
+      if (round < 1 || g_get_monotonic_time () - start < MAX_SECONDS * G_USEC_PER_SEC) {
+        Run last = run_all (b, !drafting, alike);
+
+        best[drafting] = MIN (best[drafting], last.ms);
+        run = drafting ? last : run;
+      }
+  printf ("%u answers %s: %u tokens, %u drafted, %u accepted; %.3f ms a token with drafts, "
+          "%.3f without, ratio %.3f\n",
+          N_ANSWERS, alike ? "alike" : "unlike", run.n_tokens, run.n_drafted, run.n_accepted,
+          best[1] / run.n_tokens, best[0] / run.n_tokens, best[1] / best[0]);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -142,6 +222,8 @@ main (int argc, char **argv)
   fill_cache (&b, keys);
   printf ("over %zu keys\n", keys);
   measure (&b);
+  compare_answers (&b, TRUE);
+  compare_answers (&b, FALSE);
   valley_rotary_clear (&b.rotary);
   valley_kv_cache_clear (&b.cache);
   valley_kv_pool_free (b.pool);

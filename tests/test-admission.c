@@ -60,16 +60,13 @@ cache_of (Peaks *p, guint64 id)
   return cache;
 }
 
-/* The kept rows are written afresh beside the old ones, which then go. */
+/* Its rows move up; those of shared pages are copied first. */
 static void
 evict (Peaks *p, ValleyKvCache *cache, guint n)
 {
-  ValleyKvCache fresh;
-
-  valley_kv_cache_fork (&fresh, &p->header, p->device.stream);
-  append_rows (p, &fresh, cache->length - p->header.length - n * p->frame_rows);
-  valley_kv_cache_clear (cache);
-  *cache = fresh;
+  valley_kv_cache_own (cache, p->device.stream, p->header.length);
+  note_peak (p);
+  valley_kv_cache_set_length (cache, cache->length - n * p->frame_rows);
 }
 
 static void
@@ -166,6 +163,8 @@ check_peak (ValleyConfig *config, ValleyPrecision precision)
   windowing.reanchor_hops
       = MAX (windowing.reanchor_hops, windowing.window_frames / windowing.hop_frames + 1);
   p.pool = valley_kv_pool_new (p.device.backend, config->llm.n_layers, cols, 0);
+  g_assert_true (
+      valley_kv_pool_set_unrotated (p.pool, windowing.policy == VALLEY_WINDOWS_STREAMING));
   p.schedule = valley_schedule_new (&windowing);
   p.caches = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, cache_free);
   valley_kv_cache_init (&p.header, p.pool);
@@ -209,7 +208,8 @@ test_release (void)
     double least_gb, most_gb;
   } cases[] = { { VALLEY_WINDOWS_TUMBLING, 0.36, 0.45 },
                 { VALLEY_WINDOWS_ANCHORED, 1.08, 1.2 },
-                { VALLEY_WINDOWS_SLIDING, 3.0, 3.4 } };
+                { VALLEY_WINDOWS_SLIDING, 3.0, 3.4 },
+                { VALLEY_WINDOWS_STREAMING, 1.08, 1.3 } };
   ValleyConfig config = { 0 };
 
   config.llm.n_layers = 28;
@@ -229,6 +229,30 @@ test_release (void)
   }
 }
 
+/* A window of an hour is shown in as many frames as the context holds. */
+static void
+test_long_window (void)
+{
+  ValleyConfig config = { 0 };
+  ValleyWindowing windowing = { .policy = VALLEY_WINDOWS_TUMBLING };
+  ValleyCacheNeed unknown, full, more, fewer;
+
+  config.llm.n_layers = config.llm.n_kv_heads = config.llm.head_dim = config.llm.hidden_size = 1;
+  config.llm.max_position_embeddings = 1000;
+  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &unknown);
+  windowing.window_frames = 10;
+  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &full);
+  windowing.window_frames = 7200;
+  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &more);
+  windowing.window_frames = 9;
+  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &fewer);
+  g_assert_cmpuint (full.most_frames, ==, 10);
+  g_assert_cmpuint (unknown.kv_bytes, ==, full.kv_bytes);
+  g_assert_cmpuint (more.kv_bytes, ==, full.kv_bytes);
+  g_assert_cmpuint (more.encoding_bytes, ==, full.encoding_bytes);
+  g_assert_cmpuint (fewer.encoding_bytes, <, full.encoding_bytes);
+}
+
 static void
 test_overflow (void)
 {
@@ -246,7 +270,7 @@ test_overflow (void)
     valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, G_MAXUINT64 / 2, &need);
     g_assert_cmpuint (need.kv_bytes, ==, G_MAXUINT64);
     g_assert_cmpuint (need.encoding_bytes, ==, G_MAXUINT64);
-    g_assert_cmpuint (need.rows, ==, G_MAXUINT64);
+    g_assert_cmpuint (need.rows, >, G_MAXUINT64 / 2);
   }
 }
 
@@ -366,6 +390,7 @@ main (int argc, char **argv)
   compare_init ("admission");
   g_test_add_func ("/admission/peaks", test_peaks);
   g_test_add_func ("/admission/release", test_release);
+  g_test_add_func ("/admission/long-window", test_long_window);
   g_test_add_func ("/admission/overflow", test_overflow);
   g_test_add_func ("/admission/admits", test_admits);
   g_test_add_func ("/admission/context", test_context);

@@ -220,7 +220,9 @@ test_bar (gconstpointer data)
   const Bar *bar = data;
   Driver driver;
   ValleyScheduleCounts counts;
+  ValleyWindowingCounts public;
   double ratio, against_fixed;
+  GError *error = NULL;
 
   driver_init (&driver, &bar->windowing);
   run_regular (&driver, &bar->windowing, REGULAR_WINDOWS);
@@ -236,6 +238,13 @@ test_bar (gconstpointer data)
   g_assert_cmpfloat (ratio, >=, bar->at_least);
   g_assert_cmpuint (driver.most_sequences, ==, bar->most_sequences);
   g_assert_cmpuint (counts.restarted, ==, 0);
+  g_assert_true (valley_windowing_count (&bar->windowing, REGULAR_WINDOWS, &public, &error));
+  g_assert_no_error (error);
+  g_assert_cmpuint (public.frames_pushed, ==, counts.frames);
+  g_assert_cmpuint (public.frames_shown, ==, driver.shown);
+  g_assert_cmpuint (public.frames_prefilled, ==, counts.prefilled);
+  g_assert_cmpuint (public.exact_restarts, ==, counts.reanchored);
+  g_assert_cmpuint (public.most_sequences, ==, driver.most_sequences);
   if (bar->windowing.policy == VALLEY_WINDOWS_STREAMING)
     g_assert_cmpuint (counts.reanchored, ==, (REGULAR_WINDOWS - 1) / 64);
   driver_clear (&driver);
