@@ -13,10 +13,10 @@
 #define LONG_MATCH 4
 #define N_CLASSES (LONG_MATCH + 1)
 
-/* Before anything is known: three guesses' worth of a stream that changes little.  Older guesses
+/* Before anything is known: two guesses' worth of a stream that changes little.  Older guesses
  * count less and less, as scenes change. */
-#define PRIOR_GUESSES 3.0
-#define PRIOR_CHANCE 0.8
+#define PRIOR_GUESSES 2.0
+#define PRIOR_CHANCE 0.7
 #define FADING 0.95
 
 typedef struct {

@@ -98,7 +98,8 @@ test_places (void)
 {
   ValleyDraft *draft = valley_draft_new ();
 
-  answer_letters (draft, "abcdefghijk");
+  for (guint i = 0; i < 5; i++) /* until it is sure of itself */
+    answer_letters (draft, "abcdefghijk");
   assert_proposes (draft, "", "abc");
   assert_proposes (draft, "ab", "cd");
   assert_proposes (draft, "abX", "d");        /* another word in c's place */
@@ -116,7 +117,8 @@ test_nearest (void)
 {
   ValleyDraft *draft = valley_draft_new ();
 
-  answer_letters (draft, "1:ab 2:cd 3:ef");
+  for (guint i = 0; i < 5; i++)
+    answer_letters (draft, "1:ab 2:cd 3:ef");
   assert_proposes (draft, "1:ab 2:cX 3", ":e");
   assert_proposes (draft, "1:ab X:", "cd");
   valley_draft_free (draft);
@@ -140,8 +142,8 @@ test_unlike (void)
     n_tokens += G_N_ELEMENTS (ids);
   }
   g_test_message ("%u tokens proposed in 5 answers, %u in 195 more", early, late);
-  g_assert_cmpuint (early, <=, 30);
-  g_assert_cmpuint (late, <=, n_tokens / 50);
+  g_assert_cmpuint (early, <=, 15);
+  g_assert_cmpuint (late, <=, n_tokens / 100);
   valley_draft_free (draft);
 }
 
