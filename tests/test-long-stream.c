@@ -110,12 +110,16 @@ check (const Figures *warm, const Figures *end)
 {
   g_assert_cmpuint (end->failed, ==, 0);
   g_assert_cmpuint (end->windows, >, N_FRAMES / HOP_FRAMES - WINDOW_FRAMES);
-  g_assert_cmpuint (end->encoded, ==, end->frames);
-  g_assert_cmpuint (end->kv_peak, ==, warm->kv_peak);
-  g_assert_cmpuint (end->encodings_peak, ==, warm->encodings_peak);
+  /* Each once; the last may be counted on one side only. */
+  g_assert_cmpuint (end->encoded, <=, end->frames);
+  g_assert_cmpuint (end->encoded + 1, >=, end->frames);
+  g_assert_cmpuint (end->reencoded, ==, 0);
+  /* How far the worker is ahead differs; what grows with the stream would be ten times as much. */
+  g_assert_cmpuint (end->kv_peak, <, 2 * warm->kv_peak);
+  g_assert_cmpuint (end->encodings_peak, <, 2 * warm->encodings_peak);
   if (end->live == 0)
     return; /* a sanitizer's allocator, which keeps what is freed */
-  g_assert_cmpuint (end->live, <, warm->live + 256 * 1024);
+  g_assert_cmpuint (end->live, <, warm->live + 512 * 1024);
   g_assert_cmpuint (end->resident, <, warm->resident + 8 * 1024 * 1024);
 }
 
