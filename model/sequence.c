@@ -3,6 +3,7 @@
 #include "sequence.h"
 
 #include "alloc.h"
+#include "streaming.h"
 
 /* Of the rows, if no token is left out. */
 static gsize
@@ -131,11 +132,14 @@ valley_rows_append (ValleyRows *rows, ValleyPrefill *prefill, ValleyKvCache *cac
 }
 
 ValleySequence *
-valley_sequence_new (guint64 id, ValleyKvPool *pool)
+valley_sequence_new (guint64 id, ValleyKvPool *pool, gsize n_header)
 {
   ValleySequence *sequence = g_new0 (ValleySequence, 1);
 
   sequence->id = id;
+  sequence->n_header = n_header;
+  sequence->positions = g_array_new (FALSE, FALSE, sizeof (gint32));
+  sequence->encodings = g_array_new (FALSE, FALSE, sizeof (gsize));
   valley_kv_cache_init (&sequence->cache, pool);
   return sequence;
 }
@@ -145,5 +149,73 @@ valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend)
 {
   valley_redundancy_clear (&sequence->redundancy, backend);
   valley_kv_cache_clear (&sequence->cache);
+  g_array_unref (sequence->positions);
+  g_array_unref (sequence->encodings);
   g_free (sequence);
+}
+
+void
+valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows, ValleyFrame *const *frames,
+                      gsize n_frames, gsize n_tail)
+{
+  valley_kv_cache_set_length (&sequence->cache, sequence->cache.length - n_tail);
+  g_array_append_vals (sequence->positions, rows->positions, (guint) (rows->x.rows - n_tail));
+  for (gsize i = 0; i < n_frames; i++)
+    g_array_append_val (sequence->encodings, frames[i]->n_rows);
+  sequence->n_frame_rows += rows->n_frame_rows;
+}
+
+/* Back to the header. */
+static void
+empty (ValleySequence *sequence, ValleyPrefill *prefill)
+{
+  valley_kv_cache_set_length (&sequence->cache, sequence->n_header);
+  sequence->cache.gap = 0;
+  valley_redundancy_clear (&sequence->redundancy, prefill->stream->backend);
+  g_array_set_size (sequence->positions, 0);
+  g_array_set_size (sequence->encodings, 0);
+  sequence->n_frame_rows = 0;
+  sequence->n_known = MIN (sequence->n_known, sequence->n_header);
+}
+
+/* Takes the rows that lie in the first @span positions behind the header out of what is noted,
+ * moves the other positions up, and returns how many rows they were. */
+static gsize
+forget_positions (ValleySequence *sequence, gsize span)
+{
+  gint32 *positions = (gint32 *) sequence->positions->data;
+  guint n = 0, len = sequence->positions->len;
+
+  while (n < len && (gsize) positions[n] < sequence->n_header + span)
+    n++;
+  for (guint i = n; i < len; i++)
+    positions[i] -= (gint32) span;
+  g_array_remove_range (sequence->positions, 0, n);
+  return n;
+}
+
+gboolean
+valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n_frames,
+                       gsize slot_text, GError **error)
+{
+  gsize span = n_frames * slot_text, n, header = sequence->n_header;
+
+  if (n_frames >= sequence->encodings->len) {
+    empty (sequence, prefill);
+    return TRUE;
+  }
+  /* The separator before the first frame that stays goes with them. */
+  for (guint i = 0; i < n_frames; i++)
+    span += g_array_index (sequence->encodings, gsize, i);
+  n = forget_positions (sequence, span);
+  g_array_remove_range (sequence->encodings, 0, n_frames);
+  sequence->n_frame_rows -= n - n_frames * slot_text;
+  if (sequence->n_known >= header + n)
+    sequence->n_known -= n;
+  else
+    sequence->n_known = MIN (sequence->n_known, header);
+  valley_streaming_evict (&sequence->cache, prefill->stream, &prefill->rotary,
+                          &prefill->llm->config, header, n,
+                          (const gint32 *) sequence->positions->data);
+  return prefill->stream->ops->stream_wait (prefill->stream, error);
 }

@@ -39,8 +39,20 @@ typedef struct {
   ValleyKvCache cache;
   ValleyRedundancy redundancy; /* of the frames in it */
   gsize n_frame_rows;
-  gsize n_known; /* of its rows, those that the previous answer found or left */
+  gsize n_known;     /* of its rows, those that the previous answer found or left */
+  gsize n_header;    /* rows that never go */
+  GArray *positions; /* gint32: of the rows behind the header */
+  GArray *encodings; /* gsize: rows of its frames' encodings, the oldest's first */
 } ValleySequence;
 
-ValleySequence *valley_sequence_new (guint64 id, ValleyKvPool *pool);
+/* Empty: the header is the caller's to bring in. */
+ValleySequence *valley_sequence_new (guint64 id, ValleyKvPool *pool, gsize n_header);
 void valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend);
+/* @rows, which were appended to its cache, are these frames'; the last @n_tail are no frame's, and
+ * are rolled back. */
+void valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows,
+                           ValleyFrame *const *frames, gsize n_frames, gsize n_tail);
+/* Streaming: its @n_frames oldest frames go, with the text that each slot brings (@slot_text);
+ * all of them, and it is exact again.  On failure it has no rows. */
+gboolean valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n_frames,
+                                gsize slot_text, GError **error);

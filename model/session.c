@@ -157,11 +157,6 @@ valley_session_set_windowing (ValleySession *session, const ValleyWindowing *win
 {
   if (!valley_windowing_check (windowing, error))
     return FALSE;
-  if (windowing->policy == VALLEY_WINDOWS_STREAMING) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "streaming windows are not in this build; expected another policy");
-    return FALSE;
-  }
   clear_answer (session);
   valley_windows_set_windowing (session->windows, windowing);
   return TRUE;

@@ -272,7 +272,7 @@ get_sequence (ValleyWindows *windows, guint64 id, GError **error)
     return sequence;
   if (!make_header (windows, error))
     return NULL;
-  sequence = valley_sequence_new (id, windows->pool);
+  sequence = valley_sequence_new (id, windows->pool, windows->header_ids->len);
   if (!fork_cache (windows, &sequence->cache, &windows->header, error)) {
     valley_sequence_free (sequence, windows->model->backend);
     return NULL;
@@ -321,19 +321,6 @@ start_over (ValleyWindows *windows, ValleySequence *sequence)
 }
 
 static gboolean
-append_to_sequence (ValleyWindows *windows, ValleySequence *sequence, ValleyRows *rows,
-                    gboolean *parked, GError **error)
-{
-  if (!append (windows, &sequence->cache, sequence->id, rows, parked, error)) {
-    start_over (windows, sequence);
-    return FALSE;
-  }
-  if (!*parked)
-    sequence->n_frame_rows += rows->n_frame_rows;
-  return TRUE;
-}
-
-static gboolean
 append_frames (ValleyWindows *windows, const ValleyScheduleUnit *unit, ValleySequence *sequence,
                const GArray *ids, ValleyFrame *const *frames, GError **error)
 {
@@ -345,21 +332,49 @@ append_frames (ValleyWindows *windows, const ValleyScheduleUnit *unit, ValleySeq
     start_over (windows, sequence);
     return FALSE;
   }
-  ok = append_to_sequence (windows, sequence, &rows, &parked, error);
-  valley_rows_clear (&rows, &windows->prefill);
-  if (ok && !parked)
+  ok = append (windows, &sequence->cache, sequence->id, &rows, &parked, error);
+  if (ok && !parked) {
+    valley_sequence_note (sequence, &rows, frames, unit->n_frames, 0);
     valley_schedule_done (windows->schedule, unit);
+  }
+  valley_rows_clear (&rows, &windows->prefill);
+  if (!ok)
+    start_over (windows, sequence);
   return ok;
 }
 
+/* What @unit evicts goes first, and is no part of it any more. */
 static gboolean
-run_unit (ValleyWindows *windows, const ValleyScheduleUnit *unit, GError **error)
+evict_frames (ValleyWindows *windows, ValleyScheduleUnit *unit, GError **error)
+{
+  ValleySequence *sequence = find_sequence (windows, unit->sequence);
+  ValleyScheduleUnit evicted = *unit;
+
+  unit->n_evict = 0;
+  if (evicted.n_evict == 0)
+    return TRUE;
+  if (!valley_sequence_evict (sequence, &windows->prefill, evicted.n_evict,
+                              valley_prompt_slot_text (windows->model->prompt), error)) {
+    forget_sequence (windows, evicted.sequence);
+    valley_schedule_restart (windows->schedule, evicted.sequence);
+    return FALSE;
+  }
+  evicted.n_frames = 0;
+  valley_schedule_done (windows->schedule, &evicted);
+  return TRUE;
+}
+
+static gboolean
+run_unit (ValleyWindows *windows, ValleyScheduleUnit *unit, GError **error)
 {
   g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
   g_autofree ValleyFrame **frames = g_new (ValleyFrame *, unit->n_frames);
-  ValleySequence *sequence = get_sequence (windows, unit->sequence, error);
+  ValleySequence *sequence;
   gsize n_rows = 0;
 
+  if (!evict_frames (windows, unit, error))
+    return FALSE;
+  sequence = get_sequence (windows, unit->sequence, error);
   if (sequence == NULL)
     return FALSE;
   for (guint i = 0; i < unit->n_frames; i++) {
@@ -395,15 +410,10 @@ valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
   return FALSE;
 }
 
-void
-valley_windows_set_header (ValleyWindows *windows, const gint32 *ids, gsize n_ids)
+/* Every sequence is computed anew, when and if it is needed. */
+static void
+restart_all (ValleyWindows *windows)
 {
-  GArray *known = windows->header_ids;
-
-  if (known->len == n_ids && memcmp (known->data, ids, n_ids * sizeof *ids) == 0)
-    return;
-  g_array_set_size (known, 0);
-  g_array_append_vals (known, ids, (guint) n_ids);
   valley_kv_cache_clear (&windows->header);
   windows->n_header_known = 0;
   while (windows->sequences->len > 0) {
@@ -414,14 +424,33 @@ valley_windows_set_header (ValleyWindows *windows, const gint32 *ids, gsize n_id
   }
 }
 
+void
+valley_windows_set_header (ValleyWindows *windows, const gint32 *ids, gsize n_ids)
+{
+  GArray *known = windows->header_ids;
+
+  if (known->len == n_ids && memcmp (known->data, ids, n_ids * sizeof *ids) == 0)
+    return;
+  g_array_set_size (known, 0);
+  g_array_append_vals (known, ids, (guint) n_ids);
+  restart_all (windows);
+}
+
 /* ---- frames ---- */
 
 void
 valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
 {
+  gboolean streams = windowing->policy == VALLEY_WINDOWS_STREAMING;
+
   windows->windowing = *windowing;
   valley_schedule_set_windowing (windows->schedule, windowing);
   forget_ended (windows);
+  if (streams != valley_kv_pool_keeps_unrotated (windows->pool)) {
+    restart_all (windows);
+    valley_windows_end_answer (windows);
+    valley_kv_pool_set_unrotated (windows->pool, streams);
+  }
   keep_within_bound (windows);
 }
 
@@ -587,18 +616,15 @@ n_frame_ids (const ValleyWindows *windows, gsize n)
   return ids->len + (n - 1) * (valley_prompt_slot_text (windows->model->prompt) + 1);
 }
 
-/* The rows of @prompt behind @n_ids of its ids and @n_frames of its frames. */
-static gboolean
-rest_of_prompt (ValleyWindows *windows, const ValleyWindowPrompt *prompt, gsize n_ids,
-                gsize n_frames, ValleyRedundancy *redundancy, ValleyRows *rows, GError **error)
+/* The frames of @prompt but the first @n, to free. */
+static ValleyFrame **
+frames_behind (const ValleyWindowPrompt *prompt, gsize n)
 {
-  gsize n = prompt->frames->len - n_frames;
-  g_autofree ValleyFrame **frames = g_new (ValleyFrame *, MAX (n, 1));
+  ValleyFrame **frames = g_new (ValleyFrame *, MAX (prompt->frames->len - n, 1));
 
-  for (gsize i = 0; i < n; i++)
-    frames[i] = g_array_index (prompt->frames, ValleyWindowFrame, n_frames + i).frame;
-  return valley_rows_init (rows, &windows->prefill, prompt->ids + n_ids, prompt->n_ids - n_ids,
-                           frames, redundancy, error);
+  for (gsize i = n; i < prompt->frames->len; i++)
+    frames[i - n] = g_array_index (prompt->frames, ValleyWindowFrame, i).frame;
+  return frames;
 }
 
 /* The prompt in a cache of its own, behind the header if it may be shared. */
@@ -609,6 +635,7 @@ prefill_alone (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyR
   ValleyRedundancy redundancy = { 0 };
   gsize n_header
       = prompt->frames->len > 0 && windows->prefill.dump_dir == NULL ? prompt->n_header : 0;
+  g_autofree ValleyFrame **frames = frames_behind (prompt, 0);
   gboolean ok, parked;
 
   counts->n_reused = n_header > 0 ? windows->n_header_known : 0;
@@ -616,7 +643,8 @@ prefill_alone (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyR
       && (!make_header (windows, error)
           || !fork_cache (windows, &windows->answer, &windows->header, error)))
     return FALSE;
-  ok = rest_of_prompt (windows, prompt, n_header, 0, &redundancy, rows, error);
+  ok = valley_rows_init (rows, &windows->prefill, prompt->ids + n_header, prompt->n_ids - n_header,
+                         frames, &redundancy, error);
   valley_redundancy_clear (&redundancy, windows->model->backend);
   if (!ok)
     return FALSE;
@@ -627,26 +655,33 @@ prefill_alone (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyR
   return FALSE;
 }
 
-/* What the sequence lacks and the question go through the model together; then the answer forks
- * off and the sequence goes back to its last frame. */
+/* What the sequence lacks (@unit, or nothing) and the question go through the model together;
+ * then the answer forks off and the sequence goes back to its last frame. */
 static gboolean
 prefill_fork (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleySequence *sequence,
-              ValleyRows *rows, GError **error)
+              const ValleyScheduleUnit *unit, ValleyRows *rows, GError **error)
 {
   gsize held = n_held (windows, sequence->id), n = prompt->frames->len;
   gsize n_tail = prompt->n_ids - prompt->n_header - n_frame_ids (windows, n);
+  g_autofree ValleyFrame **frames = frames_behind (prompt, held);
   gboolean parked, ok;
 
-  if (!rest_of_prompt (windows, prompt, prompt->n_header + n_frame_ids (windows, held), held,
-                       &sequence->redundancy, rows, error)) {
+  if (!valley_rows_init (rows, &windows->prefill,
+                         prompt->ids + prompt->n_header + n_frame_ids (windows, held),
+                         prompt->n_ids - prompt->n_header - n_frame_ids (windows, held), frames,
+                         &sequence->redundancy, error)) {
     start_over (windows, sequence);
     return FALSE;
   }
-  ok = append_to_sequence (windows, sequence, rows, &parked, error);
-  if (ok) {
-    ok = fork_cache (windows, &windows->answer, &sequence->cache, error);
-    valley_kv_cache_set_length (&sequence->cache, sequence->cache.length - n_tail);
+  if (!append (windows, &sequence->cache, sequence->id, rows, &parked, error)) {
+    valley_rows_clear (rows, &windows->prefill);
+    start_over (windows, sequence);
+    return FALSE;
   }
+  ok = fork_cache (windows, &windows->answer, &sequence->cache, error);
+  valley_sequence_note (sequence, rows, frames, n - held, n_tail);
+  if (unit != NULL)
+    valley_schedule_done (windows->schedule, unit);
   if (!ok)
     valley_rows_clear (rows, &windows->prefill);
   return ok;
@@ -668,15 +703,15 @@ prefill_sequence (ValleyWindows *windows, const ValleyWindowPrompt *prompt, guin
          && unit.frame + unit.n_frames <= last->number)
     if (!run_unit (windows, &unit, error))
       return FALSE;
+  if (lacks && !evict_frames (windows, &unit, error))
+    return FALSE;
   sequence = get_sequence (windows, id, error);
   if (sequence == NULL)
     return FALSE;
   counts->n_reused = sequence->n_known;
-  if (!prefill_fork (windows, prompt, sequence, rows, error))
+  if (!prefill_fork (windows, prompt, sequence, lacks ? &unit : NULL, rows, error))
     return FALSE;
   counts->n_frame_rows = sequence->n_frame_rows;
-  if (lacks)
-    valley_schedule_done (windows->schedule, &unit);
   return TRUE;
 }
 
