@@ -12,7 +12,6 @@
 #include "alloc.h"
 #include "answer.h"
 #include "draft.h"
-#include "sampler.h"
 
 #define MAX_ROWS (1 + VALLEY_MAX_DRAFT)
 
@@ -150,25 +149,34 @@ start_draft (ValleyGeneration *generation, guint slot)
   valley_draft_begin (generation->draft);
 }
 
-gboolean
-valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,
-                           const gint32 *prompt_ids, gsize n_prompt_ids, guint max_new_tokens,
-                           GError **error)
+ValleySampler *
+valley_generation_sampler (const ValleyModel *model, const ValleyRequest *request,
+                           const gint32 *prompt_ids, gsize n_prompt_ids, GError **error)
 {
-  const ValleyConfig *config = generation->model->config;
   ValleySamplerOptions options = { .temperature = request->temperature,
                                    .top_k = request->top_k,
                                    .top_p = request->top_p == 0 ? 1 : request->top_p,
                                    .repetition_penalty = request->repetition_penalty,
                                    .seed = request->seed };
+  ValleySampler *sampler;
 
   if (options.repetition_penalty == 0)
-    options.repetition_penalty = config->repetition_penalty;
-  generation->sampler = valley_sampler_new (&options, config->llm.vocab_size, error);
+    options.repetition_penalty = model->config->repetition_penalty;
+  sampler = valley_sampler_new (&options, model->config->llm.vocab_size, error);
+  for (gsize i = 0; sampler != NULL && i < n_prompt_ids; i++)
+    valley_sampler_see (sampler, prompt_ids[i]);
+  return sampler;
+}
+
+gboolean
+valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,
+                           const gint32 *prompt_ids, gsize n_prompt_ids, guint max_new_tokens,
+                           GError **error)
+{
+  generation->sampler
+      = valley_generation_sampler (generation->model, request, prompt_ids, n_prompt_ids, error);
   if (generation->sampler == NULL)
     return FALSE;
-  for (gsize i = 0; i < n_prompt_ids; i++)
-    valley_sampler_see (generation->sampler, prompt_ids[i]);
   valley_answer_init (&generation->answer, request->stop, request->markers);
   valley_answer_describe (&generation->answer, &generation->result);
   generation->max_new_tokens = max_new_tokens;

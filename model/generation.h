@@ -4,6 +4,7 @@
 #pragma once
 
 #include "engine.h"
+#include "sampler.h"
 
 typedef struct _ValleyGeneration ValleyGeneration;
 
@@ -17,6 +18,10 @@ void valley_generation_free (ValleyGeneration *generation); /* NULL is fine */
 void valley_generation_reset (ValleyGeneration *generation);
 /* And the previous answers, which drafts are taken from. */
 void valley_generation_forget (ValleyGeneration *generation);
+/* As @request wants it, having seen the prompt. */
+ValleySampler *valley_generation_sampler (const ValleyModel *model, const ValleyRequest *request,
+                                          const gint32 *prompt_ids, gsize n_prompt_ids,
+                                          GError **error);
 /* For one that was reset: takes of @request what the answer needs, before the prompt is computed: an option out of range
  * is told at once.  @prompt_ids count for the repetition penalty. */
 gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,

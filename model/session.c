@@ -369,8 +369,24 @@ describe_rows (ValleySession *session, const ValleyWindowCounts *counts)
   }
 }
 
+/* Streaming: what the exact answer is compared with later starts out from the same. */
+static void
+begin_probe (ValleySession *session, const ValleyRequest *request, const ValleyTensor *last)
+{
+  ValleyDriftProbe *probe = valley_windows_probe (session->windows);
+  ValleySampler *sampler;
+
+  if (probe == NULL || valley_drift_probe_is_ready (probe))
+    return;
+  sampler = valley_generation_sampler (session->model, request,
+                                       (const gint32 *) session->input_ids->data,
+                                       session->input_ids->len, NULL);
+  valley_drift_probe_begin (probe, valley_windows_prefiller (session->windows), last, sampler,
+                            NULL);
+}
+
 static gboolean
-prefill (ValleySession *session, GError **error)
+prefill (ValleySession *session, const ValleyRequest *request, GError **error)
 {
   ValleyWindowPrompt prompt = { .ids = (const gint32 *) session->input_ids->data,
                                 .n_ids = session->input_ids->len,
@@ -391,6 +407,8 @@ prefill (ValleySession *session, GError **error)
   last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
   ok = valley_generation_start (session->generation, valley_windows_answer_cache (session->windows),
                                 &prefiller->rotary, &last, error);
+  if (ok)
+    begin_probe (session, request, &last);
   valley_rows_clear (&rows, prefiller);
   return ok;
 }
@@ -407,7 +425,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
       || !valley_generation_prepare (session->generation, request,
                                      (const gint32 *) session->input_ids->data,
                                      session->input_ids->len, session->max_new_tokens, error)
-      || !prefill (session, error)) {
+      || !prefill (session, request, error)) {
     clear_answer (session);
     return FALSE;
   }
@@ -422,8 +440,16 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
 ValleyStep
 valley_session_next (ValleySession *session, GError **error)
 {
+  const ValleyResult *result = valley_generation_result (session->generation);
+  ValleyDriftProbe *probe;
+  ValleyStep step;
+
   valley_windows_make_room (session->windows, ANSWER_ROWS);
-  return valley_generation_next (session->generation, error);
+  step = valley_generation_next (session->generation, error);
+  probe = valley_windows_probe (session->windows);
+  if (step == VALLEY_STEP_DONE && probe != NULL)
+    valley_drift_probe_end (probe, result->output_ids, result->n_output_tokens);
+  return step;
 }
 
 const ValleyResult *

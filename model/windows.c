@@ -31,6 +31,12 @@ struct _ValleyWindows {
   GPtrArray *sequences;
   ValleyKvCache answer;
   ValleySessionStats stats;
+
+  /* streaming */
+  guint64 drifted; /* the sequence that the asked one replaced, while it is not compared */
+  ValleyDriftProbe *probe;
+  ValleyDrift drift;
+  ValleyWindowing requested; /* `windowing`, unless that was fallen back from */
 };
 
 static void
@@ -80,6 +86,7 @@ valley_windows_free (ValleyWindows *windows)
 {
   if (windows == NULL)
     return;
+  valley_drift_probe_free (windows->probe);
   for (guint i = 0; i < windows->sequences->len; i++)
     valley_sequence_free (g_ptr_array_index (windows->sequences, i), windows->model->backend);
   g_ptr_array_unref (windows->sequences);
@@ -146,7 +153,9 @@ evict (ValleyWindows *windows)
 {
   guint64 victim = valley_schedule_next_victim (windows->schedule);
 
-  if (victim != 0) {
+  if (windows->probe != NULL) {
+    g_clear_pointer (&windows->probe, valley_drift_probe_free);
+  } else if (victim != 0) {
     forget_sequence (windows, victim);
     valley_schedule_park (windows->schedule, victim);
     windows->stats.sequences_evicted++;
@@ -394,26 +403,11 @@ run_unit (ValleyWindows *windows, ValleyScheduleUnit *unit, GError **error)
   return TRUE;
 }
 
-gboolean
-valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
-{
-  ValleyScheduleUnit unit;
-
-  *more = FALSE;
-  if (windows->prefill.dump_dir != NULL) /* a dump shows whole prompts */
-    return TRUE;
-  *more = valley_schedule_next_unit (windows->schedule, &unit);
-  forget_ended (windows);
-  if (!*more || run_unit (windows, &unit, error))
-    return TRUE;
-  *more = FALSE;
-  return FALSE;
-}
-
 /* Every sequence is computed anew, when and if it is needed. */
 static void
 restart_all (ValleyWindows *windows)
 {
+  g_clear_pointer (&windows->probe, valley_drift_probe_free);
   valley_kv_cache_clear (&windows->header);
   windows->n_header_known = 0;
   while (windows->sequences->len > 0) {
@@ -436,10 +430,8 @@ valley_windows_set_header (ValleyWindows *windows, const gint32 *ids, gsize n_id
   restart_all (windows);
 }
 
-/* ---- frames ---- */
-
-void
-valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
+static void
+change_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
 {
   gboolean streams = windowing->policy == VALLEY_WINDOWS_STREAMING;
 
@@ -453,6 +445,84 @@ valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *win
   }
   keep_within_bound (windows);
 }
+
+static gboolean
+same_windowing (const ValleyWindowing *a, const ValleyWindowing *b)
+{
+  return a->policy == b->policy && a->window_frames == b->window_frames
+         && a->hop_frames == b->hop_frames && a->cache_max_bytes == b->cache_max_bytes
+         && a->reanchor_hops == b->reanchor_hops && a->max_drift == b->max_drift;
+}
+
+void
+valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
+{
+  if (same_windowing (&windows->requested, windowing))
+    return; /* also where it was fallen back from */
+  windows->requested = *windowing;
+  windows->drift = (ValleyDrift){ 0 };
+  windows->stats.fallen_back = FALSE;
+  change_windowing (windows, windowing);
+}
+
+/* ---- drift ---- */
+
+/* To the exact policy with the same windows that memory and context allow. */
+static void
+fall_back (ValleyWindows *windows)
+{
+  ValleyWindowing exact = windows->windowing;
+  const ValleyWindowFrame *last
+      = &g_array_index (windows->frames, ValleyWindowFrame, windows->frames->len - 1);
+  guint64 bytes;
+
+  exact.policy = VALLEY_WINDOWS_ANCHORED;
+  if (!valley_model_admits (windows->model, &exact, &last->frame->picture->sizes, &bytes, NULL))
+    exact.policy = VALLEY_WINDOWS_TUMBLING;
+  windows->stats.fallen_back = TRUE;
+  change_windowing (windows, &exact);
+}
+
+/* FALSE: none waits.  One that memory is too short for is left out. */
+static gboolean
+run_probe (ValleyWindows *windows)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (windows->probe == NULL || !valley_drift_probe_is_ready (windows->probe))
+    return FALSE;
+  if (!valley_drift_probe_run (windows->probe, &windows->prefill, &windows->drift,
+                               &windows->stats.frame_rows, &windows->stats.text_rows, &error))
+    g_debug ("no comparison with the exact answer: %s", error->message);
+  note_bytes (windows);
+  g_clear_pointer (&windows->probe, valley_drift_probe_free);
+  if (windows->frames->len > 0
+      && valley_drift_is_over (&windows->drift, windows->windowing.max_drift))
+    fall_back (windows);
+  return TRUE;
+}
+
+gboolean
+valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
+{
+  ValleyScheduleUnit unit;
+
+  *more = FALSE;
+  if (windows->prefill.dump_dir != NULL) /* a dump shows whole prompts */
+    return TRUE;
+  *more = valley_schedule_next_unit (windows->schedule, &unit);
+  forget_ended (windows);
+  if (!*more) {
+    *more = run_probe (windows);
+    return TRUE;
+  }
+  if (run_unit (windows, &unit, error))
+    return TRUE;
+  *more = FALSE;
+  return FALSE;
+}
+
+/* ---- frames ---- */
 
 void
 valley_windows_set_prefill_rows (ValleyWindows *windows, gsize rows)
@@ -521,6 +591,7 @@ valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean be
 
   if (!check_push (windows, picture, error))
     return FALSE;
+  run_probe (windows);
   frame.frame = valley_frame_cache_add (windows->cache, picture, windows->n_pushed, error);
   if (frame.frame == NULL)
     return FALSE;
@@ -562,6 +633,7 @@ void
 valley_windows_reset (ValleyWindows *windows)
 {
   forget_all_frames (windows);
+  g_clear_pointer (&windows->probe, valley_drift_probe_free);
   valley_frame_cache_reset (windows->cache);
   valley_windows_end_answer (windows);
   windows->n_pushed = 0;
@@ -581,9 +653,24 @@ valley_windows_stats (const ValleyWindows *windows, ValleySessionStats *stats)
   stats->encoding_bytes = counts->bytes;
   stats->encoding_bytes_peak = counts->bytes_peak;
   stats->kv_bytes = valley_kv_pool_bytes_used (windows->pool);
+  stats->drift_samples = windows->drift.n_samples;
+  stats->drift_agreements = windows->drift.n_agreements;
+  stats->drift_last = windows->drift.last;
+  stats->drift_mean = windows->drift.mean;
+  stats->drift_max = windows->drift.max;
 }
 
 /* ---- answers ---- */
+
+static gboolean
+ask (ValleyWindows *windows, ValleyScheduleAnswer *answer)
+{
+  if (!valley_schedule_ask (windows->schedule, windows->window_first, answer))
+    return FALSE;
+  if (answer->drifted != 0)
+    windows->drifted = answer->drifted;
+  return TRUE;
+}
 
 void
 valley_windows_contents (ValleyWindows *windows, gboolean window_only, GArray *frames)
@@ -593,7 +680,7 @@ valley_windows_contents (ValleyWindows *windows, gboolean window_only, GArray *f
 
   if (valley_windows_n_frames (windows) == 0)
     return;
-  if (!window_only && valley_schedule_ask (windows->schedule, first, &answer) && !answer.given_up)
+  if (!window_only && ask (windows, &answer) && !answer.given_up)
     first = answer.first;
   forget_ended (windows);
   for (guint i = 0; i < windows->frames->len; i++) {
@@ -726,25 +813,60 @@ note_known (ValleyWindows *windows)
   }
 }
 
+/* The sequence that the asked one replaced is kept aside, to be compared with it later. */
+static void
+take_drifted (ValleyWindows *windows, const ValleyWindowPrompt *prompt)
+{
+  const ValleyScheduleSequence *drifted
+      = valley_schedule_find (windows->schedule, windows->drifted);
+  ValleySequence *sequence = find_sequence (windows, windows->drifted);
+  g_autofree ValleyFrame **frames = NULL;
+  gsize n_text = prompt->n_header + n_frame_ids (windows, prompt->frames->len);
+  const ValleyWindowFrame *last
+      = &g_array_index (prompt->frames, ValleyWindowFrame, prompt->frames->len - 1);
+  guint n = 0, place = 0;
+
+  windows->drifted = 0;
+  if (drifted == NULL || sequence == NULL || windows->probe != NULL)
+    return;
+  frames = g_new (ValleyFrame *, prompt->frames->len);
+  for (guint64 i = drifted->next; i <= last->number; i++)
+    frames[n++] = frame_at (windows, i)->frame;
+  g_ptr_array_find (windows->sequences, sequence, &place);
+  g_ptr_array_steal_index_fast (windows->sequences, place);
+  windows->probe
+      = valley_drift_probe_new (windows->model, sequence, windows->windowing.window_frames, frames,
+                                n, prompt->ids + n_text, prompt->n_ids - n_text);
+}
+
 gboolean
 valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyRows *rows,
                         ValleyWindowCounts *counts, GError **error)
 {
   ValleyScheduleAnswer answer;
   gboolean shared = prompt->is_contents && windows->prefill.dump_dir == NULL
-                    && valley_schedule_ask (windows->schedule, windows->window_first, &answer)
-                    && !answer.given_up;
+                    && ask (windows, &answer) && !answer.given_up;
 
   forget_ended (windows);
+  if (windows->probe != NULL && !valley_drift_probe_is_ready (windows->probe))
+    g_clear_pointer (&windows->probe, valley_drift_probe_free); /* its answer never came */
   if (shared ? !prefill_sequence (windows, prompt, answer.sequence, rows, counts, error)
              : !prefill_alone (windows, prompt, rows, counts, error)) {
     valley_windows_end_answer (windows);
     return FALSE;
   }
+  if (shared)
+    take_drifted (windows, prompt);
   keep_within_bound (windows);
   note_known (windows);
   windows->stats.hops++;
   return TRUE;
+}
+
+ValleyDriftProbe *
+valley_windows_probe (ValleyWindows *windows)
+{
+  return windows->probe;
 }
 
 ValleyPrefill *

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "driftprobe.h"
 #include "schedule.h"
 #include "sequence.h"
 
@@ -56,6 +57,8 @@ typedef struct {
  * output, and the answer's own cache holds it until valley_windows_end_answer. */
 gboolean valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt,
                                  ValleyRows *rows, ValleyWindowCounts *counts, GError **error);
+/* Streaming: the comparison that waits for the answer in progress, or NULL. */
+ValleyDriftProbe *valley_windows_probe (ValleyWindows *windows);
 ValleyPrefill *valley_windows_prefiller (ValleyWindows *windows);
 ValleyKvCache *valley_windows_answer_cache (ValleyWindows *windows);
 /* Makes room for @n more rows of the answer, giving up what is needed later; does what it can. */

@@ -1,0 +1,237 @@
+/* driftprobe.c - see driftprobe.h.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "driftprobe.h"
+
+#include "alloc.h"
+
+#define MAX_ROWS ((gsize) 16) /* answer rows at a time: their logits are long */
+
+struct _ValleyDriftProbe {
+  ValleyModel *model;
+  ValleySequence *sequence;
+  guint window_frames;
+  GPtrArray *frames; /* ValleyFrame: that the sequence lacks */
+  GArray *tail;      /* gint32 */
+
+  ValleySampler *sampler;
+  float *exact; /* the first token's logits; NULL until the answer began */
+  GArray *ids;  /* gint32: the answer; NULL until it is over */
+};
+
+static void
+frame_unref (gpointer data)
+{
+  valley_frame_unref (data);
+}
+
+ValleyDriftProbe *
+valley_drift_probe_new (ValleyModel *model, ValleySequence *sequence, guint window_frames,
+                        ValleyFrame *const *frames, guint n_frames, const gint32 *tail,
+                        gsize n_tail)
+{
+  ValleyDriftProbe *probe = g_new0 (ValleyDriftProbe, 1);
+
+  probe->model = model;
+  probe->sequence = sequence;
+  probe->window_frames = window_frames;
+  probe->frames = g_ptr_array_new_with_free_func (frame_unref);
+  for (guint i = 0; i < n_frames; i++)
+    g_ptr_array_add (probe->frames, valley_frame_ref (frames[i]));
+  probe->tail = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_array_append_vals (probe->tail, tail, (guint) n_tail);
+  return probe;
+}
+
+void
+valley_drift_probe_free (ValleyDriftProbe *probe)
+{
+  if (probe == NULL)
+    return;
+  valley_sequence_free (probe->sequence, probe->model->backend);
+  g_ptr_array_unref (probe->frames);
+  g_array_unref (probe->tail);
+  valley_sampler_free (probe->sampler);
+  g_free (probe->exact);
+  if (probe->ids != NULL)
+    g_array_unref (probe->ids);
+  g_free (probe);
+}
+
+/* @n rows' logits, to free. */
+static float *
+new_logits (const ValleyDriftProbe *probe, gsize n, GError **error)
+{
+  gsize bytes = probe->model->config->llm.vocab_size * sizeof (float);
+  float *logits = valley_alloc (n, bytes);
+
+  if (logits == NULL)
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+                 "not enough memory for the logits of %" G_GSIZE_FORMAT " tokens", n);
+  return logits;
+}
+
+gboolean
+valley_drift_probe_begin (ValleyDriftProbe *probe, const ValleyPrefill *prefill,
+                          const ValleyTensor *last, ValleySampler *sampler, GError **error)
+{
+  probe->sampler = sampler;
+  probe->exact = new_logits (probe, 1, error);
+  return probe->exact != NULL
+         && valley_decoder_logits (prefill->llm, prefill->stream, last, probe->exact, error);
+}
+
+void
+valley_drift_probe_end (ValleyDriftProbe *probe, const gint32 *ids, gsize n_ids)
+{
+  if (probe->exact == NULL || probe->ids != NULL)
+    return;
+  probe->ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+  g_array_append_vals (probe->ids, ids, (guint) n_ids);
+}
+
+gboolean
+valley_drift_probe_is_ready (const ValleyDriftProbe *probe)
+{
+  return probe->ids != NULL && probe->ids->len > 0;
+}
+
+/* ---- the run ---- */
+
+typedef struct {
+  ValleyDriftProbe *probe;
+  ValleyPrefill *prefill;
+  guint64 *frame_rows, *text_rows;
+} Run;
+
+/* Text, with one frame or none, behind what the sequence holds. */
+static gboolean
+append (const Run *run, ValleyRows *rows, const GArray *ids, ValleyFrame *frame, GError **error)
+{
+  ValleySequence *sequence = run->probe->sequence;
+
+  if (!valley_rows_init (rows, run->prefill, (const gint32 *) ids->data, ids->len, &frame,
+                         &sequence->redundancy, error))
+    return FALSE;
+  if (!valley_rows_append (rows, run->prefill, &sequence->cache, error)) {
+    valley_rows_clear (rows, run->prefill);
+    return FALSE;
+  }
+  valley_sequence_note (sequence, rows, &frame, frame != NULL ? 1 : 0, 0);
+  *run->frame_rows += rows->n_frame_rows;
+  *run->text_rows += rows->x.rows - rows->n_frame_rows;
+  return TRUE;
+}
+
+/* Frame by frame, as it would have been had there been time. */
+static gboolean
+append_frames (const Run *run, GError **error)
+{
+  ValleyDriftProbe *probe = run->probe;
+  const ValleyPrompt *prompt = probe->model->prompt;
+
+  for (guint i = 0; i < probe->frames->len; i++) {
+    g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
+    ValleyRows rows;
+
+    if (probe->sequence->encodings->len >= probe->window_frames
+        && !valley_sequence_evict (probe->sequence, run->prefill, 1,
+                                   valley_prompt_slot_text (prompt), error))
+      return FALSE;
+    valley_prompt_frame (prompt, probe->sequence->encodings->len == 0, ids);
+    if (!append (run, &rows, ids, g_ptr_array_index (probe->frames, i), error))
+      return FALSE;
+    valley_rows_clear (&rows, run->prefill);
+  }
+  return TRUE;
+}
+
+static gboolean
+read_question (const Run *run, float *logits, GError **error)
+{
+  ValleyRows rows;
+  ValleyTensor last;
+  gboolean ok;
+
+  if (!append (run, &rows, run->probe->tail, NULL, error))
+    return FALSE;
+  last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
+  ok = valley_decoder_logits (run->prefill->llm, run->prefill->stream, &last, logits, error);
+  valley_rows_clear (&rows, run->prefill);
+  return ok;
+}
+
+/* Rows of answer tokens, and the logits of what follows each. */
+static gboolean
+read_answer (const Run *run, const gint32 *ids, gsize n, float *logits, GError **error)
+{
+  const ValleyDecoder *llm = run->prefill->llm;
+  ValleyStream *stream = run->prefill->stream;
+  ValleyForward forward = { .cache = &run->probe->sequence->cache,
+                            .rotary = &run->prefill->rotary,
+                            .role = VALLEY_ROWS_GENERATED,
+                            .rows_at_once = n,
+                            .all_rows = TRUE };
+  ValleyTensor x;
+  gboolean ok;
+
+  valley_tensor_init (stream, &x, VALLEY_F32, n, llm->config.hidden_size);
+  stream->ops->embed (stream, &x, &llm->embeddings, ids);
+  valley_decoder_forward (llm, stream, &forward, &x);
+  ok = valley_decoder_logits (llm, stream, &x, logits, error);
+  valley_tensor_clear (stream->backend, &x);
+  return ok;
+}
+
+/* How many of the answer's @n next tokens are what would have been picked from @logits. */
+static gsize
+count_agreeing (ValleyDriftProbe *probe, const float *logits, const gint32 *ids, gsize n)
+{
+  gsize n_vocabulary = probe->model->config->llm.vocab_size, i;
+
+  for (i = 0; i < n; i++) {
+    double log_probability;
+    gint32 id;
+
+    if (!valley_sampler_pick (probe->sampler, logits + i * n_vocabulary, &id, &log_probability,
+                              NULL)
+        || id != ids[i])
+      break;
+  }
+  return i;
+}
+
+/* @logits: of the first token to begin with, and room for MAX_ROWS. */
+static gboolean
+compare_answers (const Run *run, float *logits, gboolean *same, GError **error)
+{
+  const gint32 *ids = (const gint32 *) run->probe->ids->data;
+  gsize n_ids = run->probe->ids->len, done = count_agreeing (run->probe, logits, ids, 1), n;
+
+  *same = done == 1;
+  for (; *same && done < n_ids; done += n) {
+    n = MIN (MAX_ROWS, n_ids - done);
+    if (!read_answer (run, ids + done - 1, n, logits, error))
+      return FALSE;
+    *run->text_rows += n;
+    *same = count_agreeing (run->probe, logits, ids + done, n) == n;
+  }
+  return TRUE;
+}
+
+gboolean
+valley_drift_probe_run (ValleyDriftProbe *probe, ValleyPrefill *prefill, ValleyDrift *drift,
+                        guint64 *frame_rows, guint64 *text_rows, GError **error)
+{
+  Run run = { probe, prefill, frame_rows, text_rows };
+  g_autofree float *logits = new_logits (probe, MAX_ROWS, error);
+  double divergence;
+  gboolean same;
+
+  if (logits == NULL || !append_frames (&run, error) || !read_question (&run, logits, error))
+    return FALSE;
+  divergence = valley_drift_divergence (probe->exact, logits, probe->model->config->llm.vocab_size);
+  if (!compare_answers (&run, logits, &same, error))
+    return FALSE;
+  valley_drift_add (drift, divergence, same);
+  return TRUE;
+}
