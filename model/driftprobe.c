@@ -116,7 +116,7 @@ append (const Run *run, ValleyRows *rows, const GArray *ids, ValleyFrame *frame,
     valley_rows_clear (rows, run->prefill);
     return FALSE;
   }
-  valley_sequence_note (sequence, rows, &frame, frame != NULL ? 1 : 0, 0);
+  valley_sequence_note (sequence, rows, 0);
   *run->frame_rows += rows->n_frame_rows;
   *run->text_rows += rows->x.rows - rows->n_frame_rows;
   return TRUE;
@@ -133,11 +133,11 @@ append_frames (const Run *run, GError **error)
     g_autoptr (GArray) ids = g_array_new (FALSE, FALSE, sizeof (gint32));
     ValleyRows rows;
 
-    if (probe->sequence->encodings->len >= probe->window_frames
+    if (probe->sequence->spans->len >= probe->window_frames
         && !valley_sequence_evict (probe->sequence, run->prefill, 1,
                                    valley_prompt_slot_text (prompt), error))
       return FALSE;
-    valley_prompt_frame (prompt, probe->sequence->encodings->len == 0, ids);
+    valley_prompt_frame (prompt, probe->sequence->spans->len == 0, ids);
     if (!append (run, &rows, ids, g_ptr_array_index (probe->frames, i), error))
       return FALSE;
     valley_rows_clear (&rows, run->prefill);

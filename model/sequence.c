@@ -39,7 +39,7 @@ add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
   gboolean closes_gaps = frame->picture->sizes.closes_gaps;
   gint32 *chosen = rows->positions + rows->x.rows;
   ValleyTensor part;
-  gsize n;
+  gsize n, span;
 
   if (encoding == NULL)
     return FALSE;
@@ -51,7 +51,9 @@ add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
     chosen[i] = (gint32) rows->n_positions + (closes_gaps ? (gint32) i : chosen[i]);
   rows->x.rows += n;
   rows->n_frame_rows += n;
-  rows->n_positions += closes_gaps ? n : frame->n_rows;
+  span = closes_gaps ? n : frame->n_rows;
+  rows->n_positions += span;
+  g_array_append_val (rows->spans, span);
   return TRUE;
 }
 
@@ -88,6 +90,7 @@ valley_rows_init (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *
                  "not enough memory for a prompt of %" G_GSIZE_FORMAT " tokens", n);
     return FALSE;
   }
+  rows->spans = g_array_new (FALSE, FALSE, sizeof (gsize));
   valley_tensor_init (prefill->stream, &rows->x, VALLEY_F32, n, prefill->llm->config.hidden_size);
   rows->x.rows = 0; /* that are filled */
   if (embed (rows, prefill, ids, n_ids, frames, redundancy, error)
@@ -102,6 +105,7 @@ void
 valley_rows_clear (ValleyRows *rows, const ValleyPrefill *prefill)
 {
   valley_tensor_clear (prefill->stream->backend, &rows->x);
+  g_clear_pointer (&rows->spans, g_array_unref);
   g_free (rows->positions);
   *rows = (ValleyRows){ 0 };
 }
@@ -139,7 +143,7 @@ valley_sequence_new (guint64 id, ValleyKvPool *pool, gsize n_header)
   sequence->id = id;
   sequence->n_header = n_header;
   sequence->positions = g_array_new (FALSE, FALSE, sizeof (gint32));
-  sequence->encodings = g_array_new (FALSE, FALSE, sizeof (gsize));
+  sequence->spans = g_array_new (FALSE, FALSE, sizeof (gsize));
   valley_kv_cache_init (&sequence->cache, pool);
   return sequence;
 }
@@ -150,18 +154,16 @@ valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend)
   valley_redundancy_clear (&sequence->redundancy, backend);
   valley_kv_cache_clear (&sequence->cache);
   g_array_unref (sequence->positions);
-  g_array_unref (sequence->encodings);
+  g_array_unref (sequence->spans);
   g_free (sequence);
 }
 
 void
-valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows, ValleyFrame *const *frames,
-                      gsize n_frames, gsize n_tail)
+valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows, gsize n_tail)
 {
   valley_kv_cache_set_length (&sequence->cache, sequence->cache.length - n_tail);
   g_array_append_vals (sequence->positions, rows->positions, (guint) (rows->x.rows - n_tail));
-  for (gsize i = 0; i < n_frames; i++)
-    g_array_append_val (sequence->encodings, frames[i]->n_rows);
+  g_array_append_vals (sequence->spans, rows->spans->data, rows->spans->len);
   sequence->n_frame_rows += rows->n_frame_rows;
 }
 
@@ -173,7 +175,7 @@ empty (ValleySequence *sequence, ValleyPrefill *prefill)
   sequence->cache.gap = 0;
   valley_redundancy_clear (&sequence->redundancy, prefill->stream->backend);
   g_array_set_size (sequence->positions, 0);
-  g_array_set_size (sequence->encodings, 0);
+  g_array_set_size (sequence->spans, 0);
   sequence->n_frame_rows = 0;
   sequence->n_known = MIN (sequence->n_known, sequence->n_header);
 }
@@ -200,15 +202,15 @@ valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n
 {
   gsize span = n_frames * slot_text, n, header = sequence->n_header;
 
-  if (n_frames >= sequence->encodings->len) {
+  if (n_frames >= sequence->spans->len) {
     empty (sequence, prefill);
     return TRUE;
   }
   /* The separator before the first frame that stays goes with them. */
   for (guint i = 0; i < n_frames; i++)
-    span += g_array_index (sequence->encodings, gsize, i);
+    span += g_array_index (sequence->spans, gsize, i);
   n = forget_positions (sequence, span);
-  g_array_remove_range (sequence->encodings, 0, n_frames);
+  g_array_remove_range (sequence->spans, 0, n_frames);
   sequence->n_frame_rows -= n - n_frames * slot_text;
   if (sequence->n_known >= header + n)
     sequence->n_known -= n;

@@ -21,6 +21,7 @@ typedef struct {
   gsize n_frame_rows;
   gint32 *positions; /* of the rows, counted from the first one's */
   gsize n_positions; /* that all of them take, left out ones included */
+  GArray *spans;     /* gsize: the positions that each frame takes */
 } ValleyRows;
 
 /* The embeddings of @ids, each image slot the rows of the next of @frames that say something new
@@ -42,16 +43,14 @@ typedef struct {
   gsize n_known;     /* of its rows, those that the previous answer found or left */
   gsize n_header;    /* rows that never go */
   GArray *positions; /* gint32: of the rows behind the header */
-  GArray *encodings; /* gsize: rows of its frames' encodings, the oldest's first */
+  GArray *spans;     /* gsize: positions of each of its frames, the oldest first */
 } ValleySequence;
 
 /* Empty: the header is the caller's to bring in. */
 ValleySequence *valley_sequence_new (guint64 id, ValleyKvPool *pool, gsize n_header);
 void valley_sequence_free (ValleySequence *sequence, ValleyBackend *backend);
-/* @rows, which were appended to its cache, are these frames'; the last @n_tail are no frame's, and
- * are rolled back. */
-void valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows,
-                           ValleyFrame *const *frames, gsize n_frames, gsize n_tail);
+/* @rows were appended to its cache; the last @n_tail are no frame's, and are rolled back. */
+void valley_sequence_note (ValleySequence *sequence, const ValleyRows *rows, gsize n_tail);
 /* Streaming: its @n_frames oldest frames go, with the text that each slot brings (@slot_text);
  * all of them, and it is exact again.  On failure it has no rows. */
 gboolean valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n_frames,

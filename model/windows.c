@@ -343,7 +343,7 @@ append_frames (ValleyWindows *windows, const ValleyScheduleUnit *unit, ValleySeq
   }
   ok = append (windows, &sequence->cache, sequence->id, &rows, &parked, error);
   if (ok && !parked) {
-    valley_sequence_note (sequence, &rows, frames, unit->n_frames, 0);
+    valley_sequence_note (sequence, &rows, 0);
     valley_schedule_done (windows->schedule, unit);
   }
   valley_rows_clear (&rows, &windows->prefill);
@@ -766,7 +766,7 @@ prefill_fork (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleySe
     return FALSE;
   }
   ok = fork_cache (windows, &windows->answer, &sequence->cache, error);
-  valley_sequence_note (sequence, rows, frames, n - held, n_tail);
+  valley_sequence_note (sequence, rows, n_tail);
   if (unit != NULL)
     valley_schedule_done (windows->schedule, unit);
   if (!ok)

@@ -7,6 +7,7 @@
 #include "compare.h"
 #include "drift.h"
 #include "engine-fixture.h"
+#include "scratch.h"
 
 enum { WINDOW = 4, REANCHOR = 6, TICKS = 24, MOST_TOKENS = 5 };
 
@@ -16,23 +17,49 @@ typedef struct {
   ValleyPicture *pictures[TICKS];
 } Film;
 
-static Film
-film_new (const char *golden, ValleyPrecision precision, gboolean drop)
+/* The golden's model with @layers layers (0: as it is). */
+static ValleyModel *
+film_model (const char *golden, ValleyPrecision precision, guint layers)
 {
-  g_autofree char *dir = golden_dir (golden);
-  Film film = { .model = open_model (dir, precision),
-                .reduction = { .drop = drop, .drop_threshold = 0.6 } };
+  g_autofree char *dir = golden_dir (golden), *path = NULL, *text = NULL, *wanted = NULL;
+  char *scratch;
+  g_autoptr (GString) config = NULL;
+  ValleyModel *model;
+
+  if (layers == 0) {
+    model = open_model (dir, precision);
+    g_assert_true (valley_model_load (model, NULL, NULL));
+    return model;
+  }
+  scratch = scratch_new ();
+  scratch_copy (scratch, dir);
+  path = g_build_filename (dir, "config.json", NULL);
+  g_assert_true (g_file_get_contents (path, &text, NULL, NULL));
+  config = g_string_new (text);
+  wanted = g_strdup_printf ("\"num_hidden_layers\": %u,", layers);
+  g_assert_cmpuint (g_string_replace (config, "\"num_hidden_layers\": 2,", wanted, 0), ==, 1);
+  scratch_write (scratch, "config.json", config->str, config->len);
+  model = open_model (scratch, precision);
+  g_assert_true (valley_model_load (model, NULL, NULL));
+  scratch_remove (scratch);
+  return model;
+}
+
+/* With @drop half of the picture hardly changes. */
+static Film
+film_new (ValleyModel *model, gboolean drop, gboolean close)
+{
+  Film film
+      = { .model = model, .reduction = { .drop = drop, .drop_threshold = 0.6, .close = close } };
   g_autoptr (GError) error = NULL;
 
-  g_assert_true (valley_model_load (film.model, NULL, &error));
   for (guint i = 0; i < TICKS; i++) {
     guint8 rgb[3 * 64 * 48];
-    guint shade = g_rand_int_range (rng, 0, 200), noise = i % 3 == 0 ? 40 : 3;
+    gint32 shade = g_rand_int_range (rng, 0, 200), noise = i % 3 == 0 ? 40 : 3;
 
     for (gsize j = 0; j < sizeof rgb; j++)
-      rgb[j] = (guint8) (drop && j < sizeof rgb / 2
-                             ? 90
-                             : shade + g_rand_int_range (rng, 0, (gint32) noise));
+      rgb[j]
+          = (guint8) (drop && j < sizeof rgb / 2 ? 90 : shade + g_rand_int_range (rng, 0, noise));
     film.pictures[i] = valley_picture_new_from_rgb (film.model, i * FRAME_NS, rgb, 3 * 64, 64, 48,
                                                     drop ? &film.reduction : NULL, &error);
     g_assert_no_error (error);
@@ -158,14 +185,15 @@ check_window (const Film *film, guint number, const Answer *a, const Answer *b, 
 }
 
 static void
-check_film (const char *golden, ValleyPrecision precision, gboolean drop, guint idle_units)
+check_film (const char *golden, ValleyPrecision precision, gboolean drop, gboolean close,
+            guint idle_units)
 {
-  Film film = film_new (golden, precision, drop);
+  Film film = film_new (film_model (golden, precision, 0), drop, close);
   ValleyWindowing often = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, REANCHOR, 0 };
   ValleyWindowing never = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, 100000, 0 };
   Fixture a = show (&film, &often), b = show (&film, &never);
   ValleyDrift expected = { 0 };
-  guint64 samples = 0;
+  guint64 samples = 0, n_dropped = 0;
 
   for (guint i = 0; i < TICKS; i++) {
     Answer of_a = { .n_ids = 0 }, of_b = { .n_ids = 0 };
@@ -178,6 +206,8 @@ check_film (const char *golden, ValleyPrecision precision, gboolean drop, guint 
     if (i < WINDOW - 1)
       continue;
     assert_shown (&a, i);
+    n_dropped += valley_session_result (a.session)->n_vision_tokens_before
+                 - valley_session_result (a.session)->n_vision_tokens;
     /* one starts with every REANCHOR-th window, and answers once it has WINDOW frames */
     is_exact = i < WINDOW || (i + 1 - WINDOW) % REANCHOR == 0;
     check_window (&film, i, &of_a, &of_b, is_exact, &expected);
@@ -196,6 +226,7 @@ check_film (const char *golden, ValleyPrecision precision, gboolean drop, guint 
     answer_clear (&of_b);
   }
   g_assert_cmpuint (samples, ==, (TICKS - WINDOW) / REANCHOR);
+  g_assert_cmpint (n_dropped > 0, ==, drop);
   g_assert_cmpuint (stats_of (&a).policy, ==, VALLEY_WINDOWS_STREAMING);
   g_assert_cmpuint (stats_of (&b).drift_samples, ==, 0);
   g_test_message ("drift %g, %u of %u agree", stats_of (&a).drift_mean,
@@ -208,18 +239,50 @@ check_film (const char *golden, ValleyPrecision precision, gboolean drop, guint 
 static void
 test_streaming (void)
 {
-  check_film ("ovis-softmax", VALLEY_PRECISION_F32, FALSE, 1000);
-  check_film ("ovis-softmax", VALLEY_PRECISION_F32, FALSE, 0);
-  check_film ("qwen3-navit", VALLEY_PRECISION_F32, FALSE, 1);
-  check_film ("ovis-softmax", VALLEY_PRECISION_BF16, FALSE, 1);
+  check_film ("ovis-softmax", VALLEY_PRECISION_F32, FALSE, FALSE, 1000);
+  check_film ("ovis-softmax", VALLEY_PRECISION_F32, FALSE, FALSE, 0);
+  check_film ("qwen3-navit", VALLEY_PRECISION_F32, FALSE, FALSE, 1);
+  check_film ("ovis-softmax", VALLEY_PRECISION_BF16, FALSE, FALSE, 1);
 }
 
-/* Dropped tokens leave gaps behind, which move up with the rest. */
+/* Dropped tokens leave gaps behind, which move up with the rest, or none. */
 static void
 test_dropped_tokens (void)
 {
-  check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, 1000);
-  check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, 0);
+  check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, FALSE, 1000);
+  check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, FALSE, 0);
+  check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, TRUE, 1);
+}
+
+/* In a model of one layer the keys and values of a row depend on nothing but its own token and
+ * position: there eviction is exact, and every mistake in what goes and where the rest moves
+ * shows in the bits. */
+static void
+test_one_layer (void)
+{
+  for (guint idle_units = 0; idle_units < 3; idle_units++) {
+    Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 1), FALSE, FALSE);
+    ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, 9, 0 };
+    Fixture f = show (&film, &windowing);
+
+    for (guint i = 0; i < TICKS; i++) {
+      const ValleyResult *result = valley_session_result (f.session);
+      Answer answer = { .n_ids = 0 }, exact;
+
+      tick (&f, &film, i, idle_units, &answer);
+      if (i < WINDOW - 1)
+        continue;
+      ask_afresh (&film, result->frame_pts_ns, result->n_frames, &exact);
+      answer_assert_same (&answer, &exact);
+      answer_clear (&answer);
+      answer_clear (&exact);
+    }
+    g_assert_cmpuint (stats_of (&f).drift_samples, ==, 2);
+    g_assert_cmpuint (stats_of (&f).drift_agreements, ==, 2);
+    g_assert_cmpfloat (stats_of (&f).drift_max, ==, 0);
+    valley_session_free (f.session);
+    film_clear (&film);
+  }
 }
 
 static guint64
@@ -238,7 +301,7 @@ need_of (const Film *film, ValleyWindowPolicy policy)
 static void
 check_fall_back (guint64 max_bytes, ValleyWindowPolicy to)
 {
-  Film film = film_new ("ovis-softmax", VALLEY_PRECISION_F32, FALSE);
+  Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
   ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, max_bytes, REANCHOR, 1e-300 };
   Fixture f = show (&film, &windowing);
 
@@ -272,7 +335,7 @@ check_fall_back (guint64 max_bytes, ValleyWindowPolicy to)
 static void
 test_fall_back (void)
 {
-  Film film = film_new ("ovis-softmax", VALLEY_PRECISION_F32, FALSE);
+  Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
 
   check_fall_back (0, VALLEY_WINDOWS_ANCHORED);
   check_fall_back (need_of (&film, VALLEY_WINDOWS_ANCHORED), VALLEY_WINDOWS_ANCHORED);
@@ -284,7 +347,7 @@ test_fall_back (void)
 static void
 test_little_memory (void)
 {
-  Film film = film_new ("ovis-softmax", VALLEY_PRECISION_F32, FALSE);
+  Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
   guint64 need = need_of (&film, VALLEY_WINDOWS_STREAMING);
   ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, need / 3, REANCHOR, 0 };
   Fixture f = show (&film, &windowing);
@@ -311,6 +374,7 @@ main (int argc, char **argv)
   compare_init ("drift");
   g_test_add_func ("/drift/streaming", test_streaming);
   g_test_add_func ("/drift/dropped-tokens", test_dropped_tokens);
+  g_test_add_func ("/drift/one-layer", test_one_layer);
   g_test_add_func ("/drift/fall-back", test_fall_back);
   g_test_add_func ("/drift/little-memory", test_little_memory);
   return g_test_run ();
