@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "compare.h"
 #include "engine-fixture.h"
+#include "reftensors.h"
 
 #define WIDTH 72
 #define HEIGHT 48
@@ -97,6 +98,49 @@ test_pooled_rows (Fixture *f, gconstpointer data)
     assert_close ("pooled tokens", pooled, want, to * to * width, 1e-6, 1);
     g_assert_cmpmem (pooled + to * to * width, n_eagle * width * sizeof (float),
                      full + side * side * width, n_eagle * width * sizeof (float));
+  }
+  stream->ops->stream_free (stream);
+}
+
+/* The release's grid and the bundled model's, pooled by PyTorch. */
+static void
+test_pools (Fixture *f, gconstpointer data)
+{
+  const guint cases[][2] = { { 14, 10 }, { 14, 7 }, { 14, 5 }, { 4, 3 }, { 4, 2 }, { 4, 1 } };
+  g_autofree char *path = golden_dir ("images.safetensors");
+  GError *error = NULL;
+  g_autoptr (RefFile) file = ref_file_read (path, &error);
+  ValleyStream *stream = f->model->backend->ops->stream_new (f->model->backend, &error);
+
+  g_assert_no_error (error);
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    guint from = cases[i][0], to = cases[i][1], n = 3 * to * to;
+    g_autofree char *name = g_strdup_printf ("pool.%u", from);
+    g_autofree char *pooled = g_strdup_printf ("pool.%u.%u", from, to);
+    const RefTensor *grid = ref_file_get (file, name, REF_F32, 2);
+    const RefTensor *want = ref_file_get (file, pooled, REF_F32, 2);
+    g_autofree float *host = NULL, *got = g_new (float, n);
+    g_autofree double *reference = g_new (double, n);
+    ValleyTensor x, y;
+
+    g_assert_true (grid != NULL && want != NULL);
+    g_assert_cmpuint (grid->shape[0], ==, from * from);
+    g_assert_cmpuint (want->shape[0], ==, to * to);
+    host = g_memdup2 (grid->data, grid->bytes);
+    for (guint j = 0; j < n; j++) {
+      float value;
+
+      memcpy (&value, (const char *) want->data + j * sizeof value, sizeof value);
+      reference[j] = value;
+    }
+    valley_tensor_init (stream, &x, VALLEY_F32, from * from, 3);
+    valley_tensor_init (stream, &y, VALLEY_F32, to * to, 3);
+    stream->ops->upload (stream, &x, host);
+    stream->ops->average_pool (stream, &y, &x, from, from, to, to);
+    g_assert_true (stream->ops->download (stream, &y, got, &error));
+    assert_close (pooled, got, reference, n, 1e-6, 1);
+    valley_tensor_clear (stream->backend, &x);
+    valley_tensor_clear (stream->backend, &y);
   }
   stream->ops->stream_free (stream);
 }
@@ -221,6 +265,7 @@ main (int argc, char **argv)
   compare_init ("cpu");
   g_test_add ("/reduced/pooled-rows", Fixture, NULL, fixture_setup, test_pooled_rows,
               fixture_teardown);
+  g_test_add ("/reduced/pools", Fixture, NULL, fixture_setup, test_pools, fixture_teardown);
   g_test_add ("/reduced/counts", Fixture, NULL, fixture_setup, test_counts, fixture_teardown);
   g_test_add ("/reduced/drop", Fixture, NULL, fixture_setup, test_drop, fixture_teardown);
   g_test_add ("/reduced/gaps", Fixture, NULL, fixture_setup, test_gaps, fixture_teardown);

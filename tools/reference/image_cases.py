@@ -3,11 +3,14 @@
 
 One safetensors file: `NAME.input` and `NAME.output` are uint8 [height, width, 3];
 `smart_resize` and `tiling` are int32 [cases, columns], the columns named in the
-file's metadata. smart_resize's answers are transformers' own.
+file's metadata. smart_resize's answers are transformers' own. `pool.SIDE` is a grid of
+float32 tokens, `pool.SIDE.TO` PyTorch's adaptive means of it.
 """
 
 import numpy as np
 import PIL
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.numpy import save_file
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
@@ -45,7 +48,10 @@ SIZES = [
     (393, 391), (400, 300), (300, 400), (1001, 77), (640, 641), (2048, 858),
 ]
 SIZE_COLUMNS = "width height min_pixels max_pixels out_width out_height"
-CAPS = [RELEASE_MAX, 571536, 153664, 12544]
+# the release's, the default for frames, the bundled model's, and what budgets of so many tokens leave
+CAPS = [RELEASE_MAX, 571536, 153664, 12544, *(28 * 28 * tokens for tokens in (91, 45, 21, 4))]
+# sides that a frame's SigLIP tokens are pooled to, of the release's grid and the bundled model's
+POOLS = {14: (10, 7, 5), 4: (3, 2, 1)}
 
 
 # a tile's pixels and tokens a side, and the limit on all tokens
@@ -75,7 +81,9 @@ def resize_sizes():
     for width, height in SIZES:
         for cap in CAPS:
             h, w = smart_resize(height, width, min_pixels=MIN, max_pixels=cap)
-            if h > 0 and w > 0:  # a long thin picture under a low cap: no reference answer
+            # Else the cap is low, and the picture long and thin or hardly larger than the minimum,
+            # to which it is rounded up, beyond the cap: no reference answer.
+            if 0 < h * w <= cap:
                 rows.append((width, height, MIN, cap, w, h))
     return np.array(rows, dtype=np.int32)
 
@@ -94,6 +102,19 @@ def tiling_sizes():
     return np.array(rows, dtype=np.int32)
 
 
+def pools():
+    """Grids of 3 channels, row-major, and PyTorch's means of them."""
+    rng = np.random.default_rng(11)
+    tensors = {}
+    for side, sides in POOLS.items():
+        grid = torch.from_numpy(rng.standard_normal((side * side, 3), dtype=np.float32))
+        tensors[f"pool.{side}"] = grid.numpy()
+        for to in sides:
+            field = F.adaptive_avg_pool2d(grid.T.reshape(3, side, side), to)
+            tensors[f"pool.{side}.{to}"] = field.reshape(3, -1).T.numpy()
+    return tensors
+
+
 def write(path: str) -> None:
     rng = np.random.default_rng(7)
     tensors = {}
@@ -103,6 +124,7 @@ def write(path: str) -> None:
         tensors[name + ".output"] = np.asarray(Image.fromarray(source).resize(target, Image.BICUBIC))
     tensors["smart_resize"] = resize_sizes()
     tensors["tiling"] = tiling_sizes()
+    tensors.update(pools())
     # One key: several would come in an order that changes from run to run.
     columns = {"columns": f"smart_resize: {SIZE_COLUMNS}; tiling: {TILING_COLUMNS}"}
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path, metadata=columns)
