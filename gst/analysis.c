@@ -35,8 +35,6 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
 {
   gint serial = g_atomic_int_get (&self->settings_serial);
   gint request_serial = g_atomic_int_get (&self->request_serial);
-  ValleyWindowConfig before = gst_valley_settings_window_config (&self->applied), after;
-
   if (serial == self->applied_serial && self->request != NULL)
     return;
   self->applied_serial = serial;
@@ -44,9 +42,6 @@ gst_valley_infer_apply_settings (GstValleyInfer *self)
   gst_valley_settings_copy (&self->applied, &self->settings);
   GST_OBJECT_UNLOCK (self);
 
-  after = gst_valley_settings_window_config (&self->applied);
-  if (!valley_window_config_equal (&before, &after))
-    valley_windows_configure (&self->windows, &after);
   gst_valley_worker_set_bounds (self->worker,
                                 (gsize) MIN (self->applied.queue_max_bytes, G_MAXSIZE),
                                 self->applied.queue_max_windows);
@@ -156,6 +151,7 @@ gst_valley_infer_see_frame (GstValleyInfer *self, guint64 pts, guint64 end)
 
   if (!self->failed) {
     gst_valley_infer_apply_settings (self);
+    gst_valley_infer_configure_windows (self, self->aspect_width, self->aspect_height);
     valley_windows_frame (&self->windows, pts, end, &step);
   }
   gst_valley_infer_note_arrival (self, pts);

@@ -35,6 +35,39 @@ refuse (GstValleyInfer *self, const GError *reason, const gchar *instead)
   gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
 }
 
+/* Windows of many more frames than the model can be shown would be encoded for nothing, and fill
+ * the memory: of these only as many slots are used as leave a choice. */
+void
+gst_valley_infer_configure_windows (GstValleyInfer *self, guint width, guint height)
+{
+  ValleyWindowConfig config = gst_valley_settings_window_config (&self->applied);
+  ValleyReduction reduction = gst_valley_settings_reduction (&self->applied);
+  const ValleyWindowConfig *next
+      = self->windows.config_changed ? &self->windows.next_config : &self->windows.config;
+  ValleyInputSizes sizes;
+  guint frames, hop, most = 0;
+
+  valley_window_config_frames (&config, &frames, &hop);
+  if (valley_model_input_sizes (self->model, width, height, &reduction, &sizes, NULL)) {
+    most = valley_model_most_frames (self->model, &sizes);
+    if (most > 0 && frames / 4 > most)
+      config.stride = frames / (2 * most);
+  }
+  if (valley_window_config_equal (&config, next))
+    return;
+  valley_windows_configure (&self->windows, &config);
+  if (config.stride > 1 && config.stride != self->stride) {
+    g_autoptr (GError) error = g_error_new (
+        VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
+        "windows of %u frames, of which the model's max_position_embeddings lets it be shown about "
+        "%u: only one in %u is taken; expected a lower frame-rate or chunk-duration",
+        frames, most, config.stride);
+
+    gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_WARNING, error));
+  }
+  self->stride = config.stride;
+}
+
 gboolean
 gst_valley_infer_choose_policy (GstValleyInfer *self, guint width, guint height)
 {

@@ -65,6 +65,7 @@ struct _GstValleyInfer {
   ValleyWindowing windowing; /* of the windows that open now ... */
   gboolean have_windowing;   /* ... once the first one has */
   gchar *refused;            /* why there is no memory for the policy asked for */
+  guint stride;              /* of the slots, as last warned of; 1: all are used */
   GstEvent *stream_start;    /* the sink's */
   gchar *stream_id;
   guint64 n_answered, n_failed, n_dropped;
@@ -114,6 +115,8 @@ void gst_valley_infer_cut (GstValleyInfer *self);
 void gst_valley_infer_discard (GstValleyInfer *self);
 
 /* policy.c; lock held. */
+/* The windows that the settings ask for, of frames of this display size. */
+void gst_valley_infer_configure_windows (GstValleyInfer *self, guint width, guint height);
 /* A window opens whose frames have this display size.  FALSE: it cannot be described, and an error
  * says so. */
 gboolean gst_valley_infer_choose_policy (GstValleyInfer *self, guint width, guint height);

@@ -63,6 +63,10 @@ valley_window_config_frames (const ValleyWindowConfig *config, guint *window_fra
   /* Windows that do not all begin on a slot have a part of one more at their edges. */
   if (slots == 0 || slots_ns (config, slots) + slack_ns < hop)
     frames++;
+  if (config->stride > 1) {
+    frames = frames / config->stride + 1;
+    slots /= config->stride;
+  }
   *window_frames = (guint) MIN (frames, G_MAXUINT);
   *hop_frames = (guint) CLAMP (slots, 1, *window_frames);
 }
@@ -71,7 +75,7 @@ gboolean
 valley_window_config_equal (const ValleyWindowConfig *a, const ValleyWindowConfig *b)
 {
   return a->rate_n == b->rate_n && a->rate_d == b->rate_d && a->duration_ns == b->duration_ns
-         && a->overlap_ns == b->overlap_ns && a->size == b->size;
+         && a->overlap_ns == b->overlap_ns && a->size == b->size && a->stride == b->stride;
 }
 
 void
@@ -86,7 +90,7 @@ valley_windows_init (ValleyWindows *windows, gsize box_size)
   g_return_if_fail (box_size >= sizeof (ValleyWindow));
 
   *windows = (ValleyWindows){ .box_size = box_size, .limit = VALLEY_TIME_NONE };
-  windows->config = (ValleyWindowConfig){ 2, 1, 2 * SECOND_NS, 0, 0 };
+  windows->config = (ValleyWindowConfig){ 2, 1, 2 * SECOND_NS, 0, 0, 0 };
   g_queue_init (&windows->open);
 }
 
@@ -143,14 +147,14 @@ static gboolean
 slot_is_due (ValleyWindows *windows, guint64 pts)
 {
   const ValleyWindowConfig *config = &windows->config;
-  guint64 passed;
+  guint64 stride = MAX (config->stride, 1), passed;
 
   if (pts < add (windows->base, slots_ns (config, windows->next_slot)))
     return FALSE;
   /* Slots that went by without a frame are not made up for.  Rounding may put `passed` one
    * too low; a slot is still never used twice. */
   passed = scale (pts - windows->base, config->rate_n, SECOND_NS * config->rate_d);
-  windows->next_slot = MAX (windows->next_slot, passed) + 1;
+  windows->next_slot = (MAX (windows->next_slot, passed) / stride + 1) * stride;
   return TRUE;
 }
 

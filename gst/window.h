@@ -13,7 +13,8 @@ typedef struct {
   guint rate_n, rate_d; /* frame slots per second */
   guint64 duration_ns;
   guint64 overlap_ns;
-  guint size; /* slots in a window; 0: duration_ns decides */
+  guint size;   /* slots in a window; 0: duration_ns decides */
+  guint stride; /* one slot in so many is used; 0: every one */
 } ValleyWindowConfig;
 
 guint64 valley_window_config_step_ns (const ValleyWindowConfig *config);

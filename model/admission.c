@@ -66,12 +66,26 @@ most_held (const ValleyWindowing *windowing, guint64 n_frames, guint64 *n, guint
   }
 }
 
+static guint64
+frames_in_context (const ValleyConfig *config, guint64 frame_rows)
+{
+  return MAX (config->llm.max_position_embeddings / MAX (frame_rows, 1), 1);
+}
+
+guint
+valley_model_most_frames (ValleyModel *model, const ValleyInputSizes *sizes)
+{
+  guint64 rows = plus (sizes->n_tokens, VALLEY_FRAME_TEXT_ROWS);
+
+  return (guint) MIN (frames_in_context (model->config, rows), G_MAXUINT);
+}
+
 /* The frames of a window.  Tumbling leaves out what the context has no room for, and is taken to
  * fill it when the window's length is not known. */
 static guint64
 frames_of (const ValleyWindowing *windowing, const ValleyConfig *config, guint64 frame_rows)
 {
-  guint64 room = MAX (config->llm.max_position_embeddings / MAX (frame_rows, 1), 1);
+  guint64 room = frames_in_context (config, frame_rows);
 
   if (windowing->policy == VALLEY_WINDOWS_TUMBLING
       && (windowing->window_frames == 0 || windowing->window_frames > room))

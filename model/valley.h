@@ -287,6 +287,10 @@ typedef struct {
 VALLEY_API gboolean valley_windowing_count (const ValleyWindowing *windowing, guint n_windows,
                                             ValleyWindowingCounts *counts, GError **error);
 
+/* How many frames of @sizes fit the model's context at once; windows of many more had better not
+ * be pushed whole.  Works before loading. */
+VALLEY_API guint valley_model_most_frames (ValleyModel *model, const ValleyInputSizes *sizes);
+
 /* Appends a frame to the window and encodes it (both towers and the connector).  PTS must not
  * decrease.  @begins_window: a window that will be asked starts with this frame. */
 VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *picture,

@@ -6,6 +6,7 @@
  *   gate=FILE                    no answer before this file is there
  *   gate-slot=N                  ... and only answers to that question and later ones wait for it
  *   tokens=N                     steps an answer takes (default 4)
+ *   most=N                       frames that fit the context (default: any number)
  *   fit=N                        only the first N frames of a window are shown
  *   answer=N                     answers have room for N tokens at most
  *   room=N                       of a window as many as make N with the prompt's bytes
@@ -39,7 +40,7 @@ struct _ValleyModel {
   char *text, *show, *gate;
   guint load_ms, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
   gint fail_window, fail_frame, fail_slot, fall;
-  guint gate_slot;
+  guint gate_slot, most;
   gboolean fail_load, fail_session, echo, echo_system, windowing, still;
 };
 
@@ -106,6 +107,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->gate = g_strdup (value);
   else if (g_str_equal (key, "tokens"))
     model->tokens = MAX (number, 1);
+  else if (g_str_equal (key, "most"))
+    model->most = number;
   else if (g_str_equal (key, "fit"))
     model->fit = number;
   else if (g_str_equal (key, "answer"))
@@ -442,6 +445,12 @@ valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                "%u frames need %" G_GUINT64_FORMAT " bytes: expected at most %" G_GUINT64_FORMAT,
                windowing->window_frames, *bytes, windowing->cache_max_bytes);
   return FALSE;
+}
+
+guint
+valley_model_most_frames (ValleyModel *model, const ValleyInputSizes *sizes)
+{
+  return model->most > 0 ? model->most : G_MAXUINT;
 }
 
 gboolean

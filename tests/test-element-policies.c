@@ -177,6 +177,28 @@ test_refused_in_playing (void)
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
 }
 
+/* Windows of far more frames than the context has room for are thinned out as they fill; one
+ * warning says so.  Those that are only too long are not. */
+static void
+test_thinned (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "most=2", "chunk-duration", 8000, NULL);
+  g_autoptr (Rig) whole = rig_new (RIG_JSON, "most=4", "chunk-duration", 8000, NULL);
+  g_autofree char *warning = NULL;
+  g_autoptr (JsonObject) line = NULL;
+
+  rig_push_span (rig, 0, 16100 * MS, 50);
+  rig_check_frames (rig, 0, 0 * MS, 2 * S, 4 * S, 6 * S, END);
+  rig_check_window (rig, 1, 8 * S, 16 * S);
+  warning = next_warning (rig->bus);
+  g_assert_nonnull (strstr (warning, "windows of 16 frames"));
+  g_assert_nonnull (strstr (warning, "one in 4"));
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+  rig_push_span (whole, 0, 8100 * MS, 50);
+  line = rig_json (whole, 0);
+  g_assert_cmpint (json_object_get_int_member (line, "frame_count"), ==, 16);
+}
+
 /* ---- idle work, stats --------------------------------------------------------- */
 
 static GstStructure *
@@ -302,6 +324,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/policies/auto-falls-back", test_auto_falls_back);
   g_test_add_func ("/element/policies/auto-has-nothing", test_auto_has_nothing);
   g_test_add_func ("/element/policies/refused-in-playing", test_refused_in_playing);
+  g_test_add_func ("/element/policies/thinned", test_thinned);
   g_test_add_func ("/element/policies/idle-work", test_idle_work);
   g_test_add_func ("/element/policies/work-gives-way", test_work_gives_way);
   g_test_add_func ("/element/policies/work-is-cancelled", test_work_is_cancelled);

@@ -184,5 +184,6 @@ main (int argc, char **argv)
   g_test_add_data_func ("/long-stream/tumbling", "tumbling", test_two_hours);
   g_test_add_data_func ("/long-stream/anchored", "anchored", test_two_hours);
   g_test_add_data_func ("/long-stream/sliding", "sliding", test_two_hours);
+  g_test_add_data_func ("/long-stream/streaming", "streaming", test_two_hours);
   return test_finish ();
 }

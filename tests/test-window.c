@@ -26,7 +26,7 @@ static Rig *
 rig_new (guint duration_ms, guint overlap_ms, guint size)
 {
   Rig *rig = g_new0 (Rig, 1);
-  ValleyWindowConfig config = { 2, 1, duration_ms * MS, overlap_ms * MS, size };
+  ValleyWindowConfig config = { 2, 1, duration_ms * MS, overlap_ms * MS, size, 0 };
 
   valley_windows_init (&rig->windows, sizeof (Box));
   valley_windows_configure (&rig->windows, &config);
@@ -135,7 +135,7 @@ static void
 test_rounded_slots (void)
 {
   g_autoptr (Rig) rig = rig_new (2000, 0, 0);
-  ValleyWindowConfig config = { 30000, 1001, 2 * S, 0, 0 };
+  ValleyWindowConfig config = { 30000, 1001, 2 * S, 0, 0, 0 };
   guint due = 0;
 
   valley_windows_configure (&rig->windows, &config);
@@ -163,7 +163,7 @@ test_overlap (void)
 static void
 test_absurd_overlap (void)
 {
-  ValleyWindowConfig config = { 2, 1, 2 * S, 5 * S, 0 };
+  ValleyWindowConfig config = { 2, 1, 2 * S, 5 * S, 0, 0 };
 
   g_assert_cmpuint (valley_window_config_hop_ns (&config), ==, 500 * MS);
   config.overlap_ns = G_MAXUINT64 / 4;
@@ -277,7 +277,7 @@ static void
 test_reconfigure (void)
 {
   g_autoptr (Rig) rig = rig_new (2000, 0, 0);
-  ValleyWindowConfig config = { 1, 1, 1 * S, 0, 0 };
+  ValleyWindowConfig config = { 1, 1, 1 * S, 0, 0, 0 };
 
   span (rig, 0, 1 * S);
   valley_windows_configure (&rig->windows, &config);
@@ -291,7 +291,7 @@ static void
 test_reconfigure_overlap (void)
 {
   g_autoptr (Rig) rig = rig_new (2000, 1000, 0);
-  ValleyWindowConfig config = { 2, 1, 3 * S, 0, 0 };
+  ValleyWindowConfig config = { 2, 1, 3 * S, 0, 0, 0 };
 
   span (rig, 0, 1500 * MS);
   valley_windows_configure (&rig->windows, &config);
@@ -312,6 +312,25 @@ test_huge_times (void)
   frame (rig, base + S);
   frame (rig, base + 2 * S);
   expect (rig, base, base + 2 * S, base, FRAMES ((gint) (base / MS), (gint) ((base + S) / MS)));
+}
+
+/* Of a window of too many slots only some are used; where it begins and ends stays the same. */
+static void
+test_stride (void)
+{
+  g_autoptr (Rig) rig = rig_new (4000, 3000, 0);
+  ValleyWindowConfig config = { 2, 1, 4000 * MS, 3000 * MS, 0, 3 };
+  guint window, hop;
+
+  valley_windows_configure (&rig->windows, &config);
+  span (rig, 0, 2200 * MS);
+  span (rig, 3300 * MS, 6100 * MS); /* the slot at 3 s is taken late, the next is not moved */
+  expect (rig, 0, 4000 * MS, 0, FRAMES (0, 1500, 3300));
+  expect (rig, 1000 * MS, 5000 * MS, 4000 * MS, FRAMES (1500, 3300, 4500));
+  expect (rig, 2000 * MS, 6000 * MS, 5000 * MS, FRAMES (3300, 4500));
+  valley_window_config_frames (&config, &window, &hop);
+  g_assert_cmpuint (window, ==, 3);
+  g_assert_cmpuint (hop, ==, 1);
 }
 
 /* The first frame of every window is marked, and no other. */
@@ -344,15 +363,15 @@ test_config_frames (void)
     ValleyWindowConfig config;
     guint window, hop;
   } cases[] = {
-    { { 2, 1, 2000 * MS, 0, 0 }, 4, 4 },
-    { { 2, 1, 2000 * MS, 1500 * MS, 0 }, 4, 1 },
-    { { 2, 1, 2000 * MS, 60000 * MS, 0 }, 4, 1 }, /* one slot is the least hop */
-    { { 2, 1, 2000 * MS, 1250 * MS, 0 }, 5, 1 },  /* 750 ms: windows begin between slots */
-    { { 2, 1, 100 * MS, 0, 0 }, 2, 1 }, /* shorter than a slot, around whose edge it may lie */
-    { { 30, 1, 2000 * MS, 1500 * MS, 3 }, 3, 1 }, /* 33.3 ms are no whole nanoseconds */
-    { { 30, 1, 100 * MS, 0, 0 }, 3, 3 },
-    { { 30000, 1001, 0, 0, 1800 }, 1800, 1800 },
-    { { 2, 1, 8000 * MS, 7500 * MS, 16 }, 16, 1 },
+    { { 2, 1, 2000 * MS, 0, 0, 0 }, 4, 4 },
+    { { 2, 1, 2000 * MS, 1500 * MS, 0, 0 }, 4, 1 },
+    { { 2, 1, 2000 * MS, 60000 * MS, 0, 0 }, 4, 1 }, /* one slot is the least hop */
+    { { 2, 1, 2000 * MS, 1250 * MS, 0, 0 }, 5, 1 },  /* 750 ms: windows begin between slots */
+    { { 2, 1, 100 * MS, 0, 0, 0 }, 2, 1 }, /* shorter than a slot, around whose edge it may lie */
+    { { 30, 1, 2000 * MS, 1500 * MS, 3, 0 }, 3, 1 }, /* 33.3 ms are no whole nanoseconds */
+    { { 30, 1, 100 * MS, 0, 0, 0 }, 3, 3 },
+    { { 30000, 1001, 0, 0, 1800, 0 }, 1800, 1800 },
+    { { 2, 1, 8000 * MS, 7500 * MS, 16, 0 }, 16, 1 },
   };
 
   for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
@@ -543,6 +562,7 @@ main (int argc, char **argv)
   g_test_add_func ("/window/reconfigure-overlap", test_reconfigure_overlap);
   g_test_add_func ("/window/huge-times", test_huge_times);
   g_test_add_func ("/window/random", test_random);
+  g_test_add_func ("/window/stride", test_stride);
   g_test_add_func ("/window/begins", test_begins);
   g_test_add_func ("/window/config-frames", test_config_frames);
   g_test_add_func ("/backlog/order", test_backlog_order);
