@@ -8,6 +8,7 @@
 #include "context.h"
 #include "engine.h"
 #include "generation.h"
+#include "previous.h"
 #include "windows.h"
 
 #define DEFAULT_NEW_TOKENS 100
@@ -19,7 +20,10 @@ struct _ValleySession {
   ValleyStream *stream;
   ValleyWindows *windows;
   ValleyGeneration *generation;
-  double encode_ms; /* of frames that no answer has accounted for yet */
+  ValleyPrevious *previous;
+  gboolean repeats;    /* the answer in progress is a previous one, and complete */
+  guint64 n_unchanged; /* how often that was so */
+  double encode_ms;    /* of frames that no answer has accounted for yet */
 
   /* The prompt in progress, and its parts as they were encoded last. */
   char *question;
@@ -42,6 +46,7 @@ clear_answer (ValleySession *session)
 {
   valley_generation_reset (session->generation);
   valley_windows_end_answer (session->windows);
+  session->repeats = FALSE;
   g_array_set_size (session->input_ids, 0);
   g_array_set_size (session->shown, 0);
 }
@@ -89,6 +94,7 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
   session->shown = g_array_new (FALSE, TRUE, sizeof (ValleyWindowFrame));
   session->shown_pts = g_array_new (FALSE, TRUE, sizeof (guint64));
+  session->previous = valley_previous_new ();
   session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream != NULL)
     session->windows = valley_windows_new (model, session->stream, options, error);
@@ -112,6 +118,7 @@ valley_session_free (ValleySession *session)
   if (session->stream != NULL)
     session->stream->ops->stream_wait (session->stream, NULL);
   valley_generation_free (session->generation);
+  valley_previous_free (session->previous);
   valley_windows_free (session->windows);
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
@@ -142,6 +149,7 @@ valley_session_reset (ValleySession *session)
 {
   clear_answer (session);
   valley_generation_forget (session->generation);
+  valley_previous_clear (session->previous);
   valley_windows_reset (session->windows);
   session->encode_ms = 0;
   /* Whatever the cancelled operations left behind belongs to what is forgotten here. */
@@ -200,6 +208,8 @@ valley_session_stats (ValleySession *session, ValleySessionStats *stats)
 {
   valley_windows_stats (session->windows, stats);
   valley_generation_count (session->generation, &stats->drafted, &stats->accepted);
+  stats->hops += session->n_unchanged;
+  stats->hops_unchanged = session->n_unchanged;
 }
 
 /* ---- prompt ---- */
@@ -413,6 +423,32 @@ prefill (ValleySession *session, const ValleyRequest *request, GError **error)
   return ok;
 }
 
+/* Whether the model need not be run: an earlier window looked the same, and was asked the same. */
+static gboolean
+repeat_previous (ValleySession *session, const ValleyRequest *request)
+{
+  guint n = session->shown->len;
+  g_autofree guint64 *contents = g_new (guint64, n);
+  ValleyPreviousKey key = { .request = request,
+                            .max_new_tokens = session->max_new_tokens,
+                            .ids = (const gint32 *) session->input_ids->data,
+                            .n_ids = session->input_ids->len,
+                            .contents = contents,
+                            .n_contents = n };
+
+  for (guint i = 0; i < n; i++) {
+    const ValleyWindowFrame *frame = &g_array_index (session->shown, ValleyWindowFrame, i);
+
+    contents[i] = frame->frame->content;
+    key.window = frame->number;
+  }
+  session->repeats = valley_previous_begin (session->previous, &key,
+                                            valley_generation_result (session->generation));
+  session->n_unchanged += session->repeats;
+  valley_windows_set_resting (session->windows, session->repeats);
+  return session->repeats;
+}
+
 gboolean
 valley_session_begin (ValleySession *session, const ValleyRequest *request, GError **error)
 {
@@ -425,7 +461,7 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
       || !valley_generation_prepare (session->generation, request,
                                      (const gint32 *) session->input_ids->data,
                                      session->input_ids->len, session->max_new_tokens, error)
-      || !prefill (session, request, error)) {
+      || !(repeat_previous (session, request) || prefill (session, request, error))) {
     clear_answer (session);
     return FALSE;
   }
@@ -437,6 +473,16 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
 
 /* ---- the answer ---- */
 
+static void
+keep_answer (ValleySession *session)
+{
+  gsize n_steps, n_vocabulary;
+  const float *logits = valley_generation_logits (session->generation, &n_steps, &n_vocabulary);
+
+  valley_previous_finish (session->previous, valley_generation_result (session->generation), logits,
+                          n_steps * n_vocabulary);
+}
+
 ValleyStep
 valley_session_next (ValleySession *session, GError **error)
 {
@@ -444,11 +490,18 @@ valley_session_next (ValleySession *session, GError **error)
   ValleyDriftProbe *probe;
   ValleyStep step;
 
+  if (session->repeats)
+    return valley_stream_check_cancelled (session->stream, error) ? VALLEY_STEP_DONE
+                                                                  : VALLEY_STEP_ERROR;
   valley_windows_make_room (session->windows, ANSWER_ROWS);
   step = valley_generation_next (session->generation, error);
   probe = valley_windows_probe (session->windows);
   if (step == VALLEY_STEP_DONE && probe != NULL)
     valley_drift_probe_end (probe, result->output_ids, result->n_output_tokens);
+  if (step == VALLEY_STEP_DONE)
+    keep_answer (session);
+  if (step != VALLEY_STEP_TOKEN)
+    valley_windows_end_answer (session->windows);
   return step;
 }
 
@@ -461,5 +514,11 @@ valley_session_result (ValleySession *session)
 const float *
 valley_session_logits (ValleySession *session, gsize *n_steps, gsize *n_vocabulary)
 {
-  return valley_generation_logits (session->generation, n_steps, n_vocabulary);
+  const float *logits = valley_generation_logits (session->generation, n_steps, n_vocabulary);
+
+  if (!session->repeats)
+    return logits;
+  logits = valley_previous_logits (session->previous, n_steps);
+  *n_steps /= *n_vocabulary;
+  return logits;
 }

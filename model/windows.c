@@ -24,6 +24,7 @@ struct _ValleyWindows {
   GArray *frames;       /* of ValleyWindowFrame: all that some sequence may still need */
   guint64 window_first; /* number of the first frame that is not dropped */
   guint n_pushed;       /* since the last reset */
+  gboolean is_resting;  /* see valley_windows_set_resting */
 
   GArray *header_ids;
   ValleyKvCache header; /* their rows, or empty */
@@ -508,7 +509,8 @@ valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
   ValleyScheduleUnit unit;
 
   *more = FALSE;
-  if (windows->prefill.dump_dir != NULL) /* a dump shows whole prompts */
+  if (windows->prefill.dump_dir != NULL /* a dump shows whole prompts */
+      || windows->is_resting)
     return TRUE;
   *more = valley_schedule_next_unit (windows->schedule, &unit);
   forget_ended (windows);
@@ -523,6 +525,12 @@ valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
 }
 
 /* ---- frames ---- */
+
+void
+valley_windows_set_resting (ValleyWindows *windows, gboolean resting)
+{
+  windows->is_resting = resting;
+}
 
 void
 valley_windows_set_prefill_rows (ValleyWindows *windows, gsize rows)
@@ -600,6 +608,10 @@ valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean be
   forget_ended (windows);
   if (is_first)
     windows->window_first = frame.number;
+  windows->is_resting
+      = windows->is_resting && windows->frames->len > 0
+        && g_array_index (windows->frames, ValleyWindowFrame, windows->frames->len - 1).frame
+               == frame.frame;
   g_array_append_val (windows->frames, frame);
   windows->n_pushed++;
   windows->stats.frames_pushed++;
@@ -637,6 +649,7 @@ valley_windows_reset (ValleyWindows *windows)
   valley_frame_cache_reset (windows->cache);
   valley_windows_end_answer (windows);
   windows->n_pushed = 0;
+  windows->is_resting = FALSE;
 }
 
 void
