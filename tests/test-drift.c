@@ -349,7 +349,7 @@ test_little_memory (void)
 {
   Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
   guint64 need = need_of (&film, VALLEY_WINDOWS_STREAMING);
-  ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, need / 3, REANCHOR, 0 };
+  ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, need / 4, REANCHOR, 0 };
   Fixture f = show (&film, &windowing);
 
   for (guint i = 0; i < TICKS; i++) {
@@ -360,7 +360,7 @@ test_little_memory (void)
       assert_shown (&f, i);
     answer_clear (&answer);
     work (&f, 1000);
-    g_assert_cmpuint (stats_of (&f).kv_bytes, <=, need / 3);
+    g_assert_cmpuint (stats_of (&f).kv_bytes, <=, need / 4);
   }
   g_assert_cmpuint (stats_of (&f).sequences_evicted + stats_of (&f).encodings_evicted, >, 0);
   valley_session_free (f.session);
