@@ -20,15 +20,15 @@ typedef struct {
 } Option;
 
 static const Option known[] = {
-  { "--model", STRING, COMMAND_RUN, offsetof (Options, model_dir), 0 },
-  { "--device", STRING, COMMAND_RUN, offsetof (Options, device), 0 },
-  { "--precision", PRECISION, COMMAND_RUN, offsetof (Options, precision), 0 },
-  { "--threads", UINT, COMMAND_RUN, offsetof (Options, threads), 0 },
+  { "--model", STRING, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, model_dir), 0 },
+  { "--device", STRING, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, device), 0 },
+  { "--precision", PRECISION, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, precision), 0 },
+  { "--threads", UINT, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, threads), 0 },
   { "--frames", FILES, COMMAND_RUN, offsetof (Options, frames), 0 },
   { "--image", STRING, COMMAND_RUN, offsetof (Options, image), 0 },
-  { "--prompt", STRING, COMMAND_RUN, offsetof (Options, prompt), 0 },
+  { "--prompt", STRING, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, prompt), 0 },
   { "--system", STRING, COMMAND_RUN, offsetof (Options, system_prompt), 0 },
-  { "--max-new-tokens", UINT, COMMAND_RUN, offsetof (Options, max_new_tokens), 0 },
+  { "--max-new-tokens", UINT, COMMAND_RUN | COMMAND_BENCH, offsetof (Options, max_new_tokens), 0 },
   { "--max-vision-tokens", UINT, COMMAND_RUN, offsetof (Options, reduction.max_vision_tokens), 0 },
   { "--reduction", REDUCTION, COMMAND_RUN, offsetof (Options, reduction), 0 },
   { "--temperature", NUMBER, COMMAND_RUN, offsetof (Options, temperature), 100 },
@@ -39,7 +39,13 @@ static const Option known[] = {
   { "--logits", STRING, COMMAND_RUN, offsetof (Options, logits_path), 0 },
   { "--dump", STRING, COMMAND_RUN, offsetof (Options, dump_dir), 0 },
   { "--metrics", FLAG, COMMAND_RUN, offsetof (Options, metrics), 0 },
-  { "--json", FLAG, COMMAND_INSPECT, offsetof (Options, json), 0 },
+  { "--json", FLAG, COMMAND_INSPECT | COMMAND_BENCH, offsetof (Options, json), 0 },
+  { "--config", STRING, COMMAND_BENCH, offsetof (Options, config), 0 },
+  { "--layers", UINT, COMMAND_BENCH, offsetof (Options, layers), 0 },
+  { "--window", UINT, COMMAND_BENCH, offsetof (Options, window), 0 },
+  { "--hop", UINT, COMMAND_BENCH, offsetof (Options, hop), 0 },
+  { "--windows", UINT, COMMAND_BENCH, offsetof (Options, windows), 0 },
+  { "--csv", STRING, COMMAND_BENCH, offsetof (Options, csv_path), 0 },
 };
 
 void
@@ -60,6 +66,8 @@ options_clear (Options *options)
   g_free (options->system_prompt);
   g_free (options->logits_path);
   g_free (options->dump_dir);
+  g_free (options->config);
+  g_free (options->csv_path);
   g_ptr_array_unref (options->frames);
   g_ptr_array_unref (options->arguments);
 }

@@ -19,13 +19,17 @@ typedef struct {
   ValleyMarkers markers;
   char *logits_path, *dump_dir;
   gboolean metrics, json;
-  GPtrArray *arguments; /* what is left: inspect's folder */
+  char *config; /* bench: a config.json, of which layers are kept (0: all) */
+  guint layers;
+  guint window, hop, windows; /* bench: 0: several, several, the default */
+  char *csv_path;
+  GPtrArray *arguments; /* what is left: inspect's folder, bench's subject */
 } Options;
 
 void options_init (Options *options);
 void options_clear (Options *options);
 
-typedef enum { COMMAND_RUN = 1, COMMAND_INSPECT = 2 } Command;
+typedef enum { COMMAND_RUN = 1, COMMAND_INSPECT = 2, COMMAND_BENCH = 4 } Command;
 
 /* Reads the words after the command's name.  An error (G_OPTION_ERROR) is the user's. */
 gboolean options_parse (Options *options, Command command, int argc, char **argv, GError **error);

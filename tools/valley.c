@@ -2,10 +2,14 @@
  * Exit status: 0 done, 1 failed, 2 wrong usage.  Text goes out as UTF-8 whatever the locale is
  * (g_print would convert it), and messages stay English.
  * SPDX-License-Identifier: Apache-2.0 */
+#include "bench.h"
 #include "run.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* Pictures of a few such windows are held in memory. */
+#define MAX_BENCH_WINDOW 1024
 
 enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE };
 
@@ -16,6 +20,7 @@ static const char help[]
       "  valley run [--model DIR] --frames FILE... --prompt TEXT [OPTIONS]\n"
       "  valley run [--model DIR] --image FILE --prompt TEXT [OPTIONS]\n"
       "  valley inspect [DIR] [--json]\n"
+      "  valley bench windows [--model DIR | --config FILE] [OPTIONS]\n"
       "  valley --version | --help\n"
       "\n"
       "COMMANDS\n"
@@ -23,6 +28,7 @@ static const char help[]
       "  inspect  reports on a checkpoint folder: architecture, tensors, memory it will need, "
       "what\n"
       "           is missing, unused or misshapen; exit status 1 when it cannot be run\n"
+      "  bench    windows: what window policies cost beside recomputing every window\n"
       "\n"
       "OPTIONS OF run\n"
       "  --model DIR           a checkpoint in Hugging Face's layout; default: the bundled one\n"
@@ -49,6 +55,17 @@ static const char help[]
       "\n"
       "OPTIONS OF inspect\n"
       "  --json                a JSON object instead of a text\n"
+      "\n"
+      "OPTIONS OF bench windows\n"
+      "  --window W, --hop H   frames of a window, and between two; default: 4, 8, 16 and 32,\n"
+      "                        with hops 1, 2, 4 ... W\n"
+      "  --windows N           how many are compared with recomputation, each; default: 5\n"
+      "  --csv FILE            writes every figure\n"
+      "  --json                a JSON object instead of a table, with all savings on\n"
+      "  --config FILE         a checkpoint's config.json instead of a model: its weights are\n"
+      "                        random, its tokenizer is the bundled model's\n"
+      "  --layers N            keep N of its decoder's layers, and the towers' in proportion\n"
+      "  --model, --device, --precision, --threads, --prompt, --max-new-tokens (default: 16)\n"
       "\n"
       "EXIT STATUS\n"
       "  0 done, 1 failed (the reason is on standard error), 2 wrong usage\n"
@@ -115,10 +132,30 @@ inspect (const Options *options)
 }
 
 static int
+bench (const Options *options)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (options->arguments->len != 1
+      || strcmp (g_ptr_array_index (options->arguments, 0), "windows") != 0)
+    return usage_error ("bench: expected \"windows\" after it");
+  if (options->config != NULL && options->model_dir != NULL)
+    return usage_error ("bench: expected either --model or --config");
+  if (options->layers != 0 && options->config == NULL)
+    return usage_error ("bench: --layers needs --config");
+  if (options->window > MAX_BENCH_WINDOW || options->windows > MAX_BENCH_WINDOW)
+    return usage_error ("bench: expected at most 1024 for --window and --windows");
+  if (options->window != 0 && options->hop > options->window)
+    return usage_error ("bench: expected a --hop no longer than the --window");
+  return bench_windows_command (options, &error) ? EXIT_DONE : failure (error);
+}
+
+static int
 dispatch (const char *name, int argc, char **argv)
 {
   Command command = strcmp (name, "run") == 0       ? COMMAND_RUN
                     : strcmp (name, "inspect") == 0 ? COMMAND_INSPECT
+                    : strcmp (name, "bench") == 0   ? COMMAND_BENCH
                                                     : 0;
   g_autoptr (GError) error = NULL;
   Options options;
@@ -126,7 +163,7 @@ dispatch (const char *name, int argc, char **argv)
 
   if (command == 0) {
     g_autofree char *message
-        = g_strdup_printf ("expected the command run or inspect, found \"%s\"", name);
+        = g_strdup_printf ("expected the command run, inspect or bench, found \"%s\"", name);
 
     return usage_error (message);
   }
@@ -134,7 +171,9 @@ dispatch (const char *name, int argc, char **argv)
   if (!options_parse (&options, command, argc, argv, &error))
     status = usage_error (error->message);
   else
-    status = command == COMMAND_RUN ? run (&options) : inspect (&options);
+    status = command == COMMAND_RUN       ? run (&options)
+             : command == COMMAND_INSPECT ? inspect (&options)
+                                          : bench (&options);
   options_clear (&options);
   return status;
 }
@@ -149,7 +188,7 @@ int
 main (int argc, char **argv)
 {
   if (argc < 2)
-    return usage_error ("expected the command run or inspect");
+    return usage_error ("expected the command run, inspect or bench");
   if (asks_for_help (argv[1]) || (argc > 2 && asks_for_help (argv[2]))) {
     fputs (help, stdout);
     return EXIT_DONE;
