@@ -6,7 +6,7 @@
 . "$(dirname "$0")/pipelines/tap.sh"
 
 VALLEY=$BUILD_DIR/tools/valley
-CONFIG=$SOURCE_DIR/tests/golden/ovis-softmax/config.json
+CONFIG=$SOURCE_DIR/assets/valley-tiny/config.json
 
 bench ()
 {
