@@ -189,6 +189,7 @@ void
 gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, guint64 pts,
                                GstClockTime unix_ns)
 {
+  ValleyBacklogSetup setup;
   ValleyWindowFrame frame;
 
   /* A flush or the clock may have come in between. */
@@ -200,7 +201,8 @@ gst_valley_infer_take_picture (GstValleyInfer *self, ValleyPicture *picture, gui
     if (chunk->window.frames->len == 1)
       chunk->unix_ns = unix_ns;
   }
-  gst_valley_worker_add_frame (self->worker, picture, &frame, &self->windowing);
+  setup = (ValleyBacklogSetup){ self->windowing, self->applied.change_threshold };
+  gst_valley_worker_add_frame (self->worker, picture, &frame, &setup);
   keep_bounds (self);
 }
 

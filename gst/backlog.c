@@ -33,13 +33,12 @@ valley_backlog_clear (ValleyBacklog *backlog)
 
 void
 valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
-                          const ValleyWindowFrame *frame, const ValleyWindowing *windowing)
+                          const ValleyWindowFrame *frame, const ValleyBacklogSetup *setup)
 {
   ValleyBacklogItem *item = g_new0 (ValleyBacklogItem, 1);
 
-  *item = (ValleyBacklogItem){
-    .picture = picture, .bytes = bytes, .frame = *frame, .windowing = *windowing
-  };
+  *item
+      = (ValleyBacklogItem){ .picture = picture, .bytes = bytes, .frame = *frame, .setup = *setup };
   backlog->bytes += bytes;
   g_queue_push_tail (&backlog->items, item);
 }

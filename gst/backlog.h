@@ -8,11 +8,17 @@
 #include "valley.h"
 #include "window.h"
 
+/* How the engine is to treat a frame and those behind it. */
+typedef struct {
+  ValleyWindowing windowing;
+  double change_threshold;
+} ValleyBacklogSetup;
+
 typedef struct {
   gpointer picture; /* NULL: `window` is what waits */
   gsize bytes;
-  ValleyWindowFrame frame;   /* no window closed later needs a frame before its keep_from */
-  ValleyWindowing windowing; /* to encode it under */
+  ValleyWindowFrame frame; /* no window closed later needs a frame before its keep_from */
+  ValleyBacklogSetup setup;
   ValleyWindow *window;
 } ValleyBacklogItem;
 
@@ -31,7 +37,7 @@ void valley_backlog_clear (ValleyBacklog *backlog);
 
 /* Both take over what they are given. */
 void valley_backlog_add_frame (ValleyBacklog *backlog, gpointer picture, gsize bytes,
-                               const ValleyWindowFrame *frame, const ValleyWindowing *windowing);
+                               const ValleyWindowFrame *frame, const ValleyBacklogSetup *setup);
 void valley_backlog_add_window (ValleyBacklog *backlog, ValleyWindow *window);
 /* The oldest item or FALSE; its contents are then the caller's. */
 gboolean valley_backlog_pop (ValleyBacklog *backlog, ValleyBacklogItem *item);

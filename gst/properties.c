@@ -143,7 +143,7 @@ install_sharing (GObjectClass *klass)
                            "A frame that differs from the last changed one by at most this much "
                            "counts as that one (mean absolute difference, black to white is 1; "
                            "0: only equal frames do)",
-                           0, 1, 0, RW_READY));
+                           0, 1, 0, RW));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_DRAFT,
       g_param_spec_boolean ("draft", "Draft",

@@ -79,8 +79,7 @@ start (GstValleyInfer *self)
   GST_OBJECT_UNLOCK (self);
   if (open_model (self, &settings, &error))
     request = gst_valley_settings_request (&settings, &error);
-  options = (ValleySessionOptions){ .no_draft = !settings.draft,
-                                    .change_threshold = settings.change_threshold };
+  options.no_draft = !settings.draft;
   gst_valley_settings_clear (&settings);
   if (request == NULL) {
     gst_valley_infer_post_error (self, GST_MESSAGE_ERROR, error);
@@ -90,8 +89,8 @@ start (GstValleyInfer *self)
   g_mutex_lock (&self->lock);
   gst_valley_request_unref (self->request);
   self->request = request;
-  options.system_prompt
-      = request->system_prompt; /* frames are prefilled before they are asked about */
+  /* Frames are prefilled before anything is asked about them. */
+  options.system_prompt = request->system_prompt;
   self->applied_serial = g_atomic_int_get (&self->settings_serial) - 1;
   self->applied_request_serial = request_serial;
   self->live = self->failed = self->flushing = self->eos = self->have_segment = FALSE;

@@ -30,8 +30,8 @@ struct _GstValleyWorker {
   ValleySessionStats stats;
 
   /* Only the thread's own: */
-  ValleyWindowing windowing; /* that the session has */
-  gboolean more_work;        /* the session may have some for idle moments */
+  ValleyBacklogSetup setup; /* that the session has */
+  gboolean more_work;       /* the session may have some for idle moments */
   guint served_generation;
   guint64 served_epoch;
   GError *frame_error;  /* the last frame that could not be encoded ... */
@@ -123,7 +123,7 @@ publish_stats (GstValleyWorker *worker)
   error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                        "window-policy=streaming drifted by %.3g nats in the mean from the exact "
                        "answers, more than max-drift=%.3g: %s takes over",
-                       stats.drift_mean, worker->windowing.max_drift,
+                       stats.drift_mean, worker->setup.windowing.max_drift,
                        gst_valley_window_policy_nick (stats.policy));
   worker->calls.warning (worker->owner, error);
 }
@@ -184,14 +184,18 @@ same_windowing (const ValleyWindowing *a, const ValleyWindowing *b)
 
 /* What is refused leaves the session as it was, and is not tried again with every frame. */
 static void
-set_windowing (GstValleyWorker *worker, const ValleyWindowing *windowing)
+set_up (GstValleyWorker *worker, const ValleyBacklogSetup *setup)
 {
   g_autoptr (GError) error = NULL;
 
-  if (!same_windowing (windowing, &worker->windowing)
-      && !valley_session_set_windowing (worker->session, windowing, &error))
+  if (setup->change_threshold != worker->setup.change_threshold
+      && !valley_session_set_change_threshold (worker->session, setup->change_threshold, &error))
     worker->calls.warning (worker->owner, error);
-  worker->windowing = *windowing;
+  g_clear_error (&error);
+  if (!same_windowing (&setup->windowing, &worker->setup.windowing)
+      && !valley_session_set_windowing (worker->session, &setup->windowing, &error))
+    worker->calls.warning (worker->owner, error);
+  worker->setup = *setup;
 }
 
 static void
@@ -199,7 +203,7 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
 {
   GError *error = NULL;
 
-  set_windowing (worker, &item->windowing);
+  set_up (worker, &item->setup);
   valley_session_drop_before (worker->session, item->frame.keep_from);
   if (!valley_session_push (worker->session, item->picture, item->frame.begins, &error)) {
     g_clear_error (&worker->frame_error);
@@ -210,6 +214,7 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   g_mutex_lock (&worker->lock);
   worker->n_frames++;
   g_mutex_unlock (&worker->lock);
+  publish_stats (worker);
 }
 
 /* One prompt of a window on its way to the model. */
@@ -347,6 +352,7 @@ answer (GstValleyWorker *worker, GstValleyChunk *chunk, guint index)
   answer->latency_ms = (g_get_monotonic_time () - chunk->closed_us) / 1000.0;
   if (error != NULL)
     answer->error = g_strdup (error->message);
+  publish_stats (worker); /* who hears of the answer finds it counted */
   worker->calls.answered (worker->owner, chunk, index, error);
   g_clear_error (&error);
 }
@@ -374,7 +380,6 @@ worker_main (gpointer data)
     else
       encode (worker, &item);
     worker->more_work = TRUE;
-    publish_stats (worker);
   }
   return NULL;
 }
@@ -395,7 +400,7 @@ gst_valley_worker_start (GstValleyWorker *worker, ValleyModel *model,
   worker->stopping = worker->flushing = worker->loaded = worker->failed = FALSE;
   worker->n_frames = 0;
   worker->stats = (ValleySessionStats){ 0 };
-  worker->windowing = (ValleyWindowing){ 0 }; /* a new session's */
+  worker->setup = (ValleyBacklogSetup){ 0 }; /* a new session's */
   worker->more_work = FALSE;
   worker->thread = g_thread_new ("valleyinfer", worker_main, worker);
   g_mutex_unlock (&worker->lock);
@@ -475,12 +480,12 @@ takes_work (const GstValleyWorker *worker)
 
 void
 gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
-                             const ValleyWindowFrame *frame, const ValleyWindowing *windowing)
+                             const ValleyWindowFrame *frame, const ValleyBacklogSetup *setup)
 {
   g_mutex_lock (&worker->lock);
   if (takes_work (worker)) {
     valley_backlog_add_frame (&worker->backlog, valley_picture_ref (picture),
-                              valley_picture_bytes (picture), frame, windowing);
+                              valley_picture_bytes (picture), frame, setup);
     g_cond_signal (&worker->work);
   }
   g_mutex_unlock (&worker->lock);

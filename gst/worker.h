@@ -50,7 +50,7 @@ void gst_valley_worker_set_flushing (GstValleyWorker *worker, gboolean flushing)
 void gst_valley_worker_set_bounds (GstValleyWorker *worker, gsize max_bytes, guint max_windows);
 /* Takes its own reference of the picture. */
 void gst_valley_worker_add_frame (GstValleyWorker *worker, ValleyPicture *picture,
-                                  const ValleyWindowFrame *frame, const ValleyWindowing *windowing);
+                                  const ValleyWindowFrame *frame, const ValleyBacklogSetup *setup);
 void gst_valley_worker_add_chunk (GstValleyWorker *worker, GstValleyChunk *chunk);
 /* For streams that cannot wait: whether the bounds are passed, and the oldest waiting chunk
  * taken out (the caller's reference) or NULL. */

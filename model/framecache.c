@@ -31,6 +31,12 @@ valley_frame_cache_new (ValleyModel *model, ValleyStream *stream, const char *du
 }
 
 void
+valley_frame_cache_set_change_threshold (ValleyFrameCache *cache, double change_threshold)
+{
+  cache->change_threshold = change_threshold;
+}
+
+void
 valley_frame_cache_reset (ValleyFrameCache *cache)
 {
   g_clear_pointer (&cache->changed, valley_frame_unref);

@@ -30,6 +30,8 @@ typedef struct {
  * a dump folder every picture is encoded, equal or not. */
 ValleyFrameCache *valley_frame_cache_new (ValleyModel *model, ValleyStream *stream,
                                           const char *dump_dir, double change_threshold);
+/* For the frames that come. */
+void valley_frame_cache_set_change_threshold (ValleyFrameCache *cache, double change_threshold);
 /* After its frames were given back; NULL is fine. */
 void valley_frame_cache_free (ValleyFrameCache *cache);
 /* Forgets which picture came last: nothing counts as equal to what was before. */

@@ -59,10 +59,8 @@ encode_header (ValleySession *session, const char *system)
 }
 
 static gboolean
-check_options (const ValleySessionOptions *options, GError **error)
+check_change_threshold (double threshold, GError **error)
 {
-  double threshold = options != NULL ? options->change_threshold : 0;
-
   if (threshold >= 0 && threshold <= 1)
     return TRUE;
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
@@ -85,7 +83,7 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
                  model->config->dir);
     return NULL;
   }
-  if (!check_options (options, error))
+  if (!check_change_threshold (options != NULL ? options->change_threshold : 0, error))
     return NULL;
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
@@ -167,6 +165,16 @@ valley_session_set_windowing (ValleySession *session, const ValleyWindowing *win
     return FALSE;
   clear_answer (session);
   valley_windows_set_windowing (session->windows, windowing);
+  return TRUE;
+}
+
+gboolean
+valley_session_set_change_threshold (ValleySession *session, double change_threshold,
+                                     GError **error)
+{
+  if (!check_change_threshold (change_threshold, error))
+    return FALSE;
+  valley_windows_set_change_threshold (session->windows, change_threshold);
   return TRUE;
 }
 

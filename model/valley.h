@@ -267,6 +267,9 @@ VALLEY_API void valley_session_free (ValleySession *session);
 VALLEY_API gboolean valley_session_set_windowing (ValleySession *session,
                                                   const ValleyWindowing *windowing,
                                                   GError **error);
+/* For the frames that come; from 0 to 1, see ValleySessionOptions. */
+VALLEY_API gboolean valley_session_set_change_threshold (ValleySession *session,
+                                                         double change_threshold, GError **error);
 /* The bytes of KV and encodings that @windowing needs at most for frames of @sizes, prompts and
  * answers of the usual length included.  FALSE with VALLEY_ERROR_MEMORY when that is more than
  * its cache_max_bytes: the message names need, bound and what would shrink it (*bytes is set). */

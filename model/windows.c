@@ -466,6 +466,12 @@ valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *win
   change_windowing (windows, windowing);
 }
 
+void
+valley_windows_set_change_threshold (ValleyWindows *windows, double change_threshold)
+{
+  valley_frame_cache_set_change_threshold (windows->cache, change_threshold);
+}
+
 /* ---- drift ---- */
 
 /* To the exact policy with the same windows that memory and context allow. */

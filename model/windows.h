@@ -21,6 +21,7 @@ ValleyWindows *valley_windows_new (ValleyModel *model, ValleyStream *stream,
 void valley_windows_free (ValleyWindows *windows); /* NULL is fine */
 /* The public calls of the same names; of @stats what concerns frames and sequences. */
 void valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *windowing);
+void valley_windows_set_change_threshold (ValleyWindows *windows, double change_threshold);
 gboolean valley_windows_push (ValleyWindows *windows, ValleyPicture *picture,
                               gboolean begins_window, GError **error);
 gboolean valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error);

@@ -429,6 +429,14 @@ valley_session_set_windowing (ValleySession *session, const ValleyWindowing *win
 }
 
 gboolean
+valley_session_set_change_threshold (ValleySession *session, double change_threshold,
+                                     GError **error)
+{
+  session->change_threshold = change_threshold;
+  return TRUE;
+}
+
+gboolean
 valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                      const ValleyInputSizes *sizes, guint64 *bytes, GError **error)
 {

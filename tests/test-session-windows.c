@@ -118,6 +118,10 @@ test_change_threshold (Fixture *f, gconstpointer data)
     push_color (f, session, i, colors[i], colors[i]);
     g_assert_cmpuint (stats_of (session).frames_encoded, ==, encoded[i]);
   }
+  /* 0: only what is equal counts as one again. */
+  g_assert_true (valley_session_set_change_threshold (session, 0, NULL));
+  push_color (f, session, 7, 107, 107);
+  g_assert_cmpuint (stats_of (session).frames_encoded, ==, 4);
   valley_session_free (session);
 }
 
@@ -131,6 +135,9 @@ test_bad_threshold (Fixture *f, gconstpointer data)
     g_autoptr (GError) error = NULL;
 
     g_assert_null (valley_session_new (f->model, &options, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+    g_clear_error (&error);
+    g_assert_false (valley_session_set_change_threshold (f->session, bad[i], &error));
     g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
   }
 }

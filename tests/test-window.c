@@ -420,9 +420,9 @@ add_frames (ValleyBacklog *backlog, guint64 from, guint64 to)
 {
   for (guint64 i = from; i < to; i++) {
     ValleyWindowFrame frame = { .number = i };
-    ValleyWindowing windowing = { .policy = VALLEY_WINDOWS_TUMBLING };
+    ValleyBacklogSetup setup = { .change_threshold = 0 };
 
-    valley_backlog_add_frame (backlog, GUINT_TO_POINTER (i + 1), 10, &frame, &windowing);
+    valley_backlog_add_frame (backlog, GUINT_TO_POINTER (i + 1), 10, &frame, &setup);
   }
 }
 
