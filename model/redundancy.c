@@ -9,7 +9,14 @@ void
 valley_redundancy_clear (ValleyRedundancy *redundancy, ValleyBackend *backend)
 {
   valley_tensor_clear (backend, &redundancy->kept);
+  g_free (redundancy->kept_in);
   *redundancy = (ValleyRedundancy){ 0 };
+}
+
+void
+valley_redundancy_evict (ValleyRedundancy *redundancy, guint n)
+{
+  redundancy->first_frame += n;
 }
 
 static gboolean
@@ -21,19 +28,36 @@ has_same_places (const ValleyRedundancy *r, const ValleyTensor *tokens,
          && r->eagle_height == sizes->eagle_height;
 }
 
+/* Remembers all @tokens as the frame's. */
+static void
+start (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens)
+{
+  r->kept_in = VALLEY_NEW (guint, tokens->rows);
+  if (r->kept_in == NULL) {
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to compare tokens");
+    return;
+  }
+  valley_tensor_init (stream, &r->kept, VALLEY_F32, tokens->rows, tokens->cols);
+  stream->ops->copy (stream, &r->kept, tokens);
+  for (gsize i = 0; i < tokens->rows; i++)
+    r->kept_in[i] = r->n_frames;
+}
+
 /* Every token is kept, and there is nothing before it. */
 static gsize
 keep_all (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens,
           const ValleyInputSizes *sizes, gint32 *chosen)
 {
+  ValleyRedundancy fresh = { .siglip_side = sizes->siglip_side,
+                             .eagle_width = sizes->eagle_width,
+                             .eagle_height = sizes->eagle_height,
+                             .n_frames = r->n_frames,
+                             .first_frame = r->first_frame };
+
   valley_redundancy_clear (r, stream->backend);
-  r->siglip_side = sizes->siglip_side;
-  r->eagle_width = sizes->eagle_width;
-  r->eagle_height = sizes->eagle_height;
-  if (sizes->drop_threshold > 0 && tokens->rows > 0) {
-    valley_tensor_init (stream, &r->kept, VALLEY_F32, tokens->rows, tokens->cols);
-    stream->ops->copy (stream, &r->kept, tokens);
-  }
+  *r = fresh;
+  if (sizes->drop_threshold > 0 && tokens->rows > 0)
+    start (r, stream, tokens);
   for (gsize i = 0; i < tokens->rows; i++)
     chosen[i] = (gint32) i;
   return tokens->rows;
@@ -72,22 +96,21 @@ remember (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens,
 
   if (n > 0)
     stream->ops->copy (stream, &to, &from);
+  for (gsize i = first; i < first + n; i++)
+    r->kept_in[i] = r->n_frames;
 }
 
-gsize
-valley_redundancy_choose (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens,
-                          const ValleyInputSizes *sizes, gint32 *chosen)
+static gsize
+keep_new (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens, double threshold,
+          gint32 *chosen)
 {
-  g_autofree float *likeness = NULL;
+  g_autofree float *likeness = compare (r, stream, tokens);
   gsize n = 0, first = 0;
 
-  if (sizes->drop_threshold == 0 || !has_same_places (r, tokens, sizes))
-    return keep_all (r, stream, tokens, sizes, chosen);
-  likeness = compare (r, stream, tokens);
   if (likeness == NULL)
     return 0;
   for (gsize i = 0; i < tokens->rows; i++) {
-    if (likeness[i] > sizes->drop_threshold) { /* a NaN is kept */
+    if (likeness[i] > threshold && r->kept_in[i] >= r->first_frame) { /* a NaN is kept */
       remember (r, stream, tokens, first, i - first);
       first = i + 1;
     } else {
@@ -95,5 +118,19 @@ valley_redundancy_choose (ValleyRedundancy *r, ValleyStream *stream, const Valle
     }
   }
   remember (r, stream, tokens, first, tokens->rows - first);
+  return n;
+}
+
+gsize
+valley_redundancy_choose (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens,
+                          const ValleyInputSizes *sizes, gint32 *chosen)
+{
+  gsize n;
+
+  if (sizes->drop_threshold == 0 || !has_same_places (r, tokens, sizes))
+    n = keep_all (r, stream, tokens, sizes, chosen);
+  else
+    n = keep_new (r, stream, tokens, sizes->drop_threshold, chosen);
+  r->n_frames++;
   return n;
 }

@@ -11,11 +11,17 @@
 /* One sequence's state; zeroed to begin with. */
 typedef struct {
   ValleyTensor kept;                            /* the token last kept at each place */
+  guint *kept_in;                               /* and in which frame that was */
   guint siglip_side, eagle_width, eagle_height; /* whose places these are */
+  guint n_frames, first_frame; /* shown so far, and the first of them that still is there */
 } ValleyRedundancy;
 
 /* Starts over: the next frame keeps all its tokens. */
 void valley_redundancy_clear (ValleyRedundancy *redundancy, ValleyBackend *backend);
+
+/* The @n oldest frames are taken out of the sequence: tokens like theirs say something new again.
+ */
+void valley_redundancy_evict (ValleyRedundancy *redundancy, guint n);
 
 /* Which of a frame's @tokens stay, in order, into @chosen, which has room for all; returns how
  * many.  A frame made for other @sizes than the last one, and one whose sizes say that nothing is

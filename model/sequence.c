@@ -209,6 +209,7 @@ valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n
   /* The separator before the first frame that stays goes with them. */
   for (guint i = 0; i < n_frames; i++)
     span += g_array_index (sequence->spans, gsize, i);
+  valley_redundancy_evict (&sequence->redundancy, n_frames);
   n = forget_positions (sequence, span);
   g_array_remove_range (sequence->spans, 0, n_frames);
   sequence->n_frame_rows -= n - n_frames * slot_text;

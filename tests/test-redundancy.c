@@ -174,6 +174,33 @@ test_restarts (void)
   sequence_free (&s);
 }
 
+/* What was shown in a frame that is gone is shown again, even if it never changed. */
+static void
+test_evicted (void)
+{
+  Sequence s = sequence_new (4);
+  g_autofree float *tokens = random_floats (4 * WIDTH, 1);
+  gint32 chosen[4];
+
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 4);
+  for (guint j = 0; j < WIDTH; j++)
+    tokens[2 * WIDTH + j] *= -1;
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 1);
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 0);
+  valley_redundancy_evict (&s.redundancy, 1); /* the frame that all but one were kept in */
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 3);
+  g_assert_cmpint (chosen[2], ==, 3);
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 0);
+  valley_redundancy_evict (&s.redundancy, 1);
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 1);
+  g_assert_cmpint (chosen[0], ==, 2);
+  valley_redundancy_evict (&s.redundancy, 1); /* nothing was kept in it */
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 0);
+  valley_redundancy_evict (&s.redundancy, 3);
+  g_assert_cmpuint (show (&s, tokens, &sizes, chosen), ==, 4);
+  sequence_free (&s);
+}
+
 /* What is not a number resembles nothing; nor do zeros. */
 static void
 test_odd_values (void)
@@ -224,6 +251,7 @@ main (int argc, char **argv)
   g_test_add_func ("/redundancy/rule", test_rule);
   g_test_add_func ("/redundancy/drift", test_drift);
   g_test_add_func ("/redundancy/restarts", test_restarts);
+  g_test_add_func ("/redundancy/evicted", test_evicted);
   g_test_add_func ("/redundancy/odd-values", test_odd_values);
   g_test_add_func ("/redundancy/cancelled", test_cancelled);
   return g_test_run ();
