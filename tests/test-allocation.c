@@ -13,10 +13,15 @@
 
 #define MAX_ALLOCATIONS 20000 /* a run that fails more often never ends */
 
+enum { WINDOW = 3, MOST_ANSWERS = 4 };
+
 typedef struct {
   const char *golden;
   ValleyPrecision precision;
   gboolean strict, tiled;
+  const char *policy; /* or NULL: a session as it is, asked once */
+  ValleyWindowing windowing;
+  ValleyReduction reduction;
 } Case;
 
 typedef struct {
@@ -26,7 +31,8 @@ typedef struct {
   guint64 n_evicted; /* sequences and encodings */
   GString *messages; /* the kinds of them, for the log */
   Fixture f;
-  Answer answer;
+  Answer answers[MOST_ANSWERS];
+  guint n_answers;
 } Run;
 
 /* After a call: TRUE when it succeeded; otherwise notes the one error that may be, and the call
@@ -75,11 +81,11 @@ new_picture (Run *run, guint number, GError **error)
     rgb[i] = (guint8) (i * (number + 3) + i / 97);
   return run->c->tiled ? valley_picture_new_tiled (run->f.model, rgb, 3 * 60, 60, 44, error)
                        : valley_picture_new_from_rgb (run->f.model, number * FRAME_NS, rgb, 3 * 60,
-                                                      60, 44, NULL, error);
+                                                      60, 44, &run->c->reduction, error);
 }
 
 static void
-push (Run *run, guint number)
+push (Run *run, guint number, gboolean begins_window)
 {
   GError *error = NULL;
   ValleyPicture *picture;
@@ -87,7 +93,8 @@ push (Run *run, guint number)
   do
     picture = new_picture (run, number, &error);
   while (!succeeded (run, picture != NULL, &error));
-  while (!succeeded (run, valley_session_push (run->f.session, picture, FALSE, &error), &error))
+  while (!succeeded (run, valley_session_push (run->f.session, picture, begins_window, &error),
+                     &error))
     ;
   valley_picture_unref (picture);
 }
@@ -101,9 +108,30 @@ ask (Run *run)
 
   while (!succeeded (run, fixture_run (&run->f, &request, &error), &error))
     ;
-  answer_take (&run->f, &run->answer);
+  answer_take (&run->f, &run->answers[run->n_answers++]);
   valley_session_stats (run->f.session, &stats);
   run->n_evicted = stats.sequences_evicted + stats.encodings_evicted;
+}
+
+/* Windows one frame apart, prefilled as frames come. */
+static void
+run_windows (Run *run)
+{
+  GError *error = NULL;
+
+  g_assert_true (valley_session_set_windowing (run->f.session, &run->c->windowing, &error));
+  for (guint i = 0; i < WINDOW - 1 + MOST_ANSWERS; i++) {
+    gboolean more = TRUE;
+
+    if (i >= WINDOW)
+      valley_session_drop_before (run->f.session, (i - WINDOW + 1) * FRAME_NS);
+    push (run, i, TRUE);
+    if (i >= WINDOW - 1)
+      ask (run);
+    while (more)
+      if (!succeeded (run, valley_session_work (run->f.session, &more, &error), &error))
+        more = TRUE;
+  }
 }
 
 static gpointer
@@ -113,9 +141,13 @@ run_thread (gpointer data)
 
   valley_alloc_fail_at (run->fail_at);
   open_and_load (run);
-  for (guint i = 0; i < (run->c->tiled ? 1 : 2); i++)
-    push (run, i);
-  ask (run);
+  if (run->c->policy != NULL) {
+    run_windows (run);
+  } else {
+    for (guint i = 0; i < (run->c->tiled ? 1 : 2); i++)
+      push (run, i, FALSE);
+    ask (run);
+  }
   fixture_close (&run->f);
   return NULL;
 }
@@ -130,8 +162,24 @@ run_once (Run *run, const Case *c, guint fail_at)
 static void
 run_clear (Run *run)
 {
-  answer_clear (&run->answer);
+  for (guint i = 0; i < run->n_answers; i++)
+    answer_clear (&run->answers[i]);
   g_string_free (run->messages, TRUE);
+}
+
+/* Short of memory, a session first gives up what it can compute again; a streaming one may then
+ * begin anew, nearer to the truth. */
+static void
+check_run (const Run *run, const Run *good, gboolean failed)
+{
+  gboolean streams = run->c->windowing.policy == VALLEY_WINDOWS_STREAMING;
+
+  if (run->c->policy == NULL)
+    g_assert_cmpuint (run->n_errors + (run->n_evicted > 0), ==, failed);
+  g_assert_cmpuint (run->n_answers, ==, good->n_answers);
+  for (guint i = 0; i < run->n_answers; i++)
+    if (!streams || i == 0)
+      answer_assert_same (&good->answers[i], &run->answers[i]);
 }
 
 static void
@@ -149,9 +197,7 @@ test_every (gconstpointer data)
 
     run_once (&run, c, n);
     failed = valley_alloc_has_failed ();
-    /* Short of memory, a session first gives up what it can compute again. */
-    g_assert_cmpuint (run.n_errors + (run.n_evicted > 0), ==, failed);
-    answer_assert_same (&good.answer, &run.answer);
+    check_run (&run, &good, failed);
     if (failed && g_hash_table_add (messages, g_strdup (run.messages->str)))
       g_test_message ("allocation %u: %s", n, run.messages->str);
     run_clear (&run);
@@ -265,6 +311,16 @@ static const Case cases[] = {
   { .golden = "ovis-argmax", .precision = VALLEY_PRECISION_BF16 },
   { .golden = "image-tiled", .precision = VALLEY_PRECISION_BF16, .tiled = TRUE },
   { .golden = "conv-adapter", .precision = VALLEY_PRECISION_F32, .strict = TRUE },
+  { .golden = "ovis-softmax",
+    .policy = "sliding",
+    .windowing = { VALLEY_WINDOWS_SLIDING, WINDOW, 1, 0, 0, 0 },
+    .reduction = { .drop = TRUE, .drop_threshold = 0.5 } },
+  { .golden = "ovis-softmax",
+    .policy = "anchored",
+    .windowing = { VALLEY_WINDOWS_ANCHORED, WINDOW, 1, 0, 0, 0 } },
+  { .golden = "ovis-softmax",
+    .policy = "streaming",
+    .windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, 3, 1e9 } },
 };
 
 int
@@ -272,7 +328,8 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
-    g_autofree char *path = g_strdup_printf ("/allocation/%s", cases[i].golden);
+    g_autofree char *path = g_strdup_printf (
+        "/allocation/%s", cases[i].policy != NULL ? cases[i].policy : cases[i].golden);
 
     g_test_add_data_func (path, &cases[i], test_every);
   }
