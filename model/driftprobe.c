@@ -76,8 +76,11 @@ valley_drift_probe_begin (ValleyDriftProbe *probe, const ValleyPrefill *prefill,
 {
   probe->sampler = sampler;
   probe->exact = new_logits (probe, 1, error);
-  return probe->exact != NULL
-         && valley_decoder_logits (prefill->llm, prefill->stream, last, probe->exact, error);
+  if (probe->exact != NULL
+      && valley_decoder_logits (prefill->llm, prefill->stream, last, probe->exact, error))
+    return TRUE;
+  g_clear_pointer (&probe->exact, g_free); /* it will never be ready */
+  return FALSE;
 }
 
 void

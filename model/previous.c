@@ -87,7 +87,7 @@ pack (const ValleyPreviousKey *key)
 {
   const ValleyRequest *request = key->request;
   GByteArray *bytes = g_byte_array_new ();
-  gint32 markers = request->markers;
+  gint32 markers = request->markers, is_exact = key->is_exact;
 
   if (request->temperature != 0)
     return bytes;
@@ -96,6 +96,7 @@ pack (const ValleyPreviousKey *key)
   add_bytes (bytes, &key->max_new_tokens, sizeof key->max_new_tokens);
   add_bytes (bytes, &request->repetition_penalty, sizeof request->repetition_penalty);
   add_bytes (bytes, &markers, sizeof markers);
+  add_bytes (bytes, &is_exact, sizeof is_exact);
   for (gsize i = 0; request->stop != NULL && request->stop[i] != NULL; i++)
     add_bytes (bytes, request->stop[i], strlen (request->stop[i]));
   return bytes;

@@ -15,7 +15,8 @@ typedef struct {
   gsize n_ids;
   const guint64 *contents; /* of the frames, in order */
   gsize n_contents;
-  guint64 window; /* grows from window to window */
+  gboolean is_exact; /* no approximate answer passes for an exact one */
+  guint64 window;    /* grows from window to window */
 } ValleyPreviousKey;
 
 ValleyPrevious *valley_previous_new (void);

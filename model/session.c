@@ -399,6 +399,8 @@ begin_probe (ValleySession *session, const ValleyRequest *request, const ValleyT
   sampler = valley_generation_sampler (session->model, request,
                                        (const gint32 *) session->input_ids->data,
                                        session->input_ids->len, NULL);
+  if (sampler == NULL)
+    return; /* so it is left out */
   valley_drift_probe_begin (probe, valley_windows_prefiller (session->windows), last, sampler,
                             NULL);
 }
@@ -437,12 +439,14 @@ repeat_previous (ValleySession *session, const ValleyRequest *request)
 {
   guint n = session->shown->len;
   g_autofree guint64 *contents = g_new (guint64, n);
-  ValleyPreviousKey key = { .request = request,
-                            .max_new_tokens = session->max_new_tokens,
-                            .ids = (const gint32 *) session->input_ids->data,
-                            .n_ids = session->input_ids->len,
-                            .contents = contents,
-                            .n_contents = n };
+  ValleyPreviousKey key
+      = { .request = request,
+          .max_new_tokens = session->max_new_tokens,
+          .ids = (const gint32 *) session->input_ids->data,
+          .n_ids = session->input_ids->len,
+          .contents = contents,
+          .n_contents = n,
+          .is_exact = valley_windows_policy (session->windows) != VALLEY_WINDOWS_STREAMING };
 
   for (guint i = 0; i < n; i++) {
     const ValleyWindowFrame *frame = &g_array_index (session->shown, ValleyWindowFrame, i);
@@ -453,7 +457,8 @@ repeat_previous (ValleySession *session, const ValleyRequest *request)
   session->repeats = valley_previous_begin (session->previous, &key,
                                             valley_generation_result (session->generation));
   session->n_unchanged += session->repeats;
-  valley_windows_set_resting (session->windows, session->repeats);
+  if (session->repeats)
+    valley_windows_rest (session->windows);
   return session->repeats;
 }
 

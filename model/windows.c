@@ -24,7 +24,7 @@ struct _ValleyWindows {
   GArray *frames;       /* of ValleyWindowFrame: all that some sequence may still need */
   guint64 window_first; /* number of the first frame that is not dropped */
   guint n_pushed;       /* since the last reset */
-  gboolean is_resting;  /* see valley_windows_set_resting */
+  gboolean has_prefilled, is_resting; /* since the last push; see valley_windows_rest */
 
   GArray *header_ids;
   ValleyKvCache header; /* their rows, or empty */
@@ -318,14 +318,12 @@ fits_model (const ValleyWindows *windows, const ValleySequence *sequence, gsize 
   return used <= max && n_rows <= max - used;
 }
 
-/* What a frame's tokens are compared with has gone ahead of the rows: they start over. */
+/* After a failure: what frames' tokens are compared with has gone ahead of the rows. */
 static void
 start_over (ValleyWindows *windows, ValleySequence *sequence)
 {
   guint64 id = sequence->id;
 
-  if (sequence->redundancy.kept.memory == NULL)
-    return;
   forget_sequence (windows, id);
   valley_schedule_restart (windows->schedule, id);
 }
@@ -496,7 +494,9 @@ run_probe (ValleyWindows *windows)
 {
   g_autoptr (GError) error = NULL;
 
-  if (windows->probe == NULL || !valley_drift_probe_is_ready (windows->probe))
+  /* It may change the policy, which an answer in progress would not survive. */
+  if (windows->probe == NULL || !valley_drift_probe_is_ready (windows->probe)
+      || windows->answer.length > 0)
     return FALSE;
   if (!valley_drift_probe_run (windows->probe, &windows->prefill, &windows->drift,
                                &windows->stats.frame_rows, &windows->stats.text_rows, &error))
@@ -533,9 +533,9 @@ valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
 /* ---- frames ---- */
 
 void
-valley_windows_set_resting (ValleyWindows *windows, gboolean resting)
+valley_windows_rest (ValleyWindows *windows)
 {
-  windows->is_resting = resting;
+  windows->is_resting = !windows->has_prefilled;
 }
 
 void
@@ -614,6 +614,7 @@ valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean be
   forget_ended (windows);
   if (is_first)
     windows->window_first = frame.number;
+  windows->has_prefilled = FALSE;
   windows->is_resting
       = windows->is_resting && windows->frames->len > 0
         && g_array_index (windows->frames, ValleyWindowFrame, windows->frames->len - 1).frame
@@ -655,7 +656,13 @@ valley_windows_reset (ValleyWindows *windows)
   valley_frame_cache_reset (windows->cache);
   valley_windows_end_answer (windows);
   windows->n_pushed = 0;
-  windows->is_resting = FALSE;
+  windows->has_prefilled = windows->is_resting = FALSE;
+}
+
+ValleyWindowPolicy
+valley_windows_policy (const ValleyWindows *windows)
+{
+  return windows->windowing.policy;
 }
 
 void
@@ -866,6 +873,8 @@ valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt
   gboolean shared = prompt->is_contents && windows->prefill.dump_dir == NULL
                     && ask (windows, &answer) && !answer.given_up;
 
+  windows->has_prefilled = TRUE;
+  windows->is_resting = FALSE;
   forget_ended (windows);
   if (windows->probe != NULL && !valley_drift_probe_is_ready (windows->probe))
     g_clear_pointer (&windows->probe, valley_drift_probe_free); /* its answer never came */

@@ -29,9 +29,11 @@ void valley_windows_drop_before (ValleyWindows *windows, guint64 pts_ns);
 void valley_windows_reset (ValleyWindows *windows);
 guint valley_windows_n_frames (const ValleyWindows *windows);
 void valley_windows_stats (const ValleyWindows *windows, ValleySessionStats *stats);
-/* Whether nothing is prefilled in idle moments until a frame comes that differs from the one
- * before: the next answer will probably be the last one. */
-void valley_windows_set_resting (ValleyWindows *windows, gboolean resting);
+ValleyWindowPolicy valley_windows_policy (const ValleyWindows *windows); /* in effect */
+/* An answer was given without a prefill.  If all are since the last push, then nothing is
+ * prefilled in idle moments until a frame comes that differs from the one before: the next
+ * answers will probably be the last ones. */
+void valley_windows_rest (ValleyWindows *windows);
 void valley_windows_set_prefill_rows (ValleyWindows *windows, gsize rows);
 
 /* The ids that every prompt begins with from now on; other ones are computed anew. */

@@ -254,6 +254,37 @@ test_dropped_tokens (void)
   check_film ("ovis-softmax", VALLEY_PRECISION_F32, TRUE, TRUE, 1);
 }
 
+/* What never changes is shown once in every window, however long ago it was first. */
+static void
+test_still_tokens (void)
+{
+  Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
+  ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, 100000, 0 };
+  ValleyReduction reduction = { .drop = TRUE, .drop_threshold = 0.6 };
+  Fixture f = show (&film, &windowing);
+  ValleyInputSizes sizes;
+
+  g_assert_true (valley_model_input_sizes (film.model, 64, 48, &reduction, &sizes, NULL));
+  for (guint i = 0; i < TICKS; i++) {
+    guint8 rgb[3 * 64 * 48];
+    Answer answer = { .n_ids = 0 };
+
+    memset (rgb, 90, sizeof rgb);
+    rgb[0] = (guint8) (8 * i); /* no two are equal */
+    valley_picture_unref (film.pictures[i]);
+    film.pictures[i] = valley_picture_new_from_rgb (film.model, i * FRAME_NS, rgb, 3 * 64, 64, 48,
+                                                    &reduction, NULL);
+    tick (&f, &film, i, 3, &answer);
+    answer_clear (&answer);
+    if (i < WINDOW - 1)
+      continue;
+    g_assert_cmpuint (valley_session_result (f.session)->n_vision_tokens, >=, sizes.n_tokens);
+    g_assert_cmpuint (valley_session_result (f.session)->n_vision_tokens, <, 2 * sizes.n_tokens);
+  }
+  valley_session_free (f.session);
+  film_clear (&film);
+}
+
 /* In a model of one layer the keys and values of a row depend on nothing but its own token and
  * position: there eviction is exact, and every mistake in what goes and where the rest moves
  * shows in the bits. */
@@ -343,6 +374,49 @@ test_fall_back (void)
   film_clear (&film);
 }
 
+/* An answer that is in progress when the next frame comes is not disturbed by the comparison that
+ * was waiting. */
+static void
+test_answer_in_progress (void)
+{
+  enum { SWITCH = WINDOW - 1 + REANCHOR };
+  Film film = film_new (film_model ("ovis-softmax", VALLEY_PRECISION_F32, 0), FALSE, FALSE);
+  ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, REANCHOR, 1e-300 };
+  ValleyRequest other = { .prompt = "What else?", .max_new_tokens = MOST_TOKENS, .slot = 1 };
+  Fixture f = show (&film, &windowing), fresh = show (&film, NULL);
+  g_autoptr (GError) error = NULL;
+  Answer answer, exact;
+
+  for (guint i = 0; i < SWITCH; i++) {
+    tick (&f, &film, i, 3, &answer);
+    if (i >= WINDOW - 1)
+      answer_clear (&answer);
+  }
+  push (&f, film.pictures[SWITCH]);
+  fixture_ask (&f, MOST_TOKENS, &answer);
+  answer_clear (&answer);
+  g_assert_true (valley_session_begin (f.session, &other, &error));
+  g_assert_cmpint (valley_session_next (f.session, &error), ==, VALLEY_STEP_TOKEN);
+  push (&f, film.pictures[SWITCH + 1]);
+  g_assert_false (stats_of (&f).fallen_back);
+  while (valley_session_next (f.session, &error) == VALLEY_STEP_TOKEN)
+    ;
+  g_assert_no_error (error);
+  answer_take (&f, &answer);
+  for (guint i = SWITCH + 1 - WINDOW; i <= SWITCH; i++)
+    push (&fresh, film.pictures[i]);
+  g_assert_true (fixture_run (&fresh, &other, &error));
+  answer_take (&fresh, &exact);
+  answer_assert_same (&answer, &exact);
+  answer_clear (&answer);
+  answer_clear (&exact);
+  push (&f, film.pictures[SWITCH + 2]);
+  g_assert_true (stats_of (&f).fallen_back);
+  valley_session_free (f.session);
+  valley_session_free (fresh.session);
+  film_clear (&film);
+}
+
 /* With hardly any memory the sequences are made anew all the time; it still answers. */
 static void
 test_little_memory (void)
@@ -374,8 +448,10 @@ main (int argc, char **argv)
   compare_init ("drift");
   g_test_add_func ("/drift/streaming", test_streaming);
   g_test_add_func ("/drift/dropped-tokens", test_dropped_tokens);
+  g_test_add_func ("/drift/still-tokens", test_still_tokens);
   g_test_add_func ("/drift/one-layer", test_one_layer);
   g_test_add_func ("/drift/fall-back", test_fall_back);
+  g_test_add_func ("/drift/answer-in-progress", test_answer_in_progress);
   g_test_add_func ("/drift/little-memory", test_little_memory);
   return g_test_run ();
 }

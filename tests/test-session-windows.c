@@ -266,6 +266,54 @@ test_slots (Fixture *f, gconstpointer data)
   next_window (f, &number, 10);
 }
 
+/* What an approximate policy answered is no exact answer, though frames and question are the
+ * same. */
+static void
+test_exactness (Fixture *f, gconstpointer data)
+{
+  guint number = 0;
+
+  set_windowing (f->session, VALLEY_WINDOWS_STREAMING, 2, 1, 0);
+  for (; number < 5; number++) {
+    valley_session_drop_before (f->session, (number > 1 ? number - 1 : 0) * FRAME_NS);
+    push_color (f, f->session, number, 10, (guint8) (number < 3 ? number : 3));
+    if (number > 0)
+      g_assert_cmpint (ask (f->session, &question)->unchanged, ==, FALSE);
+  }
+  next_window (f, &number, 3);
+  g_assert_true (ask (f->session, &question)->unchanged);
+  set_windowing (f->session, VALLEY_WINDOWS_SLIDING, 2, 1, 0);
+  next_window (f, &number, 3);
+  assert_changed (f, &question);
+  set_windowing (f->session, VALLEY_WINDOWS_ANCHORED, 2, 1, 0);
+  next_window (f, &number, 3);
+  g_assert_true (ask (f->session, &question)->unchanged);
+}
+
+/* Idle moments are quiet only if no question needs the frames. */
+static void
+test_one_slot_repeats (Fixture *f, gconstpointer data)
+{
+  static const char *const prompts[] = { "At 1 s?", "At 2 s?", "At 3 s?", "At 4 s?" };
+  ValleyRequest other = question;
+  guint number = 2;
+
+  other.slot = 1;
+  push_color (f, f->session, 0, 10, 10);
+  push_color (f, f->session, 1, 10, 10);
+  for (guint i = 0; i < G_N_ELEMENTS (prompts); i++) {
+    guint64 frame_rows;
+
+    work_all (f->session);
+    frame_rows = stats_of (f->session).frame_rows;
+    other.prompt = prompts[i];
+    assert_changed (f, &other);
+    g_assert_cmpint (ask (f->session, &question)->unchanged, ==, i > 0);
+    g_assert_cmpuint (stats_of (f->session).frame_rows, ==, frame_rows);
+    next_window (f, &number, 10);
+  }
+}
+
 /* ---- rows ---- */
 
 /* What is prefilled when it comes need not be prefilled for the answer. */
@@ -449,6 +497,8 @@ main (int argc, char **argv)
   SESSION_TEST ("unchanged/requests", test_changed_request);
   SESSION_TEST ("unchanged/chance", test_chance);
   SESSION_TEST ("unchanged/slots", test_slots);
+  SESSION_TEST ("unchanged/exactness", test_exactness);
+  SESSION_TEST ("unchanged/one-slot", test_one_slot_repeats);
   SESSION_TEST ("rows/work", test_work);
   SESSION_TEST ("rows/policies", test_rows);
   SESSION_TEST ("rows/closing-window", test_closing_window);
