@@ -34,13 +34,15 @@ typedef struct {
 
 typedef struct {
   double first_token_ms, naive_first_token_ms; /* from the last frame's arrival; medians */
+  double first_token_ratio;                    /* median of each window's own */
   double hop_ms, naive_hop_ms;                 /* all work between two answers; means */
   guint64 kv_bytes, encoding_bytes;            /* at their peaks */
   guint64 naive_kv_bytes, naive_encoding_bytes;
   guint64 frames_pushed, frames_encoded, drafted, accepted;
   guint64 drift_samples, drift_agreements; /* streaming */
   double drift_mean;                       /* in nats */
-  gboolean exact; /* every logit that was compared has naive recomputation's bits */
+  gboolean compared;                       /* with naive recomputation, */
+  gboolean exact;                          /* and every logit had its bits */
 } BenchFigures;
 
 typedef struct {

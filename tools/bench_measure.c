@@ -13,8 +13,9 @@ typedef struct {
   ValleySession *mine, *naive;
   guint end, first; /* frames pushed; the first frame of the next window to ask */
 
-  GArray *first_ms, *naive_first_ms, *naive_ms; /* of double: the compared windows */
-  double ms;                                    /* of all measured hops */
+  /* Of the compared windows, arrays of double: */
+  GArray *first_ms, *naive_first_ms, *naive_ms, *first_ratios;
+  double ms; /* of all measured hops */
   guint n_hops;
   gboolean exact;
 } Run;
@@ -130,13 +131,15 @@ same_logits (ValleySession *a, ValleySession *b)
 static gboolean
 compare (Run *run, double first_ms, GError **error)
 {
-  double naive_first_ms, naive_ms;
+  double naive_first_ms, naive_ms, first_ratio;
 
   g_array_append_val (run->first_ms, first_ms);
   if (run->what->still)
     return TRUE;
   if (!ask_naive (run, &naive_first_ms, &naive_ms, error))
     return FALSE;
+  first_ratio = naive_first_ms / first_ms;
+  g_array_append_val (run->first_ratios, first_ratio);
   g_array_append_val (run->naive_first_ms, naive_first_ms);
   g_array_append_val (run->naive_ms, naive_ms);
   run->exact = run->exact && same_logits (run->mine, run->naive);
@@ -246,6 +249,7 @@ describe (Run *run, BenchFigures *figures)
   valley_session_stats (run->naive, &naive);
   *figures = (BenchFigures){ .first_token_ms = median (run->first_ms),
                              .naive_first_token_ms = median (run->naive_first_ms),
+                             .first_token_ratio = median (run->first_ratios),
                              .hop_ms = run->ms / run->n_hops,
                              .naive_hop_ms = mean (run->naive_ms),
                              .kv_bytes = stats.kv_bytes_peak,
@@ -259,6 +263,7 @@ describe (Run *run, BenchFigures *figures)
                              .drift_samples = stats.drift_samples,
                              .drift_agreements = stats.drift_agreements,
                              .drift_mean = stats.drift_mean,
+                             .compared = run->first_ratios->len > 0,
                              .exact = run->exact };
 }
 
@@ -275,6 +280,7 @@ bench_measure (const Bench *bench, const BenchCase *what, BenchFigures *figures,
   run.first_ms = g_array_new (FALSE, FALSE, sizeof (double));
   run.naive_first_ms = g_array_new (FALSE, FALSE, sizeof (double));
   run.naive_ms = g_array_new (FALSE, FALSE, sizeof (double));
+  run.first_ratios = g_array_new (FALSE, FALSE, sizeof (double));
   run.mine = valley_session_new (bench->model, &options, error);
   run.naive = run.mine != NULL ? valley_session_new (bench->model, &naive_options, error) : NULL;
   ok = run.naive != NULL && valley_session_set_windowing (run.mine, &windowing, error)
@@ -286,5 +292,6 @@ bench_measure (const Bench *bench, const BenchCase *what, BenchFigures *figures,
   g_array_unref (run.first_ms);
   g_array_unref (run.naive_first_ms);
   g_array_unref (run.naive_ms);
+  g_array_unref (run.first_ratios);
   return ok;
 }
