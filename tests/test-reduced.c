@@ -262,7 +262,6 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
-  compare_init ("cpu");
   g_test_add ("/reduced/pooled-rows", Fixture, NULL, fixture_setup, test_pooled_rows,
               fixture_teardown);
   g_test_add ("/reduced/pools", Fixture, NULL, fixture_setup, test_pools, fixture_teardown);
