@@ -280,8 +280,10 @@ gst_valley_settings_reduction (const GstValleySettings *settings)
   ValleyWindowing windowing = gst_valley_settings_windowing (settings, &config);
   guint frames = windowing.window_frames;
 
-  /* The most that an answer can be about, whatever there is now: a frame's tokens never change. */
-  if (windowing.policy == VALLEY_WINDOWS_ANCHORED)
+  /* The most that an answer can be about, whatever there is now, and after falling back from an
+   * approximate policy: a frame's tokens never change. */
+  if (windowing.policy == VALLEY_WINDOWS_ANCHORED
+      || (windowing.policy == VALLEY_WINDOWS_STREAMING && windowing.max_drift > 0))
     frames = frames > G_MAXUINT / 2 ? G_MAXUINT : 2 * frames;
   return (ValleyReduction){ .max_vision_tokens = settings->max_vision_tokens,
                             .max_frames = frames,
