@@ -82,20 +82,14 @@ gst_valley_infer_choose_policy (GstValleyInfer *self, guint width, guint height)
   if (admits (self, &wanted, &sizes, &error)) {
     g_clear_pointer (&self->refused, g_free);
   } else if (automatic && wanted.policy != VALLEY_WINDOWS_TUMBLING) {
-    ValleyWindowing least = wanted;
-
-    least.policy = VALLEY_WINDOWS_TUMBLING;
-    if (admits (self, &least, &sizes, NULL) || self->have_windowing) {
-      refuse (self, error, "windows are tumbling, which computes shared frames again");
-      wanted = least;
-      g_clear_error (&error);
-    }
-  }
-  if (error != NULL && !self->have_windowing) {
+    refuse (self, error, "windows are tumbling, which computes shared frames again");
+    wanted.policy = VALLEY_WINDOWS_TUMBLING;
+  } else if (automatic) {
+    refuse (self, error, "windows that are as large as that will fail");
+  } else if (!self->have_windowing) {
     gst_valley_infer_post (self, gst_valley_infer_new_message (self, GST_MESSAGE_ERROR, error));
     return FALSE;
-  }
-  if (error != NULL) {
+  } else {
     refuse (self, error, "the policy so far goes on");
     self->windowing.window_frames = wanted.window_frames;
     self->windowing.hop_frames = wanted.hop_frames;

@@ -127,7 +127,7 @@ install_sharing (GObjectClass *klass)
       klass, GST_VALLEY_PROP_CACHE_MAX_BYTES,
       g_param_spec_uint64 ("cache-max-bytes", "Cache max bytes",
                            "Most memory for what windows share: keys and values of the language "
-                           "model, and encoded frames (0: no bound); what does not fit is "
+                           "model, and encoded frames (0: what there is); what does not fit is "
                            "computed again",
                            0, G_MAXINT64, GST_VALLEY_DEFAULT_CACHE_BYTES, RW));
   g_object_class_install_property (

@@ -31,9 +31,9 @@ test_defaults (void)
   g_autoptr (Rig) overlapping = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1500, NULL);
 
   rig_push_span (alone, 0, 2100 * MS, 50);
-  check_told (alone, 0, "tumbling 4 4 2147483648 0 0 yes");
+  check_told (alone, 0, "tumbling 4 4 8589934592 0 0 yes");
   rig_push_span (overlapping, 0, 2100 * MS, 50);
-  check_told (overlapping, 0, "anchored 4 1 2147483648 0 0 yes");
+  check_told (overlapping, 0, "anchored 4 1 8589934592 0 0 yes");
 }
 
 /* From the next window on; what was closed before keeps its own. */
@@ -45,7 +45,7 @@ test_change_in_playing (void)
 
   set_policy (rig, "streaming");
   rig_push_span (rig, 0, 2100 * MS, 50);
-  check_told (rig, 0, "streaming 4 2 2147483648 0.5 0.25 no");
+  check_told (rig, 0, "streaming 4 2 8589934592 0.5 0.25 no");
   set_policy (rig, "sliding");
   g_object_set (rig->element, "cache-max-bytes", (guint64) 100000, "change-threshold", 0.5, NULL);
   rig_push_span (rig, 2100 * MS, 6100 * MS, 50);
@@ -147,14 +147,18 @@ test_auto_falls_back (void)
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
 }
 
+/* When there is nothing less it goes on all the same: the need is an upper limit. */
 static void
 test_auto_has_nothing (void)
 {
-  g_autoptr (Rig) rig
-      = rig_new (RIG_TEXT, "", "chunk-overlap", 1500, "cache-max-bytes", (guint64) 3999, NULL);
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "cache-max-bytes", (guint64) 3999, NULL);
+  g_autofree char *warning = NULL;
 
-  rig_push (rig, 0, 100 * MS, 50);
-  bus_check_error (rig->bus, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_NO_SPACE_LEFT);
+  rig_push_span (rig, 0, 4100 * MS, 50);
+  check_told (rig, 1, "tumbling 4 4 3999 0 0 yes");
+  warning = next_warning (rig->bus);
+  g_assert_nonnull (strstr (warning, "window-policy=tumbling"));
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
 }
 
 /* Once it plays, what cannot be had is a warning. */
@@ -280,11 +284,11 @@ test_fallback_is_said (void)
 
   set_policy (rig, "streaming");
   rig_push_span (rig, 0, 4100 * MS, 50);
-  check_told (rig, 0, "streaming 4 1 2147483648 0.125 0 yes");
+  check_told (rig, 0, "streaming 4 1 8589934592 0.125 0 yes");
   warning = next_warning (rig->bus);
   g_assert_nonnull (strstr (warning, "max-drift=0.125"));
   g_assert_nonnull (strstr (warning, "anchored"));
-  check_told (rig, 4, "anchored 4 1 2147483648 0.125 0 yes");
+  check_told (rig, 4, "anchored 4 1 8589934592 0.125 0 yes");
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
   stats = get_stats (rig);
   g_assert_cmpstr (gst_structure_get_string (stats, "window-policy"), ==, "anchored");

@@ -169,6 +169,48 @@ test_prompts (void)
   g_assert_cmpuint (count_of (stats, "frames-encoded"), ==, count_of (one, "frames-encoded"));
 }
 
+/* Streaming is compared with exact answers now and then; what it is then found to be off by is in
+ * stats, and when that is too much it ends, with a warning. */
+static void
+test_streaming (void)
+{
+  g_autofree char *path = test_path ("streaming.json");
+  GstElement *pipeline = pipe_new (
+      "videotestsrc pattern=ball num-buffers=260 ! video/x-raw,width=160,height=120,framerate=10/1 "
+      "! valleyinfer name=v frame-rate=4/1 chunk-duration=2000 chunk-overlap=1750 "
+      "window-policy=streaming max-drift=1e-30 max-new-tokens=4 ! fakesink "
+      "v.json_src ! filesink location=%s",
+      path);
+  g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  g_autoptr (GstMessage) message = NULL;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GstStructure) stats = NULL;
+  g_autofree char *text = NULL;
+  gboolean fallen = FALSE;
+  double mean = 0;
+
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  message = bus_wait (bus, GST_MESSAGE_WARNING);
+  gst_message_parse_warning (message, &error, NULL);
+  g_test_message ("%s", error->message);
+  g_assert_nonnull (strstr (error->message, "max-drift=1e-30"));
+  g_clear_pointer (&message, gst_message_unref);
+  pipe_eos (pipeline);
+  g_object_get (v, "stats", &stats, NULL);
+  text = gst_structure_to_string (stats);
+  g_test_message ("%s", text);
+  g_assert_true (gst_structure_get_boolean (stats, "fallen-back", &fallen) && fallen);
+  g_assert_cmpstr (gst_structure_get_string (stats, "window-policy"), ==, "anchored");
+  g_assert_cmpuint (count_of (stats, "drift-samples"), >=, 1);
+  g_assert_true (gst_structure_get_double (stats, "drift-mean", &mean));
+  g_assert_cmpfloat (mean, >, 1e-30);
+  g_assert_cmpfloat (mean, <, 100);
+  g_assert_cmpuint (count_of (stats, "failed"), ==, 0);
+  g_assert_cmpuint (count_of (stats, "frames-encoded"), ==, count_of (stats, "frames"));
+  pipe_free (pipeline);
+}
+
 static guint
 n_unchanged (GPtrArray *lines)
 {
@@ -271,6 +313,7 @@ main (int argc, char **argv)
   g_test_add_func ("/sharing/sliding-is-tumbling", test_sliding_is_tumbling);
   g_test_add_func ("/sharing/anchored", test_anchored);
   g_test_add_func ("/sharing/prompts", test_prompts);
+  g_test_add_func ("/sharing/streaming", test_streaming);
   g_test_add_func ("/sharing/still-file", test_still_file);
   g_test_add_func ("/sharing/change-threshold", test_change_threshold);
   return test_finish ();
