@@ -16,9 +16,9 @@
 #include "engine.h"
 
 #define ROUNDS 30
-#define MAX_SECONDS 30
-#define N_ANSWERS 20
-#define N_TOKENS 40
+#define MAX_SECONDS 20
+#define N_ANSWERS 12
+#define N_TOKENS 30
 
 static const gsize counts[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 24, 25, 32, 33 };
 #define MOST_ROWS 33
@@ -126,73 +126,80 @@ measure (Bench *b)
 /* ---- whole answers ---- */
 
 typedef struct {
-  ValleySession *session;
-  double ms; /* decoding */
+  double ms[N_ANSWERS]; /* of decoding, the best of all rounds */
   guint n_tokens, n_drafted, n_accepted;
 } Run;
 
-static void
-answer (Run *run, const char *prompt, double repetition_penalty)
+static ValleySession *
+open_session (ValleyModel *model, gboolean no_draft)
 {
+  const ValleySessionOptions options = { .no_draft = no_draft };
+  GError *error = NULL;
+  ValleySession *session = valley_session_new (model, &options, &error);
+
+  if (session == NULL)
+    fail (error);
+  return session;
+}
+
+static void
+answer (ValleySession *session, guint i, gboolean alike, Run *run)
+{
+  g_autofree char *prompt
+      = g_strdup_printf ("%u What is it that happens in these pictures?", alike ? 0 : i * 7919);
   ValleyRequest request
-      = { .prompt = prompt, .max_new_tokens = N_TOKENS, .repetition_penalty = repetition_penalty };
-  const ValleyResult *result = valley_session_result (run->session);
+      = { .prompt = prompt, .max_new_tokens = N_TOKENS, .repetition_penalty = alike ? 1 : 2 };
+  const ValleyResult *result = valley_session_result (session);
   ValleyStep step = VALLEY_STEP_TOKEN;
   GError *error = NULL;
 
-  if (!valley_session_begin (run->session, &request, &error))
+  if (!valley_session_begin (session, &request, &error))
     fail (error);
   while (step == VALLEY_STEP_TOKEN)
-    step = valley_session_next (run->session, &error);
+    step = valley_session_next (session, &error);
   if (step == VALLEY_STEP_ERROR)
     fail (error);
-  run->ms += result->decode_ms;
+  run->ms[i] = MIN (run->ms[i], result->decode_ms);
   run->n_tokens += result->n_output_tokens;
   run->n_drafted += result->n_drafted;
   run->n_accepted += result->n_accepted;
 }
 
-/* N_ANSWERS questions to a fresh session.  With @alike all are the same; else the answers are kept
- * from repeating themselves too. */
-static Run
-run_all (Bench *b, gboolean no_draft, gboolean alike)
+/* N_ANSWERS questions to a session that drafts and one that does not, in turn.  With @alike all
+ * are the same; else the answers are kept from repeating themselves too. */
+static void
+run_both (Bench *b, gboolean alike, Run runs[2])
 {
-  Run run = { 0 };
-  GError *error = NULL;
+  ValleySession *sessions[] = { open_session (b->model, TRUE), open_session (b->model, FALSE) };
 
-  run.session
-      = valley_session_new (b->model, &(ValleySessionOptions){ .no_draft = no_draft }, &error);
-  if (run.session == NULL)
-    fail (error);
-  for (guint i = 0; i < N_ANSWERS; i++) {
-    g_autofree char *prompt
-        = g_strdup_printf ("%u What is it that happens in these pictures?", alike ? 0 : i * 7919);
-
-    answer (&run, prompt, alike ? 1 : 2);
-  }
-  valley_session_free (run.session);
-  return run;
+  for (guint i = 0; i < 2; i++)
+    runs[i].n_tokens = runs[i].n_drafted = runs[i].n_accepted = 0;
+  for (guint i = 0; i < N_ANSWERS; i++)
+    for (guint j = 0; j < 2; j++)
+      answer (sessions[j], i, alike, &runs[j]);
+  for (guint i = 0; i < 2; i++)
+    valley_session_free (sessions[i]);
 }
 
 static void
 compare_answers (Bench *b, gboolean alike)
 {
-  double best[2] = { G_MAXDOUBLE, G_MAXDOUBLE };
+  Run runs[2];
+  double ms[2] = { 0 };
   gint64 start = g_get_monotonic_time ();
-  Run run = { 0 };
 
+  for (guint i = 0; i < N_ANSWERS; i++)
+    runs[0].ms[i] = runs[1].ms[i] = G_MAXDOUBLE;
   for (guint round = 0; round < ROUNDS; round++)
-    for (guint drafting = 0; drafting < 2; drafting++)
-      if (round < 1 || g_get_monotonic_time () - start < MAX_SECONDS * G_USEC_PER_SEC) {
-        Run last = run_all (b, !drafting, alike);
-
-        best[drafting] = MIN (best[drafting], last.ms);
-        run = drafting ? last : run;
-      }
+    if (round < 2 || g_get_monotonic_time () - start < MAX_SECONDS * G_USEC_PER_SEC)
+      run_both (b, alike, runs);
+  for (guint i = 0; i < N_ANSWERS; i++)
+    for (guint j = 0; j < 2; j++)
+      ms[j] += runs[j].ms[i];
   printf ("%u answers %s: %u tokens, %u drafted, %u accepted; %.3f ms a token with drafts, "
           "%.3f without, ratio %.3f\n",
-          N_ANSWERS, alike ? "alike" : "unlike", run.n_tokens, run.n_drafted, run.n_accepted,
-          best[1] / run.n_tokens, best[0] / run.n_tokens, best[1] / best[0]);
+          N_ANSWERS, alike ? "alike" : "unlike", runs[1].n_tokens, runs[1].n_drafted,
+          runs[1].n_accepted, ms[1] / runs[1].n_tokens, ms[0] / runs[0].n_tokens, ms[1] / ms[0]);
 }
 
 int
