@@ -1,9 +1,9 @@
 /* reduction.c - the arithmetic of max-vision-tokens.  A frame's share of the budget is fixed by
  * the window's greatest number of frames, so that no frame's tokens depend on how many others
  * there are.  The SigLIP tokens are pooled, step by step; after each step the Eagle picture may
- * become as small a part of itself as they are now, before they are pooled further.  So Eagle
- * always keeps the larger share, yet neither is used up alone: docs/reduction.md has the figures
- * that this rests on.
+ * become as small a part of itself as they are now, before they are pooled further, and after the
+ * last as small as it must.  So neither is used up before the other: docs/reduction.md has the
+ * figures that this rests on.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "reduction.h"
 

@@ -86,8 +86,9 @@ VALLEY_API gboolean valley_model_load (ValleyModel *model, GCancellable *cancell
 
 /* How a frame's vision tokens are made fewer.  A window's budget is shared out evenly among the
  * most frames that it can have, so that a frame's tokens never depend on how many others there
- * are now.  A frame meets its share by a coarser grid of SigLIP tokens, then by a smaller Eagle
- * picture; where even the least of both exceeds it, the least is used. */
+ * are now.  A frame meets its share by coarser and coarser grids of SigLIP tokens, and between
+ * two of them by a smaller Eagle picture; where even the least of both exceeds it, the least is
+ * used. */
 typedef struct {
   guint max_vision_tokens; /* of a window; 0: no budget */
   guint max_frames;        /* the most that a window can have; at least 1 with a budget */
