@@ -1,7 +1,7 @@
 /* bench-exact.c - what it costs that a row's bits do not depend on the rows beside it: our
  * products against oneDNN's with every freedom it wants, its own layout of the weights and
  * inner_product (whose bits depend on the number of rows) included.  Not a test:
- * `ninja -C build tests/bench-exact && build/tests/bench-exact [f32|bf16]`.
+ * `ninja -C build tests/bench-exact && build/tests/bench-exact [f32|bf16] [rows]`.
  *
  * One thread, by the time that it had a core; all candidates take turns, so that a slower
  * minute of the machine is slower for all.  The library gets its activations in the type it
@@ -284,21 +284,22 @@ bench_shape (Device *d, gsize k, gsize n, double count, const gsize *m, gsize n_
 }
 
 static void
-bench (ValleyPrecision precision)
+bench (ValleyPrecision precision, gsize only_rows)
 {
-  static const gsize m[] = { 1, 4, 32, 128, 512 };
+  const gsize all[] = { 1, 4, 32, 128, 512 }, *m = only_rows > 0 ? &only_rows : all;
+  gsize n_m = only_rows > 0 ? 1 : G_N_ELEMENTS (all);
   Device d = device_new (precision, 1, FALSE);
-  Sum sums[G_N_ELEMENTS (m)] = { { 0 } };
+  Sum sums[G_N_ELEMENTS (all)] = { { 0 } };
 
   printf ("%s, ms on a core; ratios: our time to the library's best\n"
           "     k      n   rows      prompt  generated   plain lib packed lib"
           "  prompt/plain,packed  generated/plain,packed\n",
           precision == VALLEY_PRECISION_BF16 ? "bf16" : "f32");
-  bench_shape (&d, 3584, 3584, 2, m, G_N_ELEMENTS (m), sums); /* Qwen2 7B: queries, output */
-  bench_shape (&d, 3584, 512, 2, m, G_N_ELEMENTS (m), sums);  /* keys, values */
-  bench_shape (&d, 3584, 18944, 2, m, G_N_ELEMENTS (m), sums);
-  bench_shape (&d, 18944, 3584, 1, m, G_N_ELEMENTS (m), sums);
-  for (gsize i = 0; i < G_N_ELEMENTS (m); i++)
+  bench_shape (&d, 3584, 3584, 2, m, n_m, sums); /* Qwen2 7B: queries, output */
+  bench_shape (&d, 3584, 512, 2, m, n_m, sums);  /* keys, values */
+  bench_shape (&d, 3584, 18944, 2, m, n_m, sums);
+  bench_shape (&d, 18944, 3584, 1, m, n_m, sums);
+  for (gsize i = 0; i < n_m; i++)
     printf ("a layer's  %6zu  %10.3f %10.3f  %10.3f %10.3f  %6.2f %6.2f  %6.2f %6.2f\n", m[i],
             sums[i].prompt * 1e3, sums[i].generated * 1e3, sums[i].plain * 1e3,
             sums[i].packed * 1e3, sums[i].prompt / sums[i].plain, sums[i].prompt / sums[i].packed,
@@ -310,6 +311,7 @@ int
 main (int argc, char **argv)
 {
   const char *only = argc > 1 ? argv[1] : NULL;
+  gsize rows = argc > 2 ? (gsize) atoi (argv[2]) : 0;
 
   rng = g_rand_new_with_seed (1);
 #ifdef VALLEY_HAVE_GOMP
@@ -320,8 +322,8 @@ main (int argc, char **argv)
   printf ("kernels %s, oneDNN %d.%d\n", valley_kernels_get ()->name, dnnl_version ()->major,
           dnnl_version ()->minor);
   if (only == NULL || strcmp (only, "f32") == 0)
-    bench (VALLEY_PRECISION_F32);
+    bench (VALLEY_PRECISION_F32, rows);
   if (valley_gemm_has_bf16 () && (only == NULL || strcmp (only, "bf16") == 0))
-    bench (VALLEY_PRECISION_BF16);
+    bench (VALLEY_PRECISION_BF16, rows);
   return 0;
 }

@@ -19,6 +19,8 @@ load_pairs (const guint16 *p, gsize n)
   return (__m512bh) _mm512_maskz_loadu_epi16 (lanes, p);
 }
 
+#define PREFETCH 512 /* weights ahead */
+
 /* As gemv_tile, with 32 products to an instruction. */
 INLINE void
 gemv_bf16_tile (float *y, gsize y_stride, const guint16 *x, gsize x_stride, const int rows,
@@ -36,6 +38,10 @@ gemv_bf16_tile (float *y, gsize y_stride, const guint16 *x, gsize x_stride, cons
       const guint16 *column = w + c * w_stride + i;
       __m512bh w0 = load_pairs (column, left);
       __m512bh w1 = load_pairs (column + 32, more); /* no lanes, no access */
+
+      /* The processor follows fewer streams than there are columns. */
+      _mm_prefetch ((const char *) (column + PREFETCH), _MM_HINT_T0);
+      _mm_prefetch ((const char *) (column + PREFETCH + 32), _MM_HINT_T0);
 
       for (int r = 0; r < rows; r++) {
         const guint16 *row = x + r * x_stride + i;
