@@ -301,6 +301,7 @@ VALLEY_API gboolean valley_session_push (ValleySession *session, ValleyPicture *
                                          gboolean begins_window, GError **error);
 /* Does the most urgent piece of work that waits (one frame's rows into one sequence); *more: call
  * again.  For idle moments: what is left undone is done by valley_session_begin when it needs it.
+ * While an answer is in progress it may take room below cache_max_bytes that the answer lacks then.
  * A failure leaves the session usable. */
 VALLEY_API gboolean valley_session_work (ValleySession *session, gboolean *more, GError **error);
 /* No window asked from now on starts before @pts_ns: forgets older frames. */

@@ -40,6 +40,7 @@ typedef struct {
   ValleyPicture *pictures[MOST_TICKS]; /* NULL: the frame was lost */
   guint first_tick;                    /* what came before was forgotten */
   guint system;
+  gboolean has_gaps;          /* between its windows */
   gboolean cancels, is_still; /* a still scene, and mostly one question */
   Totals *totals;
 } Round;
@@ -184,15 +185,20 @@ new_request (Round *r)
                           .slot = below (r, 2) };
 }
 
+/* With @works other sequences go on while this one answers. */
 static gboolean
-run_request (ValleySession *session, const ValleyRequest *request, GError **error)
+run_request (ValleySession *session, const ValleyRequest *request, gboolean works, GError **error)
 {
   ValleyStep step = VALLEY_STEP_TOKEN;
+  gboolean more;
 
   if (!valley_session_begin (session, request, error))
     return FALSE;
-  while (step == VALLEY_STEP_TOKEN)
+  while (step == VALLEY_STEP_TOKEN) {
     step = valley_session_next (session, error);
+    if (step == VALLEY_STEP_TOKEN && works && !valley_session_work (session, &more, error))
+      return FALSE;
+  }
   return step == VALLEY_STEP_DONE;
 }
 
@@ -239,7 +245,7 @@ check_same (Round *r, const ValleyRequest *request)
     valley_session_push (fresh, picture_at (r, got->frame_pts_ns[i]), FALSE, &error);
     check_error (r, error);
   }
-  run_request (fresh, request, &error);
+  run_request (fresh, request, FALSE, &error);
   check_error (r, error);
   want = valley_session_result (fresh);
   check (r, want->n_frames == got->n_frames && want->n_frames_dropped == 0);
@@ -276,11 +282,13 @@ ask_window (Round *r, guint k, guint tick)
     ValleyRequest request = new_request (r);
     g_autoptr (GArray) fit = g_array_new (FALSE, FALSE, sizeof (guint64));
     gboolean fits = chance (r, 0.3);
+    /* under a bound it may take the room that the answer needs */
+    gboolean works = r->windowing.cache_max_bytes == 0 && chance (r, 0.5);
     GThread *canceller
         = r->cancels && chance (r, 0.2) ? g_thread_new ("cancel", cancel_soon, r) : NULL;
     GError *error = NULL;
     gboolean ok = (!fits || valley_session_fit (r->session, &request, fit, &error))
-                  && run_request (r->session, &request, &error);
+                  && run_request (r->session, &request, works, &error);
     const ValleyResult *result = valley_session_result (r->session);
 
     if (canceller != NULL)
@@ -335,11 +343,15 @@ new_bound (Round *r)
 static void
 set_windowing (Round *r)
 {
+  ValleyWindowing told;
   GError *error = NULL;
 
-  r->windowing.policy = below (r, 3);
+  r->windowing.policy = r->has_gaps ? VALLEY_WINDOWS_TUMBLING : below (r, 3);
   r->windowing.cache_max_bytes = chance (r, 0.6) ? new_bound (r) : 0;
-  valley_session_set_windowing (r->session, &r->windowing, &error);
+  told = r->windowing;
+  if (told.policy == VALLEY_WINDOWS_TUMBLING && chance (r, 0.3))
+    told.window_frames = told.hop_frames = 0;
+  valley_session_set_windowing (r->session, &told, &error);
   check_error (r, error);
 }
 
@@ -410,7 +422,9 @@ run_round (ValleyModel *model, guint seed, Totals *totals)
   check_error (&r, error);
   valley_session_set_prefill_rows (r.session, 1 + below (&r, 200));
   r.windowing.window_frames = 1 + below (&r, MOST_WINDOW);
-  r.windowing.hop_frames = 1 + below (&r, r.windowing.window_frames);
+  r.has_gaps = chance (&r, 0.1);
+  r.windowing.hop_frames = r.has_gaps ? r.windowing.window_frames + 1 + below (&r, 4)
+                                      : 1 + below (&r, r.windowing.window_frames);
   r.reduction = (ValleyReduction){ .drop = chance (&r, 0.3), .drop_threshold = 0.9 };
   r.cancels = chance (&r, 0.2);
   r.is_still = chance (&r, 0.2);
