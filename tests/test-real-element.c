@@ -186,6 +186,29 @@ test_one_tower (void)
   }
 }
 
+/* A budget as the real engine keeps it, and as messages tell of it. */
+static void
+test_budget (void)
+{
+  GstElement *pipeline = pipe_new (SOURCE "! valleyinfer name=v max-vision-tokens=40 "
+                                          "reduction=pool+eagle+drop " SINKS);
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  g_autoptr (GstMessage) message = NULL;
+  g_autoptr (GstStructure) metrics = NULL;
+  guint tokens = 0, before = 0;
+
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  message = bus_wait_element (bus, "valleyinfer/result");
+  g_assert_true (gst_structure_get (gst_message_get_structure (message), "metrics",
+                                    GST_TYPE_STRUCTURE, &metrics, NULL));
+  g_assert_true (gst_structure_get_uint (metrics, "vision_tokens", &tokens));
+  g_assert_true (gst_structure_get_uint (metrics, "vision_tokens_before", &before));
+  g_assert_cmpuint (tokens, >, 0);
+  g_assert_cmpuint (tokens, <=, 40);
+  g_assert_cmpuint (before, >, 40);
+  pipe_free (pipeline);
+}
+
 typedef struct {
   guint results, warnings;
 } Heard;
@@ -267,6 +290,7 @@ main (int argc, char **argv)
     g_test_add_data_func (name, &lies[i], test_lie);
   }
   g_test_add_func ("/real/one-tower", test_one_tower);
+  g_test_add_func ("/real/budget", test_budget);
   g_test_add_func ("/real/cycling", test_cycling);
   g_test_add_func ("/real/seeking", test_seeking);
   g_test_add_func ("/real/short-context", test_short_context);
