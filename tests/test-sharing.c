@@ -137,6 +137,69 @@ test_anchored (void)
   g_assert_cmpuint (3 * count_of (stats, "frame-rows"), <, count_of (naive, "frame-rows"));
 }
 
+/* Settings that change on the way: at which frame, to what. */
+typedef struct {
+  GstElement *element;
+  gboolean tumbling_only; /* leave the policy alone */
+  guint n_frames;
+  GRand *rand;
+} Meddler;
+
+static GstPadProbeReturn
+meddle (GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+  static const char *const policies[] = { "tumbling", "sliding" };
+  static const guint overlaps[] = { 0, 250, 500, 750 };
+  Meddler *m = data;
+  guint draw = (guint) g_rand_int_range (m->rand, 0, 8), overlap, policy;
+
+  if (m->n_frames++ % 17 != 16)
+    return GST_PAD_PROBE_OK;
+  overlap = overlaps[draw % 4];
+  policy = draw / 4;
+  if (!m->tumbling_only)
+    gst_util_set_object_arg (G_OBJECT (m->element), "window-policy", policies[policy]);
+  g_object_set (m->element, "chunk-overlap", overlap, "system-prompt",
+                draw == 3 ? "Look closely." : NULL, NULL);
+  return GST_PAD_PROBE_OK;
+}
+
+/* The results of a ball under settings that change at random, with one policy or several. */
+static GPtrArray *
+run_meddled (guint32 seed, gboolean tumbling_only)
+{
+  g_autofree char *path = test_path ("meddled.json");
+  GstElement *pipeline
+      = pipe_new (BALL " ! valleyinfer name=v frame-rate=4/1 chunk-duration=1000 chunk-overlap=500 "
+                       "window-policy=tumbling ! fakesink v.json_src "
+                       "! filesink buffer-mode=unbuffered location=%s",
+                  path);
+  g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  g_autoptr (GstPad) sink = gst_element_get_static_pad (v, "sink");
+  g_autoptr (GRand) rand = g_rand_new_with_seed (seed);
+  Meddler meddler = { v, tumbling_only, 0, rand };
+
+  gst_pad_add_probe (sink, GST_PAD_PROBE_TYPE_BUFFER, meddle, &meddler, NULL);
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  pipe_eos (pipeline);
+  pipe_free (pipeline);
+  return read_lines (path);
+}
+
+/* Whatever is changed while playing, and whenever: what is kept never shows in an answer. */
+static void
+test_changes (void)
+{
+  guint32 seed = g_test_rand_int ();
+  g_autoptr (GPtrArray) plain = NULL, mixed = NULL;
+
+  g_test_message ("seed %u", seed);
+  plain = run_meddled (seed, TRUE);
+  mixed = run_meddled (seed, FALSE);
+  g_assert_cmpuint (plain->len, >, 20);
+  check_same_lines (plain, mixed);
+}
+
 /* Each question is answered as if it were the only one, and the frames are computed once. */
 static void
 test_prompts (void)
@@ -312,6 +375,7 @@ main (int argc, char **argv)
   test_init (&argc, &argv);
   g_test_add_func ("/sharing/sliding-is-tumbling", test_sliding_is_tumbling);
   g_test_add_func ("/sharing/anchored", test_anchored);
+  g_test_add_func ("/sharing/changes", test_changes);
   g_test_add_func ("/sharing/prompts", test_prompts);
   g_test_add_func ("/sharing/streaming", test_streaming);
   g_test_add_func ("/sharing/still-file", test_still_file);
