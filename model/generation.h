@@ -22,8 +22,8 @@ void valley_generation_forget (ValleyGeneration *generation);
 ValleySampler *valley_generation_sampler (const ValleyModel *model, const ValleyRequest *request,
                                           const gint32 *prompt_ids, gsize n_prompt_ids,
                                           GError **error);
-/* For one that was reset: takes of @request what the answer needs, before the prompt is computed: an option out of range
- * is told at once.  @prompt_ids count for the repetition penalty. */
+/* For one that was reset: takes of @request what the answer needs, before the prompt is computed,
+ * so that an option out of range is told at once.  @prompt_ids count for the repetition penalty. */
 gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *request,
                                     const gint32 *prompt_ids, gsize n_prompt_ids,
                                     guint max_new_tokens, GError **error);

@@ -451,6 +451,57 @@ test_given_up (void)
   pair_close (&pair);
 }
 
+/* FALSE when there was not room enough. */
+static gboolean
+answer_within (Fixture *f, guint64 max_bytes, const ValleyRequest *request)
+{
+  ValleyWindowing windowing = { .policy = VALLEY_WINDOWS_TUMBLING, .cache_max_bytes = max_bytes };
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (valley_session_set_windowing (f->session, &windowing, &error));
+  g_assert_no_error (error);
+  if (fixture_run (f, request, &error))
+    return TRUE;
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+  return FALSE;
+}
+
+/* Guesses take no memory that the answer needs: whatever the bound, both sessions can answer or
+ * neither can. */
+static void
+test_bound (void)
+{
+  g_autofree char *dir = golden_dir ("ovis-softmax");
+  ValleyRequest request = { .prompt = QUESTION, .max_new_tokens = 400 };
+  guint n_right = 0, n_failed = 0;
+  ValleySessionStats stats;
+  Pair pair;
+
+  pair_open (&pair, dir, VALLEY_PRECISION_F32, 0);
+  slide (&pair, 1);
+  ask_both (&pair, &request);
+  valley_session_stats (pair.plain.session, &stats);
+  for (guint64 bytes = stats.kv_bytes_peak / 4; bytes < 2 * stats.kv_bytes_peak;
+       bytes += stats.kv_bytes_peak / 40) {
+    gboolean ok = answer_within (&pair.plain, bytes, &request);
+
+    g_assert_true (answer_within (&pair.drafting, bytes, &request) == ok);
+    n_failed += !ok;
+    if (!ok)
+      continue;
+    n_right++;
+    assert_same_so_far (valley_session_result (pair.plain.session),
+                        valley_session_result (pair.drafting.session));
+    assert_same_logits (&pair);
+  }
+  g_test_message ("%u bounds were enough, %u were not", n_right, n_failed);
+  g_assert_cmpuint (n_right, >, 0);
+  g_assert_cmpuint (n_failed, >, 0);
+  valley_session_stats (pair.drafting.session, &stats);
+  g_assert_cmpuint (stats.accepted, >, 1000);
+  pair_close (&pair);
+}
+
 /* No room for more than one row's logits: the answer comes all the same. */
 static void
 test_no_room (void)
@@ -513,6 +564,7 @@ main (int argc, char **argv)
   g_test_add_func ("/draft/answers/bundled", test_bundled);
   g_test_add_func ("/draft/answers/long", test_long);
   g_test_add_func ("/draft/answers/given-up", test_given_up);
+  g_test_add_func ("/draft/answers/bound", test_bound);
   g_test_add_func ("/draft/answers/no-room", test_no_room);
   return g_test_run ();
 }
