@@ -67,17 +67,26 @@ evict (ValleyWindows *windows)
   return TRUE;
 }
 
-void
-valley_windows_keep_within_bound (ValleyWindows *windows)
+static gboolean
+is_over_bound (const ValleyWindows *windows)
 {
   guint64 max = windows->windowing.cache_max_bytes;
 
-  while (max > 0
+  return max > 0
          && valley_kv_pool_bytes_used (windows->pool)
                     + valley_frame_cache_counts (windows->cache)->bytes
-                > max
-         && evict (windows))
+                > max;
+}
+
+void
+valley_windows_keep_within_bound (ValleyWindows *windows)
+{
+  while (is_over_bound (windows) && evict (windows))
     ;
+  if (is_over_bound (windows)) { /* nobody forks from it now */
+    valley_kv_cache_clear (&windows->header);
+    windows->n_header_known = 0;
+  }
   share_bound (windows);
 }
 

@@ -142,6 +142,48 @@ test_bad_threshold (Fixture *f, gconstpointer data)
   }
 }
 
+/* A tiled picture comes alone, whatever a policy would have kept of what was before, and nothing
+ * of it is kept for what is next. */
+static void
+test_tiled (Fixture *f, gconstpointer data)
+{
+  ValleySession *fresh = valley_session_new (f->model, NULL, NULL);
+  guint8 rgb[3 * 60 * 44];
+  g_autoptr (GError) error = NULL;
+  ValleyPicture *picture;
+  g_autofree char *text = NULL;
+
+  for (guint i = 0; i < sizeof rgb; i++)
+    rgb[i] = (guint8) (i * 3 + i / 97);
+  picture = valley_picture_new_tiled (f->model, rgb, 3 * 60, 60, 44, &error);
+  g_assert_no_error (error);
+  g_assert_true (valley_session_push (fresh, picture, TRUE, &error));
+  text = g_strdup (ask (fresh, &question)->text);
+  for (ValleyWindowPolicy policy = 0; policy <= VALLEY_WINDOWS_STREAMING; policy++) {
+    set_windowing (f->session, policy, 2, 1, 0);
+    push_color (f, f->session, 0, 10, 10);
+    push_color (f, f->session, 1, 10, 20);
+    ask (f->session, &question);
+    work_all (f->session);
+    g_assert_false (valley_session_push (f->session, picture, TRUE, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+    g_clear_error (&error);
+    valley_session_drop_before (f->session, 2 * FRAME_NS);
+    g_assert_true (valley_session_push (f->session, picture, TRUE, &error));
+    work_all (f->session);
+    g_assert_cmpstr (ask (f->session, &question)->text, ==, text);
+    g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, 1);
+    valley_session_drop_before (f->session, 1);
+    push_color (f, f->session, 2, 10, 10);
+    ask (f->session, &question);
+    g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, 1);
+    g_assert_cmpuint (valley_session_result (f->session)->start_ns, ==, 2 * FRAME_NS);
+    valley_session_reset (f->session);
+  }
+  valley_picture_unref (picture);
+  valley_session_free (fresh);
+}
+
 /* ---- answers given again ---- */
 
 /* The next window, one frame further on. */
@@ -469,6 +511,100 @@ test_no_room (Fixture *f, gconstpointer data)
   g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, 3);
 }
 
+/* Whether the call worked, or failed for want of memory and says whose. */
+static gboolean
+had_memory (gboolean ok, GError *error)
+{
+  if (ok) {
+    g_assert_no_error (error);
+    return TRUE;
+  }
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+  g_assert_nonnull (strstr (error->message, "bound"));
+  g_error_free (error);
+  return FALSE;
+}
+
+static void
+work_bounded (ValleySession *session)
+{
+  gboolean more = TRUE;
+
+  while (more) {
+    GError *error = NULL;
+    gboolean ok = valley_session_work (session, &more, &error);
+
+    had_memory (ok, error);
+  }
+}
+
+enum { BOUND_WINDOW = 4, BOUND_FRAMES = 10 };
+
+/* A stream under @bound: every answer is @exact's, or there is none for want of memory.  Returns
+ * how many there are. */
+static guint
+run_bounded (Fixture *f, ValleyWindowPolicy policy, guint64 bound, Answer exact[BOUND_FRAMES])
+{
+  guint n_answers = 0;
+
+  valley_session_reset (f->session);
+  set_windowing (f->session, policy, BOUND_WINDOW, 1, bound);
+  for (guint i = 0; i < BOUND_FRAMES; i++) {
+    gboolean is_last = i == BOUND_FRAMES - 1, ok;
+    GError *error = NULL;
+    Answer answer;
+
+    if (i >= BOUND_WINDOW)
+      valley_session_drop_before (f->session, (i - BOUND_WINDOW + 1) * FRAME_NS);
+    push_color (f, f->session, i, (guint8) (20 * i), (guint8) (i * 7));
+    if (is_last)
+      set_windowing (f->session, policy, BOUND_WINDOW, 1, 0);
+    if (i < BOUND_WINDOW - 1)
+      continue;
+    ok = fixture_run (f, &question, &error);
+    if (had_memory (ok, error)) {
+      answer_take (f, &answer);
+      if (exact[i].n_ids == 0) {
+        exact[i] = answer;
+      } else {
+        answer_assert_same (&exact[i], &answer);
+        answer_clear (&answer);
+      }
+      n_answers++;
+    } else {
+      g_assert_false (is_last); /* more memory cures it */
+    }
+    if (!is_last) {
+      work_bounded (f->session);
+      g_assert_cmpuint (stats_of (f->session).kv_bytes + stats_of (f->session).encoding_bytes, <=,
+                        bound > 0 ? bound : G_MAXUINT64);
+    }
+  }
+  return n_answers;
+}
+
+/* From nothing to plenty, page by page. */
+static void
+test_every_bound (Fixture *f, gconstpointer data)
+{
+  const guint most = BOUND_FRAMES - BOUND_WINDOW + 1;
+
+  for (ValleyWindowPolicy policy = 0; policy < VALLEY_WINDOWS_STREAMING; policy++) {
+    Answer exact[BOUND_FRAMES] = { 0 };
+    guint n = 0, n_some = 0;
+
+    g_assert_cmpuint (run_bounded (f, policy, 0, exact), ==, most);
+    g_assert_cmpuint (run_bounded (f, policy, 1, exact), ==, 1);
+    for (guint64 bound = page_bytes (f); n < most; bound += page_bytes (f) / 2) {
+      n = run_bounded (f, policy, bound, exact);
+      n_some += n > 1 && n < most;
+    }
+    g_test_message ("policy %d: %u bounds were enough for some windows", policy, n_some);
+    for (guint i = 0; i < BOUND_FRAMES; i++)
+      answer_clear (&exact[i]);
+  }
+}
+
 static void
 test_bad_windowing (Fixture *f, gconstpointer data)
 {
@@ -495,6 +631,8 @@ main (int argc, char **argv)
   SESSION_TEST ("frames/equal", test_equal_frames);
   SESSION_TEST ("frames/threshold", test_change_threshold);
   SESSION_TEST ("frames/bad-threshold", test_bad_threshold);
+  g_test_add ("/session-windows/frames/tiled", Fixture, "image-tiled", fixture_setup, test_tiled,
+              fixture_teardown);
   SESSION_TEST ("unchanged/windows", test_unchanged);
   SESSION_TEST ("unchanged/requests", test_changed_request);
   SESSION_TEST ("unchanged/chance", test_chance);
@@ -506,6 +644,7 @@ main (int argc, char **argv)
   SESSION_TEST ("rows/closing-window", test_closing_window);
   SESSION_TEST ("memory/bound", test_bound);
   SESSION_TEST ("memory/no-room", test_no_room);
+  SESSION_TEST ("memory/every-bound", test_every_bound);
   SESSION_TEST ("bad-windowing", test_bad_windowing);
   return g_test_run ();
 }
