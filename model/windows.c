@@ -99,6 +99,7 @@ valley_windows_set_windowing (ValleyWindows *windows, const ValleyWindowing *win
 {
   if (same_windowing (&windows->requested, windowing))
     return; /* also where it was fallen back from */
+  windows->is_in_vain = FALSE;
   windows->requested = *windowing;
   windows->drift = (ValleyDrift){ 0 };
   windows->stats.fallen_back = FALSE;
@@ -159,7 +160,7 @@ valley_windows_work (ValleyWindows *windows, gboolean *more, GError **error)
 
   *more = FALSE;
   if (windows->prefill.dump_dir != NULL /* a dump shows whole prompts */
-      || windows->is_resting)
+      || windows->is_resting || windows->is_in_vain)
     return TRUE;
   *more = valley_schedule_next_unit (windows->schedule, &unit);
   valley_windows_forget_ended (windows);
@@ -299,7 +300,7 @@ valley_windows_reset (ValleyWindows *windows)
   valley_frame_cache_reset (windows->cache);
   valley_windows_end_answer (windows);
   windows->n_pushed = 0;
-  windows->has_prefilled = windows->is_resting = FALSE;
+  windows->has_prefilled = windows->is_resting = windows->is_in_vain = FALSE;
 }
 
 ValleyWindowPolicy

@@ -188,7 +188,6 @@ valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt
   gboolean shared = prompt->is_contents && windows->prefill.dump_dir == NULL
                     && ask (windows, &answer) && !answer.given_up;
 
-  windows->has_prefilled = TRUE;
   windows->is_resting = FALSE;
   valley_windows_forget_ended (windows);
   if (windows->probe != NULL && !valley_drift_probe_is_ready (windows->probe))
@@ -200,6 +199,8 @@ valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt
   }
   if (shared)
     take_drifted (windows, prompt);
+  windows->has_prefilled |= shared;
+  windows->is_in_vain = !windows->has_prefilled && prompt->frames->len > 0;
   valley_windows_keep_within_bound (windows);
   note_known (windows);
   windows->stats.hops++;

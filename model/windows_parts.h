@@ -14,10 +14,12 @@ struct _ValleyWindows {
   ValleySchedule *schedule;
   ValleyWindowing windowing;
 
-  GArray *frames;       /* of ValleyWindowFrame: all that some sequence may still need */
-  guint64 window_first; /* number of the first frame that is not dropped */
-  guint n_pushed;       /* since the last reset */
-  gboolean has_prefilled, is_resting; /* since the last push; see valley_windows_rest */
+  GArray *frames;         /* of ValleyWindowFrame: all that some sequence may still need */
+  guint64 window_first;   /* number of the first frame that is not dropped */
+  guint n_pushed;         /* since the last reset */
+  gboolean has_prefilled; /* a sequence, for an answer, since the last push */
+  gboolean is_resting;    /* answers repeat; see valley_windows_rest */
+  gboolean is_in_vain;    /* answers do without the sequences: what they show does not fit */
 
   GArray *header_ids;
   ValleyKvCache header; /* their rows, or empty */

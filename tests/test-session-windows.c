@@ -392,6 +392,33 @@ test_work (Fixture *f, gconstpointer data)
   g_assert_cmpuint (result->n_reused_tokens, >, result->n_vision_tokens);
 }
 
+/* Where answers cannot use what was prefilled, nothing is; until one can. */
+static void
+test_work_in_vain (Fixture *f, gconstpointer data)
+{
+  ValleyRequest few = question;
+  guint number = 2;
+
+  few.max_frames = 1;
+  push_color (f, f->session, 0, 10, 10);
+  push_color (f, f->session, 1, 10, 20);
+  for (guint i = 0; i < 6; i++) {
+    const ValleyRequest *request = i < 3 ? &few : &question;
+    guint64 rows = stats_of (f->session).frame_rows, ahead;
+
+    work_all (f->session);
+    ahead = stats_of (f->session).frame_rows - rows;
+    g_assert_cmpint (ahead > 0, ==, i == 0 || i > 3);
+    g_assert_false (ask (f->session, request)->unchanged);
+    rows = stats_of (f->session).frame_rows - rows - ahead;
+    if (i < 3)
+      g_assert_cmpuint (rows, ==, valley_session_result (f->session)->n_vision_tokens);
+    else if (i > 3)
+      g_assert_cmpuint (rows, ==, 0);
+    next_window (f, &number, (guint8) (40 + i));
+  }
+}
+
 /* Frames of the same size and different contents, a window after each once W have come. */
 static void
 run_stream (Fixture *f, guint window, guint n_frames, gboolean idle)
@@ -640,6 +667,7 @@ main (int argc, char **argv)
   SESSION_TEST ("unchanged/exactness", test_exactness);
   SESSION_TEST ("unchanged/one-slot", test_one_slot_repeats);
   SESSION_TEST ("rows/work", test_work);
+  SESSION_TEST ("rows/in-vain", test_work_in_vain);
   SESSION_TEST ("rows/policies", test_rows);
   SESSION_TEST ("rows/closing-window", test_closing_window);
   SESSION_TEST ("memory/bound", test_bound);
