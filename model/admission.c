@@ -118,8 +118,9 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
                      VALLEY_USUAL_HEADER_ROWS + VALLEY_USUAL_TAIL_ROWS);
   need->kv_bytes = times (times (pages, VALLEY_KV_PAGE_ROWS), row_bytes);
   /* The newest frame comes before the oldest goes, and the one before a window may be what the
-   * next is compared with. */
-  need->encoding_bytes = times (times (plus (need->most_frames, 2), vision_tokens),
+   * next is compared with.  Where repeated tokens are dropped, each sequence keeps a frame's worth
+   * to compare with. */
+  need->encoding_bytes = times (times (plus (need->most_frames, plus (n, 2)), vision_tokens),
                                 llm->hidden_size * sizeof (float));
 }
 

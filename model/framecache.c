@@ -202,7 +202,6 @@ encode (ValleyFrame *frame, GError **error)
   frame->rows = rows;
   frame->n_rows = rows.rows;
   cache->counts.bytes += row_bytes (frame);
-  cache->counts.bytes_peak = MAX (cache->counts.bytes_peak, cache->counts.bytes);
   return TRUE;
 }
 

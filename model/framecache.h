@@ -23,7 +23,7 @@ typedef struct {
 
 typedef struct {
   guint64 encoded, reencoded, unchanged, evicted;
-  guint64 bytes, bytes_peak; /* of encodings */
+  guint64 bytes; /* of encodings */
 } ValleyFrameCounts;
 
 /* @model, @stream and @dump_dir outlive it.  @change_threshold: see ValleySessionOptions.  With

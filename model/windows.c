@@ -266,6 +266,7 @@ valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean be
   g_array_append_val (windows->frames, frame);
   windows->n_pushed++;
   windows->stats.frames_pushed++;
+  valley_windows_note_bytes (windows);
   valley_windows_keep_within_bound (windows);
   return TRUE;
 }
@@ -320,8 +321,7 @@ valley_windows_stats (const ValleyWindows *windows, ValleySessionStats *stats)
   stats->frames_reencoded = counts->reencoded;
   stats->frames_unchanged = counts->unchanged;
   stats->encodings_evicted = counts->evicted;
-  stats->encoding_bytes = counts->bytes;
-  stats->encoding_bytes_peak = counts->bytes_peak;
+  stats->encoding_bytes = valley_windows_encoding_bytes (windows);
   stats->kv_bytes = valley_kv_pool_bytes_used (windows->pool);
   stats->drift_samples = windows->drift.n_samples;
   stats->drift_agreements = windows->drift.n_agreements;

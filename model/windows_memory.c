@@ -36,12 +36,25 @@ valley_windows_forget_ended (ValleyWindows *windows)
     valley_windows_forget_sequence (windows, id);
 }
 
+guint64
+valley_windows_encoding_bytes (const ValleyWindows *windows)
+{
+  guint64 n = valley_frame_cache_counts (windows->cache)->bytes;
+
+  for (guint i = 0; i < windows->sequences->len; i++) {
+    const ValleySequence *sequence = g_ptr_array_index (windows->sequences, i);
+
+    n += (guint64) sequence->redundancy.kept.rows * sequence->redundancy.kept.cols * sizeof (float);
+  }
+  return n;
+}
+
 /* The pool may have what the encodings leave of the bound. */
 static void
 share_bound (ValleyWindows *windows)
 {
   guint64 max = windows->windowing.cache_max_bytes;
-  guint64 encodings = valley_frame_cache_counts (windows->cache)->bytes;
+  guint64 encodings = valley_windows_encoding_bytes (windows);
 
   if (max > 0)
     max = max > encodings ? max - encodings : 1;
@@ -73,8 +86,7 @@ is_over_bound (const ValleyWindows *windows)
   guint64 max = windows->windowing.cache_max_bytes;
 
   return max > 0
-         && valley_kv_pool_bytes_used (windows->pool)
-                    + valley_frame_cache_counts (windows->cache)->bytes
+         && valley_kv_pool_bytes_used (windows->pool) + valley_windows_encoding_bytes (windows)
                 > max;
 }
 
@@ -95,6 +107,9 @@ valley_windows_note_bytes (ValleyWindows *windows)
 {
   windows->stats.kv_bytes = valley_kv_pool_bytes_used (windows->pool);
   windows->stats.kv_bytes_peak = MAX (windows->stats.kv_bytes_peak, windows->stats.kv_bytes);
+  windows->stats.encoding_bytes = valley_windows_encoding_bytes (windows);
+  windows->stats.encoding_bytes_peak
+      = MAX (windows->stats.encoding_bytes_peak, windows->stats.encoding_bytes);
 }
 
 /* Whether the stream is well; *again: it was not, for want of memory, but some was found since. */

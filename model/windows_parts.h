@@ -44,6 +44,9 @@ void valley_windows_forget_sequence (ValleyWindows *windows, guint64 id);
 void valley_windows_forget_ended (ValleyWindows *windows);
 /* Gives up what is needed last until the bound is kept; and shares it out anew. */
 void valley_windows_keep_within_bound (ValleyWindows *windows);
+/* Of the frames' encodings, and of the tokens that sequences compare the next ones with. */
+guint64 valley_windows_encoding_bytes (const ValleyWindows *windows);
+/* For the statistics. */
 void valley_windows_note_bytes (ValleyWindows *windows);
 /* As those of kvcache.h; short of memory they give up what is needed last, and try again. */
 gboolean valley_windows_reserve (ValleyWindows *windows, ValleyKvCache *cache, gsize rows,
