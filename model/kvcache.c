@@ -4,8 +4,6 @@
 
 #include "alloc.h"
 
-#include <string.h>
-
 struct _ValleyKvPage {
   ValleyMemory *memory; /* [layer][plane][row][cols] */
   gsize refs;           /* sequences that hold it */
@@ -55,13 +53,19 @@ free_idle_page (ValleyKvPool *pool)
 }
 
 void
+valley_kv_pool_trim (ValleyKvPool *pool)
+{
+  while (pool->idle->len > 0)
+    free_idle_page (pool);
+}
+
+void
 valley_kv_pool_free (ValleyKvPool *pool)
 {
   if (pool == NULL)
     return;
   g_warn_if_fail (pool->n_used == 0);
-  while (pool->idle->len > 0)
-    free_idle_page (pool);
+  valley_kv_pool_trim (pool);
   g_ptr_array_unref (pool->idle);
   g_free (pool);
 }
@@ -104,8 +108,7 @@ valley_kv_pool_set_unrotated (ValleyKvPool *pool, gboolean keep)
     return TRUE;
   if (pool->n_used > 0)
     return FALSE;
-  while (pool->idle->len > 0)
-    free_idle_page (pool);
+  valley_kv_pool_trim (pool);
   pool->page_bytes = pool->page_bytes / pool->n_planes * n_planes;
   pool->n_planes = n_planes;
   return TRUE;
@@ -250,6 +253,10 @@ own_page (ValleyKvCache *cache, ValleyStream *stream, gsize index, gsize rows)
   if (copy == NULL)
     return FALSE;
   copy_page (cache->pool, stream, copy, shared, rows);
+  if (valley_stream_stopped (stream)) { /* perhaps before all was copied */
+    give_page (cache->pool, copy);
+    return FALSE;
+  }
   give_page (cache->pool, shared);
   cache->pages[index] = copy;
   return TRUE;

@@ -47,6 +47,8 @@ guint64 valley_kv_pool_bytes_for (const ValleyKvPool *pool, gsize rows);
 /* A lower bound than what is in use is kept by refusing until enough has been given back. */
 void valley_kv_pool_set_max_bytes (ValleyKvPool *pool, guint64 max_bytes);
 
+/* Gives the machine the pages back that nobody holds. */
+void valley_kv_pool_trim (ValleyKvPool *pool);
 /* Whether rows have their unrotated keys too, half as much memory again; not at first.  FALSE
  * while a sequence holds a page. */
 gboolean valley_kv_pool_set_unrotated (ValleyKvPool *pool, gboolean keep);

@@ -83,6 +83,7 @@ change_windowing (ValleyWindows *windows, const ValleyWindowing *windowing)
     valley_windows_end_answer (windows);
     valley_kv_pool_set_unrotated (windows->pool, streams);
   }
+  valley_kv_pool_trim (windows->pool); /* the next policy may need less */
   valley_windows_keep_within_bound (windows);
 }
 
