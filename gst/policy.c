@@ -47,6 +47,12 @@ gst_valley_infer_configure_windows (GstValleyInfer *self, guint width, guint hei
   ValleyInputSizes sizes;
   guint frames, hop, most = 0;
 
+  if (self->configured_serial == self->applied_serial && self->configured_width == width
+      && self->configured_height == height)
+    return; /* as for nearly every frame */
+  self->configured_serial = self->applied_serial;
+  self->configured_width = width;
+  self->configured_height = height;
   valley_window_config_frames (&config, &frames, &hop);
   if (valley_model_input_sizes (self->model, width, height, &reduction, &sizes, NULL)) {
     most = valley_model_most_frames (self->model, &sizes);

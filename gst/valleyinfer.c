@@ -100,6 +100,7 @@ start (GstValleyInfer *self)
   self->have_windowing = FALSE;
   g_clear_pointer (&self->refused, g_free);
   self->stride = 0;
+  self->configured_width = 0;
   self->loading = TRUE;
   self->n_answered = self->n_failed = self->n_dropped = 0;
   self->max_delay_ms = 0;

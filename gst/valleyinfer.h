@@ -65,8 +65,10 @@ struct _GstValleyInfer {
   ValleyWindowing windowing; /* of the windows that open now ... */
   gboolean have_windowing;   /* ... once the first one has */
   gchar *refused;            /* why there is no memory for the policy asked for */
-  guint stride;              /* of the slots, as last warned of; 1: all are used */
-  GstEvent *stream_start;    /* the sink's */
+  guint stride;              /* of the slots, as last warned of; 0: all are used */
+  gint configured_serial;    /* the windows were configured for these settings ... */
+  guint configured_width, configured_height; /* ... and frames of this size */
+  GstEvent *stream_start;                    /* the sink's */
   gchar *stream_id;
   guint64 n_answered, n_failed, n_dropped;
   guint max_delay_ms;

@@ -6,9 +6,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "worker.h"
 
-#include <string.h>
-
 #include "enums.h"
+#include "question.h"
 
 struct _GstValleyWorker {
   GstValleyWorkerCalls calls;
@@ -217,80 +216,10 @@ encode (GstValleyWorker *worker, ValleyBacklogItem *item)
   publish_stats (worker);
 }
 
-/* One prompt of a window on its way to the model. */
-typedef struct {
-  const GstValleyChunk *chunk;
-  guint index;
-  gchar *text; /* its placeholders are filled in */
-  ValleyRequest request;
-} Question;
-
-/* Fills @question in with a prompt that tells of the frames @told, and @shown with those of at
- * most @max_frames (0: of all) that fit beside it. */
-static gboolean
-try_prompt (GstValleyWorker *worker, Question *question, const GArray *told, guint max_frames,
-            GArray *shown, GError **error)
-{
-  g_free (question->text);
-  question->text = gst_valley_chunk_prompt (question->chunk, question->index, told);
-  question->request = gst_valley_request_engine (question->chunk->request, question->text);
-  question->request.max_frames = max_frames;
-  question->request.slot = question->index;
-  g_array_set_size (shown, 0);
-  return valley_session_fit (worker->session, &question->request, shown, error);
-}
-
-/* As many frames as fit beside a prompt that tells of just these: fewer frames make a shorter
- * list of time stamps, which leaves room for more of them. */
-static gboolean
-shorten_window (GstValleyWorker *worker, Question *question, GError **error)
-{
-  g_autoptr (GArray) none = g_array_new (FALSE, FALSE, sizeof (guint64));
-  g_autoptr (GArray) told = g_array_new (FALSE, FALSE, sizeof (guint64));
-  g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
-  guint fit = 0, most;
-
-  if (!try_prompt (worker, question, none, 0, told, error))
-    return FALSE;
-  most = told->len;
-  for (guint n = most; fit < most; n = fit + (most - fit + 1) / 2) {
-    if (try_prompt (worker, question, none, n, told, NULL)
-        && try_prompt (worker, question, told, n, shown, NULL) && shown->len == n)
-      fit = n;
-    else
-      most = n - 1;
-  }
-  fit = MAX (fit, 1); /* not even one: the last attempt says why */
-  return try_prompt (worker, question, none, fit, told, error)
-         && try_prompt (worker, question, told, fit, shown, error);
-}
-
-static gboolean
-same_frames (const GArray *a, const GArray *b)
-{
-  return a->len == b->len && memcmp (a->data, b->data, a->len * sizeof (guint64)) == 0;
-}
-
-/* A prompt tells of the frames that the model is shown: the window's, or more where the window
- * policy keeps older ones, or fewer where they do not fit. */
-static gboolean
-prepare_question (GstValleyWorker *worker, Question *question, GError **error)
-{
-  g_autoptr (GArray) told = g_array_new (FALSE, FALSE, sizeof (guint64));
-  g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
-
-  if (try_prompt (worker, question, question->chunk->window.frames, 0, told, NULL)
-      && (same_frames (told, question->chunk->window.frames)
-          || (told->len > question->chunk->window.frames->len
-              && try_prompt (worker, question, told, 0, shown, NULL) && same_frames (told, shown))))
-    return TRUE;
-  return shorten_window (worker, question, error);
-}
-
 static gboolean
 generate (GstValleyWorker *worker, GstValleyChunk *chunk, guint index, GError **error)
 {
-  Question question = { .chunk = chunk, .index = index };
+  GstValleyQuestion question = { .chunk = chunk, .index = index };
   const GArray *frames = chunk->window.frames;
   ValleyStep step = VALLEY_STEP_ERROR;
 
@@ -300,41 +229,15 @@ generate (GstValleyWorker *worker, GstValleyChunk *chunk, guint index, GError **
     return FALSE;
   }
   valley_session_drop_before (worker->session, g_array_index (frames, guint64, 0));
-  if (prepare_question (worker, &question, error)
+  if (gst_valley_question_prepare (&question, worker->session, error)
       && valley_session_begin (worker->session, &question.request, error))
     do
       step = valley_session_next (worker->session, error);
     while (step == VALLEY_STEP_TOKEN);
+  if (step == VALLEY_STEP_DONE)
+    gst_valley_question_keep (&question, valley_session_result (worker->session));
   g_free (question.text);
   return step == VALLEY_STEP_DONE;
-}
-
-static void
-keep_result (const GstValleyChunk *chunk, GstValleyAnswer *answer, const ValleyResult *result)
-{
-  answer->text = g_strdup (result->text != NULL ? result->text : "");
-  answer->sections[GST_VALLEY_SECTION_REASONING] = g_strdup (result->reasoning);
-  answer->sections[GST_VALLEY_SECTION_SUMMARY] = g_strdup (result->summary);
-  answer->sections[GST_VALLEY_SECTION_CAPTION] = g_strdup (result->caption);
-  answer->sections[GST_VALLEY_SECTION_CONCLUSION] = g_strdup (result->conclusion);
-  answer->finish_reason = g_strdup (result->finish_reason);
-  answer->frames = g_array_new (FALSE, FALSE, sizeof (guint64));
-  g_array_append_vals (answer->frames, result->frame_pts_ns, result->n_frames);
-  answer->n_frames_dropped = result->n_frames_dropped;
-  answer->unchanged = result->unchanged;
-  if (result->max_new_tokens < chunk->request->max_new_tokens)
-    answer->max_new_tokens = result->max_new_tokens;
-  answer->confidence = result->confidence;
-  answer->n_input_tokens = result->n_input_tokens;
-  answer->n_vision_tokens = result->n_vision_tokens;
-  answer->n_vision_tokens_before = result->n_vision_tokens_before;
-  answer->n_reused_tokens = result->n_reused_tokens;
-  answer->n_output_tokens = result->n_output_tokens;
-  answer->n_drafted = result->n_drafted;
-  answer->n_accepted = result->n_accepted;
-  answer->encode_ms = result->encode_ms;
-  answer->prefill_ms = result->prefill_ms;
-  answer->decode_ms = result->decode_ms;
 }
 
 static void
@@ -344,9 +247,7 @@ answer (GstValleyWorker *worker, GstValleyChunk *chunk, guint index)
   gint64 begun_us = g_get_monotonic_time ();
   GError *error = NULL;
 
-  if (generate (worker, chunk, index, &error))
-    keep_result (chunk, answer, valley_session_result (worker->session));
-  else if (error == NULL)
+  if (!generate (worker, chunk, index, &error) && error == NULL)
     error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the engine gave no reason");
   answer->queue_ms = (begun_us - chunk->closed_us) / 1000.0;
   answer->latency_ms = (g_get_monotonic_time () - chunk->closed_us) / 1000.0;
