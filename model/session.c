@@ -5,13 +5,11 @@
 #include <string.h>
 
 #include "admission.h"
-#include "context.h"
 #include "engine.h"
 #include "generation.h"
 #include "previous.h"
-#include "windows.h"
+#include "session_prompt.h"
 
-#define DEFAULT_NEW_TOKENS 100
 /* Rows that the answer's cache is kept ahead of its tokens. */
 #define ANSWER_ROWS VALLEY_KV_PAGE_ROWS
 
@@ -25,13 +23,7 @@ struct _ValleySession {
   guint64 n_unchanged; /* how often that was so */
   double encode_ms;    /* of frames that no answer has accounted for yet */
 
-  /* The prompt in progress, and its parts as they were encoded last. */
-  char *question;
-  GArray *header, *tail, *input_ids;
-  GArray *shown;        /* ValleyWindowFrame */
-  GArray *shown_pts;    /* guint64 */
-  gboolean is_contents; /* what is shown is what the policy holds */
-  guint max_new_tokens;
+  ValleySessionPrompt prompt; /* in progress */
 };
 
 static double
@@ -47,15 +39,7 @@ clear_answer (ValleySession *session)
   valley_generation_reset (session->generation);
   valley_windows_end_answer (session->windows);
   session->repeats = FALSE;
-  g_array_set_size (session->input_ids, 0);
-  g_array_set_size (session->shown, 0);
-}
-
-static void
-encode_header (ValleySession *session, const char *system)
-{
-  g_array_set_size (session->header, 0);
-  valley_prompt_header (session->model->prompt, system, session->header);
+  valley_session_prompt_forget (&session->prompt);
 }
 
 static gboolean
@@ -87,11 +71,8 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
     return NULL;
   session = g_new0 (ValleySession, 1);
   session->model = valley_model_ref (model);
-  session->header = g_array_new (FALSE, TRUE, sizeof (gint32));
-  session->tail = g_array_new (FALSE, TRUE, sizeof (gint32));
-  session->input_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
-  session->shown = g_array_new (FALSE, TRUE, sizeof (ValleyWindowFrame));
-  session->shown_pts = g_array_new (FALSE, TRUE, sizeof (guint64));
+  valley_session_prompt_init (&session->prompt, model,
+                              options != NULL ? options->system_prompt : NULL);
   session->previous = valley_previous_new ();
   session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream != NULL)
@@ -102,9 +83,8 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
     valley_session_free (session);
     return NULL;
   }
-  encode_header (session, options != NULL ? options->system_prompt : NULL);
-  valley_windows_set_header (session->windows, (const gint32 *) session->header->data,
-                             session->header->len);
+  valley_windows_set_header (session->windows, (const gint32 *) session->prompt.header->data,
+                             session->prompt.header->len);
   return session;
 }
 
@@ -120,12 +100,7 @@ valley_session_free (ValleySession *session)
   valley_windows_free (session->windows);
   if (session->stream != NULL)
     session->stream->ops->stream_free (session->stream);
-  g_array_unref (session->header);
-  g_array_unref (session->tail);
-  g_array_unref (session->input_ids);
-  g_array_unref (session->shown);
-  g_array_unref (session->shown_pts);
-  g_free (session->question);
+  valley_session_prompt_clear (&session->prompt);
   valley_model_unref (session->model);
   g_free (session);
 }
@@ -238,120 +213,12 @@ check_request (const ValleyRequest *request, GError **error)
   return TRUE;
 }
 
-/* The prompt's texts as ids: what was encoded for the last prompt is not encoded again. */
-static void
-encode_texts (ValleySession *session, const ValleyRequest *request)
-{
-  encode_header (session, request->system_prompt);
-  if (g_strcmp0 (session->question, request->prompt) == 0)
-    return;
-  g_free (session->question);
-  session->question = g_strdup (request->prompt);
-  g_array_set_size (session->tail, 0);
-  valley_prompt_tail (session->model->prompt, request->prompt, session->tail);
-}
-
-/* The ids of the prompt over @n frames. */
-static void
-join_texts (ValleySession *session, const ValleyRequest *request, guint n)
-{
-  const ValleyPrompt *prompt = session->model->prompt;
-  GArray *ids = session->input_ids;
-
-  if (n == 0) {
-    g_array_unref (ids);
-    session->input_ids = valley_prompt_build (prompt, request->system_prompt, request->prompt, 0);
-    return;
-  }
-  g_array_set_size (ids, 0);
-  g_array_append_vals (ids, session->header->data, session->header->len);
-  for (guint i = 0; i < n; i++)
-    valley_prompt_frame (prompt, i == 0, ids);
-  g_array_append_vals (ids, session->tail->data, session->tail->len);
-}
-
-/* Fits as many of @frames as it can, evenly chosen, into the prompt. */
-static gboolean
-fit_frames (ValleySession *session, const ValleyRequest *request, const GArray *frames,
-            GError **error)
-{
-  guint n = frames->len, n_shown = 0;
-  g_autofree gsize *n_rows = g_new (gsize, n);
-  ValleyContext context = { .max_positions = session->model->config->llm.max_position_embeddings,
-                            .n_rows = n_rows,
-                            .n_pictures = n,
-                            .max_pictures = request->max_frames,
-                            .n_text_more = valley_prompt_slot_text (session->model->prompt) };
-  gsize n_tokens;
-
-  join_texts (session, request, MIN (n, 1));
-  context.n_text = session->input_ids->len - MIN (n, 1);
-  context.max_new_tokens
-      = request->max_new_tokens != 0 ? request->max_new_tokens : DEFAULT_NEW_TOKENS;
-  for (guint i = 0; i < n; i++)
-    n_rows[i] = g_array_index (frames, ValleyWindowFrame, i).frame->n_rows;
-  if (!valley_context_fit (&context, &n_shown, &session->max_new_tokens, &n_tokens)) {
-    g_set_error (
-        error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
-        "the prompt has %" G_GSIZE_FORMAT " tokens, %" G_GSIZE_FORMAT
-        " of them text, and its answer needs room for %u; expected at most %" G_GSIZE_FORMAT
-        " together (config.json: max_position_embeddings)",
-        n_tokens, context.n_text,
-        valley_context_reserve (context.max_positions, context.max_new_tokens),
-        context.max_positions);
-    return FALSE;
-  }
-  join_texts (session, request, n_shown);
-  g_array_set_size (session->shown, 0);
-  for (guint i = 0; i < n_shown; i++)
-    g_array_append_val (session->shown, g_array_index (frames, ValleyWindowFrame,
-                                                       valley_context_nth_shown (i, n_shown, n)));
-  return TRUE;
-}
-
-/* Of the frames that the answer is about, what the result tells. */
-static void
-describe_frames (ValleySession *session, const GArray *frames)
-{
-  ValleyResult *result = valley_generation_result (session->generation);
-  guint n = frames->len, n_shown = session->shown->len;
-
-  g_array_set_size (session->shown_pts, 0);
-  for (guint i = 0; i < n_shown; i++) {
-    const ValleyWindowFrame *frame = &g_array_index (session->shown, ValleyWindowFrame, i);
-
-    g_array_append_val (session->shown_pts, frame->pts_ns);
-  }
-  result->frame_pts_ns = (const guint64 *) session->shown_pts->data;
-  result->n_frames = n_shown;
-  result->n_frames_dropped = n - n_shown;
-  result->start_ns = n > 0 ? g_array_index (frames, ValleyWindowFrame, 0).pts_ns : 0;
-  result->end_ns = n > 0 ? g_array_index (frames, ValleyWindowFrame, n - 1).pts_ns : 0;
-  result->max_new_tokens = session->max_new_tokens;
-  result->input_ids = (const gint32 *) session->input_ids->data;
-  result->n_input_ids = session->input_ids->len;
-}
-
-/* What the policy holds is shown if all of it fits, else what fits of the window itself. */
 static gboolean
 build_prompt (ValleySession *session, const ValleyRequest *request, GError **error)
 {
-  g_autoptr (GArray) frames = g_array_new (FALSE, FALSE, sizeof (ValleyWindowFrame));
-  guint n;
-
-  encode_texts (session, request);
-  valley_windows_contents (session->windows, FALSE, frames);
-  n = frames->len;
-  if (!fit_frames (session, request, frames, error))
+  if (!valley_session_prompt_build (&session->prompt, session->windows, request, error))
     return FALSE;
-  session->is_contents = n > 0 && session->shown->len == n;
-  if (n > 0 && !session->is_contents) {
-    g_array_set_size (frames, 0);
-    valley_windows_contents (session->windows, TRUE, frames);
-    if (frames->len < n && !fit_frames (session, request, frames, error))
-      return FALSE;
-  }
-  describe_frames (session, frames);
+  valley_session_prompt_describe (&session->prompt, valley_generation_result (session->generation));
   return TRUE;
 }
 
@@ -365,7 +232,7 @@ valley_session_fit (ValleySession *session, const ValleyRequest *request, GArray
   ok = valley_stream_check_cancelled (session->stream, error) && check_request (request, error)
        && build_prompt (session, request, error);
   if (ok)
-    g_array_append_vals (pts_ns, session->shown_pts->data, session->shown_pts->len);
+    g_array_append_vals (pts_ns, session->prompt.shown_pts->data, session->prompt.shown_pts->len);
   clear_answer (session);
   return ok;
 }
@@ -377,9 +244,10 @@ describe_rows (ValleySession *session, const ValleyWindowCounts *counts)
 
   result->n_vision_tokens = (guint) counts->n_frame_rows;
   result->n_reused_tokens = (guint) counts->n_reused;
-  result->n_input_tokens = session->input_ids->len - session->shown->len + result->n_vision_tokens;
-  for (guint i = 0; i < session->shown->len; i++) {
-    const ValleyFrame *frame = g_array_index (session->shown, ValleyWindowFrame, i).frame;
+  result->n_input_tokens
+      = session->prompt.ids->len - session->prompt.shown->len + result->n_vision_tokens;
+  for (guint i = 0; i < session->prompt.shown->len; i++) {
+    const ValleyFrame *frame = g_array_index (session->prompt.shown, ValleyWindowFrame, i).frame;
 
     /* Sizes that a caller made up do not tell. */
     result->n_vision_tokens_before
@@ -397,8 +265,8 @@ begin_probe (ValleySession *session, const ValleyRequest *request, const ValleyT
   if (probe == NULL || valley_drift_probe_is_ready (probe))
     return;
   sampler = valley_generation_sampler (session->model, request,
-                                       (const gint32 *) session->input_ids->data,
-                                       session->input_ids->len, NULL);
+                                       (const gint32 *) session->prompt.ids->data,
+                                       session->prompt.ids->len, NULL);
   if (sampler == NULL)
     return; /* so it is left out */
   valley_drift_probe_begin (probe, valley_windows_prefiller (session->windows), last, sampler,
@@ -408,19 +276,20 @@ begin_probe (ValleySession *session, const ValleyRequest *request, const ValleyT
 static gboolean
 prefill (ValleySession *session, const ValleyRequest *request, GError **error)
 {
-  ValleyWindowPrompt prompt = { .ids = (const gint32 *) session->input_ids->data,
-                                .n_ids = session->input_ids->len,
-                                .n_header = session->shown->len > 0 ? session->header->len : 0,
-                                .frames = session->shown,
-                                .is_contents = session->is_contents };
+  ValleyWindowPrompt prompt
+      = { .ids = (const gint32 *) session->prompt.ids->data,
+          .n_ids = session->prompt.ids->len,
+          .n_header = session->prompt.shown->len > 0 ? session->prompt.header->len : 0,
+          .frames = session->prompt.shown,
+          .is_contents = session->prompt.is_contents };
   ValleyPrefill *prefiller = valley_windows_prefiller (session->windows);
   ValleyRows rows;
   ValleyTensor last;
   ValleyWindowCounts counts;
   gboolean ok;
 
-  valley_windows_set_header (session->windows, (const gint32 *) session->header->data,
-                             session->header->len);
+  valley_windows_set_header (session->windows, (const gint32 *) session->prompt.header->data,
+                             session->prompt.header->len);
   if (!valley_windows_prefill (session->windows, &prompt, &rows, &counts, error))
     return FALSE;
   describe_rows (session, &counts);
@@ -437,19 +306,19 @@ prefill (ValleySession *session, const ValleyRequest *request, GError **error)
 static gboolean
 repeat_previous (ValleySession *session, const ValleyRequest *request)
 {
-  guint n = session->shown->len;
+  guint n = session->prompt.shown->len;
   g_autofree guint64 *contents = g_new (guint64, n);
   ValleyPreviousKey key
       = { .request = request,
-          .max_new_tokens = session->max_new_tokens,
-          .ids = (const gint32 *) session->input_ids->data,
-          .n_ids = session->input_ids->len,
+          .max_new_tokens = session->prompt.max_new_tokens,
+          .ids = (const gint32 *) session->prompt.ids->data,
+          .n_ids = session->prompt.ids->len,
           .contents = contents,
           .n_contents = n,
           .is_exact = valley_windows_policy (session->windows) != VALLEY_WINDOWS_STREAMING };
 
   for (guint i = 0; i < n; i++) {
-    const ValleyWindowFrame *frame = &g_array_index (session->shown, ValleyWindowFrame, i);
+    const ValleyWindowFrame *frame = &g_array_index (session->prompt.shown, ValleyWindowFrame, i);
 
     contents[i] = frame->frame->content;
     key.window = frame->number;
@@ -471,9 +340,9 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   clear_answer (session);
   if (!valley_stream_check_cancelled (session->stream, error) || !check_request (request, error)
       || !build_prompt (session, request, error)
-      || !valley_generation_prepare (session->generation, request,
-                                     (const gint32 *) session->input_ids->data,
-                                     session->input_ids->len, session->max_new_tokens, error)
+      || !valley_generation_prepare (
+          session->generation, request, (const gint32 *) session->prompt.ids->data,
+          session->prompt.ids->len, session->prompt.max_new_tokens, error)
       || !(repeat_previous (session, request) || prefill (session, request, error))) {
     clear_answer (session);
     return FALSE;
