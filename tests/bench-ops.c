@@ -289,6 +289,41 @@ bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize h
   work_clear (d, &work);
 }
 
+/* Keys and values in pages, as the KV cache has them, beside the same in one tensor each; they
+ * take turns. */
+static void
+bench_pages (Device *d, const char *name, gsize rows, gsize keys)
+{
+  enum { HEADS = 28, KV_HEADS = 4, DIM = 128, PAGE = 64 }; /* Qwen2 7 B */
+  ValleyAttention whole = { HEADS, KV_HEADS, DIM, 0.1f, 1, TRUE, keys - rows, 0 }, paged = whole;
+  ValleyTensor q = random_tensor (d, VALLEY_F32, rows, HEADS * DIM);
+  ValleyTensor out = random_tensor (d, VALLEY_F32, rows, HEADS * DIM);
+  ValleyTensor k = random_tensor (d, VALLEY_BF16, keys, KV_HEADS * DIM);
+  gsize n = (keys + PAGE - 1) / PAGE;
+  g_autofree ValleyTensor *pages = g_new (ValleyTensor, n);
+  Time best[2] = { forever, forever };
+
+  paged.page_rows = PAGE;
+  for (gsize i = 0; i < n; i++)
+    pages[i] = random_tensor (d, VALLEY_BF16, MIN (PAGE, keys - i * PAGE), KV_HEADS * DIM);
+  for (guint i = 0; i < 40; i++) {
+    Time start = now ();
+
+    OPS (*d)->attention (d->stream, &out, &q, &k, &k, &whole);
+    take_best (&best[0], start);
+    start = now ();
+    OPS (*d)->attention (d->stream, &out, &q, pages, pages, &paged);
+    take_best (&best[1], start);
+  }
+  printf ("  %-42s %7.2f ms, in one tensor %.2f ms: %.2f times by time on a core\n", name,
+          best[1].wall * 1e3, best[0].wall * 1e3, best[1].cpu / best[0].cpu);
+  for (gsize i = 0; i < n; i++)
+    valley_tensor_clear (d->backend, &pages[i]);
+  valley_tensor_clear (d->backend, &q);
+  valley_tensor_clear (d->backend, &k);
+  valley_tensor_clear (d->backend, &out);
+}
+
 static void
 bench (guint threads)
 {
@@ -313,6 +348,8 @@ bench (guint threads)
     bench_attention (&d, threads, "attention SigLIP 729, 16 heads of 72", 729, 16, 16, 72, FALSE);
     bench_attention (&d, threads, "attention Eagle 784, 16 heads of 80", 784, 16, 16, 80, FALSE);
     bench_attention (&d, threads, "causal attention 1024, 14/2 heads of 64", 1024, 14, 2, 64, TRUE);
+    bench_pages (&d, "attention over pages, 1 row, 6272 keys", 1, 6272);
+    bench_pages (&d, "attention over pages, 392 rows, 6272 keys", 392, 6272);
     device_clear (&d);
   }
 }

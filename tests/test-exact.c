@@ -329,6 +329,37 @@ test_errors (void)
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
 }
 
+/* Pages that cut a block of keys, that are too short for the keys, or without causality. */
+static void
+test_misfit_pages (void)
+{
+  Device d = device_new (VALLEY_PRECISION_F32, 1, TRUE);
+  ValleyAttention fits = { 2, 1, 8, 0.3f, 1, TRUE, 90, VALLEY_KEY_BLOCK },
+                  bad[3] = { fits, fits, fits };
+  g_autofree float *x = random_floats (100 * 16, 1);
+  Guarded q = guarded_new (&d, VALLEY_F32, 10, 16, x), y = guarded_new (&d, VALLEY_F32, 10, 16, x);
+  Guarded k = guarded_new (&d, VALLEY_F32, 100, 8, x);
+  ValleyTensor pages[]
+      = { valley_tensor_rows (&k.view, 0, 64), valley_tensor_rows (&k.view, 64, 36) };
+  g_autoptr (GError) error = NULL;
+
+  bad[0].page_rows = 32;
+  bad[1].first_position = 91;
+  bad[2].causal = FALSE;
+  for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
+    OPS (d)->attention (d.stream, &y.view, &q.view, pages, pages, &bad[i]);
+    g_assert_false (OPS (d)->stream_wait (d.stream, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+    g_clear_error (&error);
+  }
+  OPS (d)->attention (d.stream, &y.view, &q.view, pages, pages, &fits);
+  g_assert_true (OPS (d)->stream_wait (d.stream, &error));
+  guarded_clear (&d, &q);
+  guarded_clear (&d, &y);
+  guarded_clear (&d, &k);
+  device_clear (&d);
+}
+
 static void
 test_memory (void)
 {
@@ -480,6 +511,7 @@ main (int argc, char **argv)
   g_test_add_func ("/exact/rows", test_rows);
   g_test_add_func ("/exact/heads", test_heads);
   g_test_add_func ("/exact/errors", test_errors);
+  g_test_add_func ("/exact/misfit-pages", test_misfit_pages);
   g_test_add_func ("/exact/memory", test_memory);
   g_test_add_func ("/exact/not-finite", test_not_finite);
   g_test_add_func ("/exact/load", test_load);
