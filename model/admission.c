@@ -6,6 +6,7 @@
 #include "admission.h"
 
 #include "engine.h"
+#include "schedule.h"
 
 #include <unistd.h>
 
@@ -39,6 +40,19 @@ pages_of (guint64 n, guint64 frames, guint64 frame_rows)
   return plus (rows / VALLEY_KV_PAGE_ROWS, n);
 }
 
+/* Of @n_frames long sequences that begin @hop frames apart: how many live at once, with W, W - hop,
+ * W - 2 hop ... frames. */
+static void
+staggered (guint64 n_frames, guint64 hop, guint64 *n, guint64 *frames)
+{
+  guint64 all, missing;
+
+  *n = (n_frames - 1) / hop + 1;
+  all = times (*n, n_frames);
+  missing = times (times (*n, *n - 1) / 2, hop);
+  *frames = all - MIN (all, missing);
+}
+
 /* How many frames all sequences hold together when they hold most, and how many they are. */
 static void
 most_held (const ValleyWindowing *windowing, guint64 n_frames, guint64 *n, guint64 *frames)
@@ -50,14 +64,13 @@ most_held (const ValleyWindowing *windowing, guint64 n_frames, guint64 *n, guint
     *n = 2;
     *frames = times (n_frames, 3);
     break;
-  case VALLEY_WINDOWS_SLIDING: /* W, W - H, W - 2 H ... frames */
-    *n = (n_frames - 1) / hop + 1;
-    *frames
-        = times (*n, n_frames) - MIN (times (*n, n_frames), times (times (*n, *n - 1) / 2, hop));
+  case VALLEY_WINDOWS_SLIDING:
+    staggered (n_frames, hop, n, frames);
     break;
-  case VALLEY_WINDOWS_STREAMING: /* at the switch to its successor */
-    *n = 2;
-    *frames = times (n_frames, 2);
+  case VALLEY_WINDOWS_STREAMING: /* W frames beside successors on their way to as many */
+    staggered (n_frames, times (hop, valley_windowing_reanchor_hops (windowing)), n, frames);
+    *n += 1;
+    *frames = plus (*frames, n_frames);
     break;
   default:
     *n = 1;

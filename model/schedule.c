@@ -24,6 +24,12 @@ struct _ValleySchedule {
   ValleyScheduleCounts counts;
 };
 
+guint
+valley_windowing_reanchor_hops (const ValleyWindowing *windowing)
+{
+  return windowing->reanchor_hops != 0 ? windowing->reanchor_hops : DEFAULT_REANCHOR_HOPS;
+}
+
 /* ---- the two lists ---- */
 
 static Sequence *
@@ -268,9 +274,6 @@ valley_schedule_set_windowing (ValleySchedule *schedule, const ValleyWindowing *
 guint64
 valley_schedule_push (ValleySchedule *schedule, gboolean begins_window)
 {
-  const guint reanchor_hops = schedule->windowing.reanchor_hops != 0
-                                  ? schedule->windowing.reanchor_hops
-                                  : DEFAULT_REANCHOR_HOPS;
   guint64 number = schedule->end++;
 
   settle (schedule);
@@ -279,7 +282,7 @@ valley_schedule_push (ValleySchedule *schedule, gboolean begins_window)
     g_array_append_val (schedule->windows, number);
     schedule->hops++;
     if (schedule->windowing.policy == VALLEY_WINDOWS_STREAMING && schedule->sequences->len > 0
-        && schedule->hops >= reanchor_hops) {
+        && schedule->hops >= valley_windowing_reanchor_hops (&schedule->windowing)) {
       start_sequence (schedule, schedule->sequences->len, number);
       schedule->hops = 0;
     }

@@ -51,6 +51,9 @@ typedef struct {
   guint64 restarted;  /* sequences whose rows were lost: restart and park */
 } ValleyScheduleCounts;
 
+/* Its own, or the default. */
+guint valley_windowing_reanchor_hops (const ValleyWindowing *windowing);
+
 /* @windowing must have window_frames and hop_frames unless it is tumbling. */
 ValleySchedule *valley_schedule_new (const ValleyWindowing *windowing);
 void valley_schedule_free (ValleySchedule *schedule); /* NULL is fine */

@@ -159,9 +159,6 @@ check_peak (ValleyConfig *config, ValleyPrecision precision)
   ValleyCacheNeed need;
 
   windowing.hop_frames = g_rand_int_range (rng, 1, windowing.window_frames + 1);
-  /* With shorter ones streaming keeps more than one successor, and is no cheaper than sliding. */
-  windowing.reanchor_hops
-      = MAX (windowing.reanchor_hops, windowing.window_frames / windowing.hop_frames + 1);
   p.pool = valley_kv_pool_new (p.device.backend, config->llm.n_layers, cols, 0);
   g_assert_true (
       valley_kv_pool_set_unrotated (p.pool, windowing.policy == VALLEY_WINDOWS_STREAMING));
