@@ -149,7 +149,7 @@ install_sharing (GObjectClass *klass)
       g_param_spec_boolean ("draft", "Draft",
                             "Whether the last window's answer is tried first, which saves time "
                             "where it still holds and never changes an answer",
-                            TRUE, RW_READY));
+                            TRUE, RW));
 }
 
 static void

@@ -197,5 +197,6 @@ gst_valley_request_engine (const GstValleyRequest *request, const gchar *prompt)
     .repetition_penalty = request->repetition_penalty,
     .stop = request->stop->len > 1 ? (const char *const *) request->stop->pdata : NULL,
     .markers = request->markers,
+    .no_draft = !request->draft,
   };
 }

@@ -17,6 +17,7 @@ typedef struct {
   guint64 seed;
   GPtrArray *stop; /* NULL-terminated strings */
   ValleyMarkers markers;
+  gboolean draft;
 } GstValleyRequest;
 
 /* @prompts: NULL-terminated, one at least.  @generation_config: "KEY=VALUE,KEY=VALUE" or NULL;

@@ -183,7 +183,7 @@ gst_valley_settings_is_of_request (guint id)
   return id == GST_VALLEY_PROP_PROMPT || id == GST_VALLEY_PROP_PROMPT_PATH
          || id == GST_VALLEY_PROP_PROMPTS || id == GST_VALLEY_PROP_SYSTEM_PROMPT
          || id == GST_VALLEY_PROP_MAX_NEW_TOKENS || id == GST_VALLEY_PROP_GENERATION_CONFIG
-         || id == GST_VALLEY_PROP_MARKERS;
+         || id == GST_VALLEY_PROP_MARKERS || id == GST_VALLEY_PROP_DRAFT;
 }
 
 gboolean
@@ -400,6 +400,7 @@ gst_valley_settings_request (const GstValleySettings *settings, GError **error)
   if (request != NULL) {
     request->listed = settings->prompts != NULL;
     request->markers = settings->markers;
+    request->draft = settings->draft;
   }
   return request;
 }

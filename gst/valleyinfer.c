@@ -79,7 +79,6 @@ start (GstValleyInfer *self)
   GST_OBJECT_UNLOCK (self);
   if (open_model (self, &settings, &error))
     request = gst_valley_settings_request (&settings, &error);
-  options.no_draft = !settings.draft;
   gst_valley_settings_clear (&settings);
   if (request == NULL) {
     gst_valley_infer_post_error (self, GST_MESSAGE_ERROR, error);

@@ -34,6 +34,7 @@ struct _ValleyGeneration {
   GHashTable *drafts; /* a question's slot: its ValleyDraft; NULL: no drafting */
   ValleyDraft *draft; /* this question's, or NULL */
   gboolean greedy;
+  gboolean no_draft; /* this answer */
   gint32 row_ids[MAX_ROWS];  /* the last token, and guesses after it */
   gsize first_row;           /* their place in the cache */
   gsize n_rows, n_rows_used; /* how many there are, and were picked from */
@@ -181,6 +182,7 @@ valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *re
   valley_answer_describe (&generation->answer, &generation->result);
   generation->max_new_tokens = max_new_tokens;
   generation->greedy = request->temperature == 0;
+  generation->no_draft = request->no_draft;
   start_draft (generation, request->slot);
   return TRUE;
 }
@@ -239,7 +241,7 @@ choose_rows (ValleyGeneration *generation)
 
   generation->row_ids[0] = g_array_index (ids, gint32, ids->len - 1);
   most = MIN (most, MAX (room, generation->cache->length + 1) - generation->cache->length - 1);
-  if (generation->draft != NULL && generation->greedy)
+  if (generation->draft != NULL && generation->greedy && !generation->no_draft)
     n = valley_draft_propose (generation->draft, generation->row_ids + 1, most);
   while (n_useful < n && !is_stop_id (generation->model->config, generation->row_ids[1 + n_useful]))
     n_useful++;

@@ -332,6 +332,7 @@ typedef struct {
                                     the first of these strings */
   ValleyMarkers markers;
   guint max_frames;              /* show at most so many pictures of the window; 0: all that fit */
+  gboolean no_draft;             /* do not draft this answer */
   guint slot;                    /* which of several questions this is: its previous answer is
                                     what this one is compared with and drafted from */
 } ValleyRequest;

@@ -65,7 +65,6 @@ struct _ValleySession {
   ValleyResult result;
   ValleyWindowing windowing;
   double change_threshold;
-  gboolean no_draft;
   GArray *pts;          /* of the frames that the answer in progress is about */
   guint n_waiting;      /* pieces of work ... */
   guint64 n_worked;     /* ... and how many were done in idle moments */
@@ -318,7 +317,6 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->pts = g_array_new (FALSE, FALSE, sizeof (guint64));
   session->previous = g_hash_table_new_full (NULL, NULL, NULL, g_free);
   session->change_threshold = options != NULL ? options->change_threshold : 0;
-  session->no_draft = options != NULL && options->no_draft;
   g_mutex_init (&session->lock);
   g_cond_init (&session->cond);
   return session;
@@ -528,7 +526,7 @@ describe (GString *out, const ValleyPicture *picture, const char *show)
 }
 
 static char *
-describe_windowing (const ValleySession *session)
+describe_windowing (const ValleySession *session, const ValleyRequest *request)
 {
   static const char *const names[] = { "tumbling", "anchored", "sliding", "streaming" };
   const ValleyWindowing *windowing = &session->windowing;
@@ -536,7 +534,7 @@ describe_windowing (const ValleySession *session)
   return g_strdup_printf ("%s %u %u %" G_GUINT64_FORMAT " %g %g %s work %" G_GUINT64_FORMAT,
                           names[windowing->policy], windowing->window_frames, windowing->hop_frames,
                           windowing->cache_max_bytes, windowing->max_drift,
-                          session->change_threshold, session->no_draft ? "no" : "yes",
+                          session->change_threshold, request->no_draft ? "no" : "yes",
                           session->n_worked);
 }
 
@@ -553,7 +551,7 @@ answer (ValleySession *session, const ValleyRequest *request)
   if (model->echo_system)
     return g_strdup (request->system_prompt != NULL ? request->system_prompt : "");
   if (model->windowing)
-    return describe_windowing (session);
+    return describe_windowing (session, request);
   out = g_string_new (NULL);
   g_string_append_printf (out, "f%u ", session->pictures.length);
   for (GList *l = session->pictures.head; l != NULL; l = l->next) {

@@ -47,9 +47,10 @@ test_change_in_playing (void)
   rig_push_span (rig, 0, 2100 * MS, 50);
   check_told (rig, 0, "streaming 4 2 8589934592 0.5 0.25 no");
   set_policy (rig, "sliding");
-  g_object_set (rig->element, "cache-max-bytes", (guint64) 100000, "change-threshold", 0.5, NULL);
+  g_object_set (rig->element, "cache-max-bytes", (guint64) 100000, "change-threshold", 0.5, "draft",
+                TRUE, NULL);
   rig_push_span (rig, 2100 * MS, 6100 * MS, 50);
-  check_told (rig, 4, "sliding 4 2 100000 0.5 0.5 no");
+  check_told (rig, 4, "sliding 4 2 100000 0.5 0.5 yes");
 }
 
 /* What the model is shown begins before the window, and everything says so: the prompt, the times

@@ -93,17 +93,23 @@ test_sliding_is_tumbling (void)
 {
   static const char *const clips[] = { "017.mp4", "041.mp4", "006.mp4" };
 
+  guint64 drafted = 0;
+
   for (guint i = 0; i < G_N_ELEMENTS (clips); i++) {
+    g_autoptr (GstStructure) with = NULL, without = NULL;
     g_autofree char *source = clip_source (clips[i]);
     g_autoptr (GPtrArray) tumbling = run (source, OVERLAP "window-policy=tumbling", NULL);
-    g_autoptr (GPtrArray) sliding = run (source, OVERLAP "window-policy=sliding", NULL);
+    g_autoptr (GPtrArray) sliding = run (source, OVERLAP "window-policy=sliding", &with);
     g_autoptr (GPtrArray) undrafted
-        = run (source, OVERLAP "window-policy=sliding draft=false", NULL);
+        = run (source, OVERLAP "window-policy=sliding draft=false", &without);
 
     g_assert_cmpuint (tumbling->len, >, 4);
     check_same_lines (tumbling, sliding);
     check_same_lines (tumbling, undrafted);
+    g_assert_cmpuint (count_of (without, "drafted-tokens"), ==, 0);
+    drafted += count_of (with, "drafted-tokens");
   }
+  g_assert_cmpuint (drafted, >, 0);
 }
 
 #define BALL                                                                                       \
