@@ -95,10 +95,8 @@ valley_windows_keep_within_bound (ValleyWindows *windows)
 {
   while (is_over_bound (windows) && evict (windows))
     ;
-  if (is_over_bound (windows)) { /* nobody forks from it now */
-    valley_kv_cache_clear (&windows->header);
-    windows->n_header_known = 0;
-  }
+  if (is_over_bound (windows)) /* it was lowered below what is needed first */
+    valley_windows_restart_all (windows);
   share_bound (windows);
 }
 

@@ -67,6 +67,25 @@ film_new (ValleyModel *model, gboolean drop, gboolean close)
   return film;
 }
 
+/* Every third picture is wider, and more tokens. */
+static void
+film_vary (Film *film)
+{
+  guint n_wide = 0;
+
+  for (guint i = 0; i < TICKS; i += 3) {
+    guint8 rgb[3 * 128 * 48];
+
+    for (gsize j = 0; j < sizeof rgb; j++)
+      rgb[j] = (guint8) (j * (i + 3) + j / 97);
+    valley_picture_unref (film->pictures[i]);
+    film->pictures[i] = valley_picture_new_from_rgb (film->model, i * FRAME_NS, rgb, 3 * 128, 128,
+                                                     48, NULL, NULL);
+    n_wide += valley_picture_bytes (film->pictures[i]) > valley_picture_bytes (film->pictures[1]);
+  }
+  g_assert_cmpuint (n_wide, ==, TICKS / 3);
+}
+
 static void
 film_clear (Film *film)
 {
@@ -298,6 +317,7 @@ test_one_layer (void)
     ValleyWindowing windowing = { VALLEY_WINDOWS_STREAMING, WINDOW, 1, 0, 9, 0 };
     Fixture f = show (&film, &windowing);
 
+    film_vary (&film);
     for (guint i = 0; i < TICKS; i++) {
       const ValleyResult *result = valley_session_result (f.session);
       Answer answer = { .n_ids = 0 }, exact;

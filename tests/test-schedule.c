@@ -504,6 +504,7 @@ test_victims (void)
   valley_schedule_drop_before (driver.schedule, 1);
   while (driver_work (&driver))
     ;
+  g_assert_cmpuint (valley_schedule_next_victim (driver.schedule), ==, 0); /* needed first */
   g_assert_cmpuint (valley_schedule_n_sequences (driver.schedule), ==, 2);
   g_assert_cmpuint (valley_schedule_nth (driver.schedule, 0)->next, ==, 3);
   g_assert_cmpuint (valley_schedule_nth (driver.schedule, 1)->next, ==, 2);
