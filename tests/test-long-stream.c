@@ -177,6 +177,40 @@ test_two_hours (gconstpointer policy)
   pipe_free (pipeline);
 }
 
+/* Windows of an hour, of which the model can be shown a few dozen frames: no more are kept than
+ * leave a choice, and both hours are described. */
+static void
+test_hours (void)
+{
+  g_autofree char *dir = g_build_filename (g_getenv ("VALLEY_TEST_GOLDEN"), "qwen3-bias", NULL);
+  GstElement *pipeline = pipe_new (
+      "appsrc name=in block=true max-buffers=4 format=time "
+      "caps=\"video/x-raw,format=I420,width=64,height=48,framerate=2/1\" "
+      "! valleyinfer name=v model-path=%s chunk-duration=3600000 max-new-tokens=2 ! fakesink "
+      "v.json_src ! fakesink",
+      dir);
+  g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  g_autoptr (GstElement) source = gst_bin_get_by_name (GST_BIN (pipeline), "in");
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  guint64 before;
+  Figures end;
+
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  push_frames (source, 0, 100);
+  before = live_bytes ();
+  push_frames (source, 100, N_FRAMES);
+  g_assert_cmpint (gst_app_src_end_of_stream (GST_APP_SRC (source)), ==, GST_FLOW_OK);
+  pipe_eos (pipeline);
+  end = measure (v, "end");
+  g_assert_cmpuint (end.windows, ==, 2);
+  g_assert_cmpuint (end.failed, ==, 0);
+  g_assert_cmpuint (end.frames, <, N_FRAMES / 20);
+  g_assert_cmpuint (end.encoded, <=, end.frames);
+  if (end.live > 0)
+    g_assert_cmpuint (end.live, <, before + 4 * 1024 * 1024);
+  pipe_free (pipeline);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -186,5 +220,6 @@ main (int argc, char **argv)
   g_test_add_data_func ("/long-stream/anchored", "anchored", test_two_hours);
   g_test_add_data_func ("/long-stream/sliding", "sliding", test_two_hours);
   g_test_add_data_func ("/long-stream/streaming", "streaming", test_two_hours);
+  g_test_add_func ("/long-stream/hours", test_hours);
   return test_finish ();
 }
