@@ -18,6 +18,7 @@ void bench_frames_free (BenchFrames *frames); /* NULL is fine */
 /* Frame @number, or with @still frame 0's picture at @number's time; to unref.  What was made is
  * kept, so that a measured second use costs nothing. */
 ValleyPicture *bench_frames_get (BenchFrames *frames, guint number, gboolean still, GError **error);
+guint64 bench_frames_pts_ns (guint number);
 guint bench_frames_number (guint64 pts_ns);
 gboolean bench_frames_sizes (const BenchFrames *frames, ValleyInputSizes *sizes, GError **error);
 

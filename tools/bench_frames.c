@@ -49,6 +49,12 @@ paint (guint8 *rgb, guint number)
     }
 }
 
+guint64
+bench_frames_pts_ns (guint number)
+{
+  return number * FRAME_NS;
+}
+
 ValleyPicture *
 bench_frames_get (BenchFrames *frames, guint number, gboolean still, GError **error)
 {
@@ -61,8 +67,8 @@ bench_frames_get (BenchFrames *frames, guint number, gboolean still, GError **er
   if (g_ptr_array_index (made, number) == NULL) {
     rgb = g_malloc (WIDTH * HEIGHT * 3);
     paint (rgb, still ? 0 : number);
-    picture = valley_picture_new_from_rgb (frames->model, number * FRAME_NS, rgb, WIDTH * 3, WIDTH,
-                                           HEIGHT, NULL, error);
+    picture = valley_picture_new_from_rgb (frames->model, bench_frames_pts_ns (number), rgb,
+                                           WIDTH * 3, WIDTH, HEIGHT, NULL, error);
     if (picture == NULL)
       return NULL;
     g_ptr_array_index (made, number) = picture;

@@ -78,14 +78,8 @@ take_frame (Run *run, gboolean may_ask, gboolean *asked, double *first_ms, GErro
 {
   const BenchCase *what = run->what;
   gint64 start = g_get_monotonic_time ();
-  guint64 oldest = 0;
-  ValleyPicture *picture = bench_frames_get (run->bench->frames, run->first, FALSE, error);
 
-  if (picture == NULL)
-    return FALSE;
-  oldest = valley_picture_pts_ns (picture);
-  valley_picture_unref (picture);
-  valley_session_drop_before (run->mine, oldest);
+  valley_session_drop_before (run->mine, bench_frames_pts_ns (run->first));
   if (!push (run, run->mine, run->end, run->end % what->hop == 0, error))
     return FALSE;
   run->end++;
