@@ -139,9 +139,10 @@ run_thread (gpointer data)
 {
   Run *run = data;
 
-  valley_alloc_fail_at (run->fail_at);
+  valley_alloc_fail_at (run->c->policy == NULL ? run->fail_at : 0);
   open_and_load (run);
   if (run->c->policy != NULL) {
+    valley_alloc_fail_at (run->fail_at); /* other cases open */
     run_windows (run);
   } else {
     for (guint i = 0; i < (run->c->tiled ? 1 : 2); i++)

@@ -540,6 +540,26 @@ test_no_room (Fixture *f, gconstpointer data)
   g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, 3);
 }
 
+/* A sequence that has outgrown the model's context is not kept. */
+static void
+test_outgrown (Fixture *f, gconstpointer data)
+{
+  guint64 most = 0, rows;
+  gsize max = f->model->config->llm.max_position_embeddings;
+
+  for (guint i = 0; i < 60; i++) {
+    push_color (f, f->session, i, (guint8) (4 * i), 7);
+    work_all (f->session);
+    most = MAX (most, stats_of (f->session).kv_bytes);
+  }
+  g_assert_cmpuint (most, <=, (max / VALLEY_KV_PAGE_ROWS + 2) * page_bytes (f));
+  g_assert_cmpuint (stats_of (f->session).kv_bytes, <=, 2 * page_bytes (f)); /* the header */
+  rows = stats_of (f->session).frame_rows;
+  g_assert_cmpuint (ask (f->session, &question)->n_frames_dropped, >, 0);
+  g_assert_cmpuint (stats_of (f->session).frame_rows - rows, ==,
+                    valley_session_result (f->session)->n_vision_tokens);
+}
+
 /* Whether the call worked, or failed for want of memory and says whose. */
 static gboolean
 had_memory (gboolean ok, GError *error)
@@ -693,6 +713,7 @@ main (int argc, char **argv)
   SESSION_TEST ("rows/closing-window", test_closing_window);
   SESSION_TEST ("memory/bound", test_bound);
   SESSION_TEST ("memory/no-room", test_no_room);
+  SESSION_TEST ("memory/outgrown", test_outgrown);
   SESSION_TEST ("memory/every-bound", test_every_bound);
   SESSION_TEST ("bad-windowing", test_bad_windowing);
   return g_test_run ();
