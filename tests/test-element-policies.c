@@ -226,6 +226,17 @@ count_of (Rig *rig, const char *name)
   return value;
 }
 
+static void
+wait_for_count (Rig *rig, const char *name, guint64 least)
+{
+  gint64 end = g_get_monotonic_time () + test_wait_s () * G_TIME_SPAN_SECOND;
+
+  while (count_of (rig, name) < least) {
+    g_assert_cmpint (g_get_monotonic_time (), <, end);
+    g_usleep (1000);
+  }
+}
+
 /* Between frames the worker does what the engine has to do, all of it. */
 static void
 test_idle_work (void)
@@ -235,8 +246,7 @@ test_idle_work (void)
 
   for (guint i = 0; i < 4; i++) {
     rig_push_span (rig, i * 500 * MS, (i + 1) * 500 * MS, 50);
-    while (count_of (rig, "frame-rows") < 3 * (i + 1))
-      g_usleep (1000);
+    wait_for_count (rig, "frame-rows", 3 * (i + 1));
   }
   rig_push (rig, 2 * S, 100 * MS, 50);
   caption = rig_caption (rig, 0);
@@ -263,13 +273,11 @@ test_work_is_cancelled (void)
   gint64 before;
 
   rig_push (rig, 0, 100 * MS, 50);
-  while (count_of (rig, "frames-encoded") < 1)
-    g_usleep (1000);
+  wait_for_count (rig, "frames-encoded", 1);
   before = g_get_monotonic_time ();
   rig_seek_done (rig, 10 * S);
   rig_push (rig, 10 * S, 100 * MS, 50);
-  while (count_of (rig, "frames-encoded") < 2)
-    g_usleep (1000);
+  wait_for_count (rig, "frames-encoded", 2);
   gst_element_set_state (rig->element, GST_STATE_READY);
   g_assert_cmpint (g_get_monotonic_time () - before, <, 10 * G_TIME_SPAN_SECOND);
 }
