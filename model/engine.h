@@ -1,5 +1,6 @@
-/* engine.h - what the engine's own files know of a model: valley.c, picture.c, encode.c,
- * session.c, generation.c and inspect.c include it, no stage does.
+/* engine.h - what the engine's own files know of a model: valley.c, picture.c, encode.c, the files
+ * of a session (frames, sequences, windows, prompts, answers) and inspect.c include it, no stage
+ * does.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
