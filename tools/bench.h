@@ -51,7 +51,8 @@ typedef struct {
   BenchFrames *frames;
   const char *prompt;
   guint max_new_tokens;
-  guint n_windows; /* to compare */
+  guint n_windows; /* to compare, */
+  guint more_ms;   /* and up to 24 more until so much time has passed */
 } Bench;
 
 /* Naive is run beside it, in turn, unless the case is `still`. */

@@ -60,7 +60,7 @@ static const char help[]
       "  --window W, --hop H   frames of a window, and between two; default: 4, 8, 16 and 32,\n"
       "                        with hops 1, 2, 4 ... W\n"
       "  --windows N           how many are compared with recomputation, each; default: 5,\n"
-      "                        with --json 9\n"
+      "                        with --json 9, and more while there is time\n"
       "  --csv FILE            writes every figure\n"
       "  --json                a JSON object instead of a table, with all savings on\n"
       "  --config FILE         a checkpoint's config.json instead of a model: its weights are\n"
