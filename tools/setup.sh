@@ -18,8 +18,9 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkgconf
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
   fonts-dejavu-core"
-# The tests also read the files back with a program that is not GStreamer.
-TEST_PACKAGES="$BUILD_PACKAGES ffmpeg"
+# The tests also read the files back with a program that is not GStreamer, and compile the CUDA
+# sources as C++.
+TEST_PACKAGES="$BUILD_PACKAGES ffmpeg g++"
 
 fail ()
 {

@@ -1,0 +1,95 @@
+/* cuda_runtime.h - the part of the CUDA runtime's interface that cuda/ uses, for the stand-in.
+ *
+ * Where CUDA leaves a choice, the stand-in takes the one that shows mistakes:
+ * - streams are queues whose work is done late and interleaved at random; only events, waits and
+ *   a stream's own order hold it back.  All streams are non-blocking; there is no default stream;
+ * - device memory can be touched only by kernels and copies, never by the host;
+ * - cudaFree does not wait: work that still needs the memory faults;
+ * - an asynchronous copy from pinned memory reads it late; one to any host memory writes it late;
+ * - a fault is sticky, as on a GPU: everything fails until cudaDeviceReset.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
+  cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901
+} cudaError_t;
+
+typedef enum {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3
+} cudaMemcpyKind;
+
+typedef enum {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+} cudaStreamCaptureMode;
+
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+
+typedef struct CUstream_st *cudaStream_t;
+typedef struct CUevent_st *cudaEvent_t;
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+
+cudaError_t cudaGetDeviceCount (int *n);
+cudaError_t cudaSetDevice (int device);
+cudaError_t cudaDeviceSynchronize (void);
+cudaError_t cudaDeviceReset (void);
+cudaError_t cudaGetLastError (void);
+cudaError_t cudaPeekAtLastError (void);
+const char *cudaGetErrorName (cudaError_t error);
+
+cudaError_t cudaMalloc (void **pointer, size_t bytes);
+cudaError_t cudaFree (void *pointer);
+cudaError_t cudaMallocHost (void **pointer, size_t bytes);
+cudaError_t cudaFreeHost (void *pointer);
+cudaError_t cudaMemGetInfo (size_t *available, size_t *total);
+cudaError_t cudaMemcpyAsync (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
+                             cudaStream_t stream);
+cudaError_t cudaMemsetAsync (void *dst, int value, size_t bytes, cudaStream_t stream);
+
+/* @flags must be cudaStreamNonBlocking: the other kind waits for work one never named. */
+cudaError_t cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy (cudaStream_t stream);
+cudaError_t cudaStreamSynchronize (cudaStream_t stream);
+cudaError_t cudaStreamQuery (cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent (cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaLaunchHostFunc (cudaStream_t stream, void (*func) (void *), void *data);
+
+cudaError_t cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy (cudaEvent_t event);
+cudaError_t cudaEventRecord (cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize (cudaEvent_t event);
+cudaError_t cudaEventQuery (cudaEvent_t event);
+
+/* One stream at a time; waiting for its events from another while it is captured is refused. */
+cudaError_t cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture (cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph,
+                                  unsigned long long flags);
+cudaError_t cudaGraphLaunch (cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy (cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy (cudaGraphExec_t exec);
+
+#ifdef __cplusplus
+}
+#endif

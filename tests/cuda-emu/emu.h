@@ -1,0 +1,26 @@
+/* emu.h - what tests ask of the stand-in that no GPU offers.  C and C++.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Everything random (order of streams, blocks, warps, lanes) follows from @seed. */
+void emu_set_seed (uint32_t seed);
+/* The first fault since the last call, in words, or NULL; valid until the next call.  A program
+ * that ends with a fault nobody took, or with device objects nobody freed, exits with 86. */
+const char *emu_take_fault (void);
+/* How much cudaMalloc gives out in all. */
+void emu_set_device_bytes (size_t bytes);
+/* Memory, streams, events and graphs that were made and not freed, in words; NULL: none. */
+const char *emu_leaks (void);
+/* Kernels run since the start. */
+uint64_t emu_kernels_run (void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,61 @@
+/* emu_internal.h - between the stand-in's own files.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "emu.h"
+#include "emu_device.h"
+
+#include <mutex>
+#include <string>
+
+/* One lock for the whole device: sessions are threads, the device is one. */
+extern std::recursive_mutex emu_lock;
+
+/* ---- stream.cpp ---- */
+
+/* Records a fault and makes @error sticky. */
+cudaError_t emu_fail (cudaError_t error, const char *format, ...)
+    __attribute__ ((format (printf, 2, 3)));
+/* Whatever is left over when the program ends is told then. */
+void emu_watch_exit (void);
+uint32_t emu_random (uint32_t below);
+extern uint64_t emu_n_kernels;
+
+/* ---- fiber.cpp: one stack for every thread of a block ---- */
+
+void emu_fiber_start (unsigned index, void (*entry) (void));
+/* From the scheduler into a fiber, until it pauses. */
+void emu_fiber_run (unsigned index);
+/* From a fiber back to the scheduler. */
+void emu_fiber_pause (void);
+/* The same for good; also from a signal handler. */
+[[noreturn]] void emu_fiber_quit (void);
+bool emu_fiber_is_running (void);
+
+/* ---- memory.cpp ---- */
+
+void emu_memory_init (void);
+/* Kernels may touch every allocation between these two; the second checks what lies around
+ * them and says in words what was written there. */
+void emu_memory_open (void);
+bool emu_memory_close (std::string *damage);
+/* NULL when the whole range is one allocation's, else what is wrong with it. */
+const char *emu_memory_range_problem (const void *pointer, size_t bytes);
+/* Where @address lies, in words, when it is the device's. */
+bool emu_memory_describe (const void *address, std::string *words);
+bool emu_memory_is_pinned (const void *pointer, size_t bytes);
+std::string emu_memory_leaks (void);
+void emu_memory_reset (void);
+
+/* ---- block.cpp ---- */
+
+struct EmuLaunch {
+  const char *name;
+  dim3 grid, block;
+  size_t shared_bytes;
+  std::function<void ()> body;
+};
+
+cudaError_t emu_run_kernel (const EmuLaunch &launch);
+/* Only while a kernel runs: ends it, from a fiber or from the handler of a fault on one. */
+[[noreturn]] void emu_kernel_trap (cudaError_t error, const char *words);

@@ -1,0 +1,339 @@
+/* memory.cpp - the device's memory: pages that only kernels and copies can touch.
+ *
+ * Every allocation has addresses of its own, never used again, between pages that are never
+ * accessible, and starts out as NaN.  It ends as close before its guard page as CUDA's alignment
+ * of 256 bytes allows; what is left around it is checked after every kernel.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "emu_internal.h"
+
+#include <map>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define PAGE ((size_t) 4096)
+#define ALIGNMENT ((size_t) 256)
+#define ARENA_BYTES ((size_t) 64 << 30)
+#define POISON 0xff
+
+struct Allocation {
+  unsigned number;
+  char *pages, *data;
+  size_t bytes, page_bytes;
+  bool freed;
+};
+
+static char *arena;
+static size_t arena_used, bytes_live, bytes_limit = (size_t) 1 << 30;
+static unsigned n_allocations;
+/* by first page; freed ones stay, so that a late access can be told whose it was */
+static std::map<char *, Allocation> allocations;
+static std::map<char *, size_t> pinned;
+
+static size_t
+round_up (size_t n, size_t to)
+{
+  return (n + to - 1) / to * to;
+}
+
+static std::string
+name_of (const Allocation &a)
+{
+  return "allocation " + std::to_string (a.number) + " of " + std::to_string (a.bytes) + " bytes";
+}
+
+static const Allocation *
+find (const void *address)
+{
+  auto next = allocations.upper_bound ((char *) address);
+
+  return next == allocations.begin () ? NULL : &std::prev (next)->second;
+}
+
+bool
+emu_memory_describe (const void *address, std::string *words)
+{
+  const char *p = (const char *) address;
+  const Allocation *a;
+
+  if (arena == NULL || p < arena || p >= arena + ARENA_BYTES)
+    return false;
+  a = find (p);
+  if (a == NULL)
+    *words = "before the first allocation";
+  else if (p >= a->data + a->bytes)
+    *words = std::to_string (p - (a->data + a->bytes)) + " bytes past the end of " + name_of (*a)
+             + (a->freed ? ", which was freed" : "");
+  else
+    *words = "byte " + std::to_string (p - a->data) + " of " + name_of (*a)
+             + (a->freed ? ", which was freed" : "");
+  return true;
+}
+
+const char *
+emu_memory_range_problem (const void *pointer, size_t bytes)
+{
+  static std::string words;
+  const char *p = (const char *) pointer;
+  const Allocation *a = find (p);
+
+  if (a != NULL && !a->freed && p >= a->data && p <= a->data + a->bytes
+      && bytes <= (size_t) (a->data + a->bytes - p))
+    return NULL;
+  if (!emu_memory_describe (p, &words))
+    words = "no address of the device";
+  words = std::to_string (bytes) + " bytes from " + words;
+  return words.c_str ();
+}
+
+/* ---- faults ---- */
+
+static bool
+is_write (const ucontext_t *context)
+{
+#ifdef __x86_64__
+  return context->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+  return false;
+#endif
+}
+
+/* In a buffer, because a kernel's stack is left without running destructors. */
+static bool
+describe_fault (char *words, size_t n, const void *address, const void *context)
+{
+  std::string where;
+  bool ours = emu_memory_describe (address, &where);
+
+  snprintf (words, n, "illegal address: %s%s",
+            is_write ((const ucontext_t *) context) ? "write to " : "",
+            ours ? where.c_str () : "not the device's");
+  return ours;
+}
+
+static void
+on_fault (int signal_number, siginfo_t *info, void *context)
+{
+  char words[200];
+  bool ours = describe_fault (words, sizeof words, info->si_addr, context);
+
+  if (emu_fiber_is_running ()) /* a null pointer is the kernel's fault, too */
+    emu_kernel_trap (cudaErrorIllegalAddress, words);
+  if (ours) {
+    fprintf (stderr, "cuda-emu: the host touched device memory: %s\n", words);
+    abort ();
+  }
+  signal (signal_number, SIG_DFL); /* happens again, to whoever did it */
+}
+
+static void
+catch_faults (void)
+{
+  static thread_local bool caught;
+  alignas (64) static thread_local char stack[64 << 10]; /* so aligned for the address sanitizer */
+  stack_t alternative = {};
+  struct sigaction action = {};
+
+  if (caught)
+    return;
+  caught = true;
+  alternative.ss_sp = stack;
+  alternative.ss_size = sizeof stack;
+  sigaltstack (&alternative, NULL);
+  action.sa_sigaction = on_fault;
+  /* NODEFER: the handler may be left for good */
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  sigaction (SIGSEGV, &action, NULL);
+  sigaction (SIGBUS, &action, NULL);
+}
+
+/* ---- between host and kernels ---- */
+
+void
+emu_memory_open (void)
+{
+  catch_faults ();
+  for (auto &it : allocations)
+    if (!it.second.freed)
+      mprotect (it.second.pages, it.second.page_bytes, PROT_READ | PROT_WRITE);
+}
+
+static bool
+check_around (const Allocation &a, std::string *damage)
+{
+  for (char *p = a.pages; p < a.pages + a.page_bytes; p++) {
+    if (p == a.data)
+      p += a.bytes;
+    if (p < a.pages + a.page_bytes && (unsigned char) *p != POISON) {
+      *damage = p < a.data ? std::to_string (a.data - p) + " bytes before the start of "
+                           : std::to_string (p - (a.data + a.bytes)) + " bytes past the end of ";
+      *damage = "something was written " + *damage + name_of (a);
+      memset (a.pages, POISON, (size_t) (a.data - a.pages));
+      memset (a.data + a.bytes, POISON, (size_t) (a.pages + a.page_bytes - a.data) - a.bytes);
+      return false;
+    }
+  }
+  return true;
+}
+
+bool
+emu_memory_close (std::string *damage)
+{
+  bool good = true;
+
+  for (auto &it : allocations)
+    if (!it.second.freed) {
+      good = check_around (it.second, damage) && good;
+      mprotect (it.second.pages, it.second.page_bytes, PROT_NONE);
+    }
+  return good;
+}
+
+/* ---- the runtime's calls ---- */
+
+cudaError_t
+cudaMalloc (void **pointer, size_t bytes)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  size_t page_bytes;
+  Allocation a = {};
+
+  *pointer = NULL;
+  if (cudaPeekAtLastError () != cudaSuccess)
+    return cudaPeekAtLastError ();
+  if (bytes == 0)
+    return cudaSuccess;
+  emu_watch_exit ();
+  catch_faults ();
+  if (arena == NULL) {
+    void *map
+        = mmap (NULL, ARENA_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (map == MAP_FAILED)
+      return cudaErrorMemoryAllocation;
+    arena = (char *) map;
+    arena_used = PAGE;
+  }
+  if (bytes > bytes_limit - bytes_live || bytes > ARENA_BYTES - arena_used - 2 * PAGE)
+    return cudaErrorMemoryAllocation;
+  page_bytes = round_up (bytes, PAGE);
+  a.number = ++n_allocations;
+  a.pages = arena + arena_used;
+  a.page_bytes = page_bytes;
+  a.bytes = bytes;
+  a.data = a.pages + page_bytes - round_up (bytes, ALIGNMENT);
+  mprotect (a.pages, page_bytes, PROT_READ | PROT_WRITE);
+  memset (a.pages, POISON, page_bytes);
+  mprotect (a.pages, page_bytes, PROT_NONE);
+  arena_used += page_bytes + PAGE;
+  bytes_live += bytes;
+  allocations[a.pages] = a;
+  *pointer = a.data;
+  return cudaSuccess;
+}
+
+static void
+release (Allocation *a)
+{
+  a->freed = true;
+  bytes_live -= a->bytes;
+  mprotect (a->pages, a->page_bytes, PROT_NONE);
+  madvise (a->pages, a->page_bytes, MADV_DONTNEED);
+}
+
+cudaError_t
+cudaFree (void *pointer)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  auto *a = (Allocation *) (pointer != NULL ? find (pointer) : NULL);
+
+  if (pointer == NULL)
+    return cudaSuccess;
+  if (a == NULL || a->data != pointer || a->freed)
+    return emu_fail (cudaErrorInvalidValue, "cudaFree: %s",
+                     a != NULL && a->data == pointer ? (name_of (*a) + " was freed before").c_str ()
+                                                     : "no allocation begins there");
+  release (a);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaMallocHost (void **pointer, size_t bytes)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+
+  emu_watch_exit ();
+  *pointer = aligned_alloc (PAGE, round_up (bytes > 0 ? bytes : 1, PAGE));
+  if (*pointer == NULL)
+    return cudaErrorMemoryAllocation;
+  memset (*pointer, POISON, bytes);
+  pinned[(char *) *pointer] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaFreeHost (void *pointer)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+
+  if (pointer == NULL)
+    return cudaSuccess;
+  if (pinned.erase ((char *) pointer) == 0)
+    return emu_fail (cudaErrorInvalidValue, "cudaFreeHost: not pinned memory, or freed before");
+  free (pointer);
+  return cudaSuccess;
+}
+
+bool
+emu_memory_is_pinned (const void *pointer, size_t bytes)
+{
+  const char *p = (const char *) pointer;
+  auto next = pinned.upper_bound ((char *) pointer);
+
+  if (next == pinned.begin ())
+    return false;
+  next--;
+  return p <= next->first + next->second && bytes <= (size_t) (next->first + next->second - p);
+}
+
+cudaError_t
+cudaMemGetInfo (size_t *available, size_t *total)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+
+  *available = bytes_limit - bytes_live;
+  *total = bytes_limit;
+  return cudaSuccess;
+}
+
+void
+emu_set_device_bytes (size_t bytes)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+
+  bytes_limit = bytes > bytes_live ? bytes : bytes_live;
+}
+
+std::string
+emu_memory_leaks (void)
+{
+  std::string words;
+
+  for (auto &it : allocations)
+    if (!it.second.freed)
+      words += name_of (it.second) + "; ";
+  for (auto &it : pinned)
+    words += std::to_string (it.second) + " pinned bytes; ";
+  return words;
+}
+
+void
+emu_memory_reset (void)
+{
+  for (auto &it : allocations)
+    if (!it.second.freed)
+      release (&it.second);
+}

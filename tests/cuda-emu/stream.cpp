@@ -1,0 +1,652 @@
+/* stream.cpp - streams as queues, events, graphs, copies, and the one sticky error.
+ *
+ * Nothing enqueued is done until somebody waits, or chance has it done; then streams take turns
+ * at random.  So work that is ordered by luck only comes out wrong here sooner or later.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "emu_internal.h"
+
+#include <deque>
+#include <memory>
+#include <set>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <vector>
+
+#define MAX_THREADS_OF_BLOCK 1024u
+#define MAX_GRID_YZ 65535u
+#define MAX_DYNAMIC_SHARED ((size_t) 48 << 10) /* more must be asked for, which nobody does yet */
+
+struct CUevent_st {
+  uint64_t recorded, reached; /* how often */
+};
+
+struct Command {
+  std::function<cudaError_t ()> work; /* empty: waits for an event */
+  cudaEvent_t event;
+  uint64_t count;
+};
+
+struct CUgraph_st {
+  std::vector<Command> commands;
+};
+
+struct CUgraphExec_st {
+  std::vector<Command> commands;
+};
+
+struct CUstream_st {
+  std::deque<Command> queue;
+  std::unique_ptr<CUgraph_st> capture;
+  bool capture_broken;
+};
+
+std::recursive_mutex emu_lock;
+static std::set<cudaStream_t> streams;
+static std::set<cudaEvent_t> events;
+static std::set<cudaGraph_t> graphs;
+static std::set<cudaGraphExec_t> execs;
+static cudaError_t sticky, last;
+static std::string fault, taken, leaks;
+static uint32_t seed, state;
+
+typedef std::lock_guard<std::recursive_mutex> Guard;
+
+/* ---- chance ---- */
+
+void
+emu_set_seed (uint32_t new_seed)
+{
+  Guard guard (emu_lock);
+
+  seed = state = new_seed != 0 ? new_seed : 1;
+}
+
+/* xorshift: any sequence will do, as long as the seed repeats it. */
+uint32_t
+emu_random (uint32_t below)
+{
+  if (state == 0) {
+    const char *text = getenv ("VALLEY_TEST_SEED");
+
+    emu_set_seed (text != NULL ? (uint32_t) strtoul (text, NULL, 10)
+                               : (uint32_t) time (NULL) ^ (uint32_t) getpid () << 16);
+  }
+  state ^= state << 13;
+  state ^= state >> 17;
+  state ^= state << 5;
+  return state % below;
+}
+
+/* ---- errors ---- */
+
+static std::string
+all_leaks (void)
+{
+  std::string words = emu_memory_leaks ();
+
+  if (!streams.empty ())
+    words += std::to_string (streams.size ()) + " streams; ";
+  if (!events.empty ())
+    words += std::to_string (events.size ()) + " events; ";
+  if (!graphs.empty () || !execs.empty ())
+    words += std::to_string (graphs.size () + execs.size ()) + " graphs; ";
+  return words;
+}
+
+static void
+judge_at_exit (void)
+{
+  std::string words = all_leaks ();
+
+  if (fault.empty () && words.empty ())
+    return;
+  if (!fault.empty ())
+    fprintf (stderr, "cuda-emu: a fault that nobody took: %s\n", fault.c_str ());
+  if (!words.empty ())
+    fprintf (stderr, "cuda-emu: never freed: %s\n", words.c_str ());
+  fflush (NULL);
+  _exit (86);
+}
+
+/* Registered while the program runs, so that it runs before static objects end. */
+void
+emu_watch_exit (void)
+{
+  static bool watched;
+
+  if (!watched)
+    atexit (judge_at_exit);
+  watched = true;
+}
+
+cudaError_t
+emu_fail (cudaError_t error, const char *format, ...)
+{
+  char words[500];
+  va_list args;
+
+  emu_watch_exit ();
+  va_start (args, format);
+  vsnprintf (words, sizeof words, format, args);
+  va_end (args);
+  if (fault.empty ())
+    fault = std::string (words) + " (seed " + std::to_string (seed) + ")";
+  if (error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress
+      || error == cudaErrorLaunchFailure)
+    sticky = error;
+  return last = error;
+}
+
+const char *
+emu_take_fault (void)
+{
+  Guard guard (emu_lock);
+
+  taken = fault;
+  fault.clear ();
+  return taken.empty () ? NULL : taken.c_str ();
+}
+
+const char *
+emu_leaks (void)
+{
+  Guard guard (emu_lock);
+
+  leaks = all_leaks ();
+  return leaks.empty () ? NULL : leaks.c_str ();
+}
+
+uint64_t
+emu_kernels_run (void)
+{
+  return emu_n_kernels;
+}
+
+cudaError_t
+cudaPeekAtLastError (void)
+{
+  return sticky != cudaSuccess ? sticky : last;
+}
+
+cudaError_t
+cudaGetLastError (void)
+{
+  Guard guard (emu_lock);
+  cudaError_t error = cudaPeekAtLastError ();
+
+  last = cudaSuccess;
+  return error;
+}
+
+const char *
+cudaGetErrorName (cudaError_t error)
+{
+  switch (error) {
+#define NAME(name)                                                                                 \
+  case name:                                                                                       \
+    return #name;
+    NAME (cudaSuccess)
+    NAME (cudaErrorInvalidValue)
+    NAME (cudaErrorMemoryAllocation)
+    NAME (cudaErrorInvalidConfiguration)
+    NAME (cudaErrorInvalidDevice)
+    NAME (cudaErrorInvalidResourceHandle)
+    NAME (cudaErrorNotReady)
+    NAME (cudaErrorIllegalAddress)
+    NAME (cudaErrorMisalignedAddress)
+    NAME (cudaErrorLaunchFailure)
+    NAME (cudaErrorStreamCaptureUnsupported)
+    NAME (cudaErrorStreamCaptureInvalidated)
+#undef NAME
+  }
+  return "unrecognized error code";
+}
+
+/* ---- queues ---- */
+
+static bool
+is_ready (const CUstream_st *stream)
+{
+  const Command *head;
+
+  if (stream->queue.empty ())
+    return false;
+  head = &stream->queue.front ();
+  return head->work || sticky != cudaSuccess || head->event->reached >= head->count;
+}
+
+/* One command of some stream; false when none can go on. */
+static bool
+run_one (void)
+{
+  std::vector<cudaStream_t> ready;
+  cudaStream_t stream;
+  Command command;
+
+  for (cudaStream_t candidate : streams)
+    if (is_ready (candidate))
+      ready.push_back (candidate);
+  if (ready.empty ())
+    return false;
+  stream = ready[emu_random ((uint32_t) ready.size ())];
+  command = std::move (stream->queue.front ());
+  stream->queue.pop_front ();
+  if (command.work && sticky == cudaSuccess)
+    command.work ();
+  return true;
+}
+
+template <typename Done>
+static cudaError_t
+run_until (Done done)
+{
+  while (!done ())
+    if (!run_one ())
+      return emu_fail (cudaErrorLaunchFailure, "streams wait for one another");
+  return cudaPeekAtLastError ();
+}
+
+static bool
+is_known (cudaStream_t stream)
+{
+  if (streams.count (stream) != 0)
+    return true;
+  emu_fail (cudaErrorInvalidResourceHandle, "%s",
+            stream == NULL ? "the default stream is not used: name a stream"
+                           : "a stream that was destroyed or never made");
+  return false;
+}
+
+static cudaError_t
+enqueue (cudaStream_t stream, Command command)
+{
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (sticky != cudaSuccess)
+    return sticky;
+  if (stream->capture != NULL) {
+    stream->capture->commands.push_back (std::move (command));
+    return cudaSuccess;
+  }
+  stream->queue.push_back (std::move (command));
+  while (emu_random (4) == 0 && run_one ()) {
+  }
+  return cudaSuccess;
+}
+
+/* Waiting is not allowed while work is recorded. */
+static bool
+breaks_capture (cudaStream_t stream)
+{
+  if (stream->capture != NULL)
+    stream->capture_broken = true;
+  return stream->capture != NULL;
+}
+
+cudaError_t
+cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags)
+{
+  Guard guard (emu_lock);
+
+  if (flags != cudaStreamNonBlocking)
+    return emu_fail (cudaErrorInvalidValue, "streams must be cudaStreamNonBlocking");
+  emu_watch_exit ();
+  *stream = new CUstream_st ();
+  streams.insert (*stream);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaStreamDestroy (cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  run_until ([=] { return stream->queue.empty (); });
+  streams.erase (stream);
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaStreamSynchronize (cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (breaks_capture (stream))
+    return last = cudaErrorStreamCaptureUnsupported;
+  return run_until ([=] { return stream->queue.empty (); });
+}
+
+cudaError_t
+cudaStreamQuery (cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (breaks_capture (stream))
+    return last = cudaErrorStreamCaptureUnsupported;
+  if (!stream->queue.empty ())
+    run_one ();
+  return sticky != cudaSuccess ? sticky : stream->queue.empty () ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t
+cudaDeviceSynchronize (void)
+{
+  Guard guard (emu_lock);
+
+  return run_until ([] {
+    for (cudaStream_t stream : streams)
+      if (!stream->queue.empty ())
+        return false;
+    return true;
+  });
+}
+
+cudaError_t
+cudaDeviceReset (void)
+{
+  Guard guard (emu_lock);
+
+  for (cudaStream_t stream : streams)
+    delete stream;
+  for (cudaEvent_t event : events)
+    delete event;
+  for (cudaGraph_t graph : graphs)
+    delete graph;
+  for (cudaGraphExec_t exec : execs)
+    delete exec;
+  streams.clear ();
+  events.clear ();
+  graphs.clear ();
+  execs.clear ();
+  emu_memory_reset ();
+  sticky = last = cudaSuccess;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaGetDeviceCount (int *n)
+{
+  *n = 1;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaSetDevice (int device)
+{
+  return device == 0 ? cudaPeekAtLastError () : last = cudaErrorInvalidDevice;
+}
+
+/* ---- work ---- */
+
+void
+emu_enqueue_launch (const char *name, dim3 grid, dim3 block, size_t shared_bytes,
+                    cudaStream_t stream, std::function<void ()> body)
+{
+  Guard guard (emu_lock);
+  auto launch = std::make_shared<EmuLaunch> (
+      EmuLaunch{ name, grid, block, shared_bytes, std::move (body) });
+
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0
+      || (uint64_t) block.x * block.y * block.z > MAX_THREADS_OF_BLOCK || grid.x > INT32_MAX
+      || grid.y > MAX_GRID_YZ || grid.z > MAX_GRID_YZ || shared_bytes > MAX_DYNAMIC_SHARED)
+    emu_fail (cudaErrorInvalidConfiguration,
+              "kernel %s: %u x %u x %u blocks of %u x %u x %u threads, %zu bytes of dynamic shared "
+              "memory",
+              name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
+  else
+    enqueue (stream, { [=] { return emu_run_kernel (*launch); }, NULL, 0 });
+}
+
+static cudaError_t
+copy_now (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind)
+{
+  const char *problem = NULL;
+  std::string damage;
+
+  if (kind != cudaMemcpyHostToDevice)
+    problem = emu_memory_range_problem (src, bytes);
+  if (problem == NULL && kind != cudaMemcpyDeviceToHost)
+    problem = emu_memory_range_problem (dst, bytes);
+  if (problem != NULL)
+    return emu_fail (cudaErrorIllegalAddress, "copy: %s", problem);
+  emu_memory_open ();
+  memmove (dst, src, bytes);
+  emu_memory_close (&damage);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaMemcpyAsync (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+  std::shared_ptr<std::vector<char>> staged;
+
+  if (bytes == 0 || !is_known (stream))
+    return cudaPeekAtLastError ();
+  /* a graph keeps the address and reads it at every launch */
+  if (kind == cudaMemcpyHostToDevice && stream->capture == NULL
+      && !emu_memory_is_pinned (src, bytes))
+    staged = std::make_shared<std::vector<char>> ((const char *) src, (const char *) src + bytes);
+  return enqueue (
+      stream,
+      { [=] { return copy_now (dst, staged ? staged->data () : src, bytes, kind); }, NULL, 0 });
+}
+
+cudaError_t
+cudaMemsetAsync (void *dst, int value, size_t bytes, cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+  auto fill = [=] {
+    const char *problem = emu_memory_range_problem (dst, bytes);
+    std::string damage;
+
+    if (problem != NULL)
+      return emu_fail (cudaErrorIllegalAddress, "memset: %s", problem);
+    emu_memory_open ();
+    memset (dst, value, bytes);
+    emu_memory_close (&damage);
+    return cudaSuccess;
+  };
+
+  return enqueue (stream, { fill, NULL, 0 });
+}
+
+cudaError_t
+cudaLaunchHostFunc (cudaStream_t stream, void (*func) (void *), void *data)
+{
+  Guard guard (emu_lock);
+
+  return enqueue (stream, { [=] {
+                             func (data);
+                             return cudaSuccess;
+                           },
+                            NULL, 0 });
+}
+
+/* ---- events ---- */
+
+static bool
+is_known_event (cudaEvent_t event)
+{
+  if (events.count (event) != 0)
+    return true;
+  emu_fail (cudaErrorInvalidResourceHandle, "an event that was destroyed or never made");
+  return false;
+}
+
+cudaError_t
+cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
+{
+  Guard guard (emu_lock);
+
+  if (flags != cudaEventDisableTiming)
+    return emu_fail (cudaErrorInvalidValue, "events must be cudaEventDisableTiming: there is no "
+                                            "time here");
+  *event = new CUevent_st ();
+  events.insert (*event);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaEventDestroy (cudaEvent_t event)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known_event (event))
+    return cudaErrorInvalidResourceHandle;
+  run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+  for (cudaStream_t stream : streams) /* and whoever waits for it has seen it */
+    for (Command &command : stream->queue)
+      if (!command.work && command.event == event)
+        command.work = [] { return cudaSuccess; };
+  events.erase (event);
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaEventRecord (cudaEvent_t event, cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+  uint64_t count;
+
+  if (!is_known_event (event) || !is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (breaks_capture (stream))
+    return emu_fail (cudaErrorStreamCaptureUnsupported, "an event recorded in a captured stream");
+  count = ++event->recorded;
+  return enqueue (stream, { [=] {
+                             event->reached = count;
+                             return cudaSuccess;
+                           },
+                            NULL, 0 });
+}
+
+cudaError_t
+cudaStreamWaitEvent (cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known_event (event) || !is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (breaks_capture (stream))
+    return emu_fail (cudaErrorStreamCaptureUnsupported, "a captured stream waits for an event");
+  return enqueue (stream, { {}, event, event->recorded });
+}
+
+cudaError_t
+cudaEventSynchronize (cudaEvent_t event)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known_event (event))
+    return cudaErrorInvalidResourceHandle;
+  return run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+}
+
+cudaError_t
+cudaEventQuery (cudaEvent_t event)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known_event (event))
+    return cudaErrorInvalidResourceHandle;
+  if (event->reached < event->recorded)
+    run_one ();
+  return sticky != cudaSuccess               ? sticky
+         : event->reached >= event->recorded ? cudaSuccess
+                                             : cudaErrorNotReady;
+}
+
+/* ---- graphs ---- */
+
+cudaError_t
+cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (stream->capture != NULL)
+    return emu_fail (cudaErrorInvalidValue, "the stream is captured already");
+  stream->capture.reset (new CUgraph_st ());
+  stream->capture_broken = false;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaStreamEndCapture (cudaStream_t stream, cudaGraph_t *graph)
+{
+  Guard guard (emu_lock);
+
+  *graph = NULL;
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  if (stream->capture == NULL)
+    return emu_fail (cudaErrorInvalidValue, "the stream is not captured");
+  if (stream->capture_broken) {
+    stream->capture.reset ();
+    return last = cudaErrorStreamCaptureInvalidated;
+  }
+  *graph = stream->capture.release ();
+  graphs.insert (*graph);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
+{
+  Guard guard (emu_lock);
+
+  if (graphs.count (graph) == 0)
+    return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
+  *exec = new CUgraphExec_st{ graph->commands };
+  execs.insert (*exec);
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaGraphLaunch (cudaGraphExec_t exec, cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+  cudaError_t error = cudaSuccess;
+
+  if (execs.count (exec) == 0)
+    return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
+  for (const Command &command : exec->commands)
+    if (error == cudaSuccess)
+      error = enqueue (stream, command);
+  return error;
+}
+
+cudaError_t
+cudaGraphDestroy (cudaGraph_t graph)
+{
+  Guard guard (emu_lock);
+
+  if (graphs.erase (graph) == 0)
+    return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaGraphExecDestroy (cudaGraphExec_t exec)
+{
+  Guard guard (emu_lock);
+
+  if (execs.erase (exec) == 0)
+    return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
+  delete exec;
+  return cudaSuccess;
+}
