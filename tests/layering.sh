@@ -38,6 +38,9 @@ expect_none "tools/ includes only valley.h of the engine" "(.*/)?($private|cpu/.
 expect_none "tools/ includes no GStreamer" "gst/.*" tools/*.[ch]
 expect_none "model/ includes no GStreamer" "gst/.*" model/*.[ch] model/*/*.[ch]
 expect_none "model/ includes no CUDA" "(.*/)?(cuda.*|cublas.*|nv.*)" model/*.[ch] model/*/*.[ch]
+expect_none "cuda/ reaches CUDA only through launch.h" "(.*/)?(cuda.*|cublas.*|mma\.h)" cuda/*.cu \
+  $(ls cuda/*.h | grep -v '/launch\.h$')
+expect_none "cuda/ includes no GStreamer" "gst/.*" cuda/*
 expect_none "model/ includes nothing of gst/" "(.*/)?(valleyinfer|window|picture|textpad|result|worker)\.h" \
   model/*.[ch] model/*/*.[ch]
 others=()

@@ -1,0 +1,74 @@
+/* ops.h - the GPU's operations on matrices in device memory, one function for each.
+ *
+ * What each means is said in model/backend.h, by the operation of the same name.  Functions
+ * enqueue on @stream and return CUDA's error for that; the caller has checked shapes.
+ * Arithmetic is f32 whatever the elements' type.  The bits of a row depend on its length alone,
+ * never on the number of rows or on where the matrix lies.
+ *
+ * Plain C, and no CUDA header: the wing's C files and the tests include it, too.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct CUstream_st;
+
+typedef enum { VALLEY_CUDA_F32, VALLEY_CUDA_BF16, VALLEY_CUDA_F16 } ValleyCudaType;
+
+typedef struct {
+  void *data;
+  ValleyCudaType type;
+  size_t rows, cols, stride; /* in elements */
+} ValleyCudaMatrix;
+
+/* ---- norm.cu: y and x of one type, perhaps the same matrix ---- */
+
+/* @bias may be NULL. */
+int valley_cuda_layer_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                            const float *weight, const float *bias, float eps,
+                            struct CUstream_st *stream);
+int valley_cuda_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
+                          float eps, struct CUstream_st *stream);
+
+/* ---- rows.cu ---- */
+
+/* Of one type; @x may have one row. */
+int valley_cuda_add (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                     struct CUstream_st *stream);
+/* Of one type; @y may be @gate. */
+int valley_cuda_swiglu (const ValleyCudaMatrix *y, const ValleyCudaMatrix *gate,
+                        const ValleyCudaMatrix *up, struct CUstream_st *stream);
+/* @x of any type, @cos and @sin f32 */
+int valley_cuda_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos,
+                      const ValleyCudaMatrix *sin, size_t head_dim, struct CUstream_st *stream);
+/* f32 */
+int valley_cuda_softmax (const ValleyCudaMatrix *x, struct CUstream_st *stream);
+int valley_cuda_one_hot (const ValleyCudaMatrix *x, struct CUstream_st *stream);
+int valley_cuda_cosine (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                        const ValleyCudaMatrix *z, struct CUstream_st *stream);
+
+/* ---- move.cu ---- */
+
+/* y[i] = x[ids[i]], or x[i] where @ids (in device memory) is NULL; between any two types */
+int valley_cuda_copy_rows (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const int32_t *ids,
+                           struct CUstream_st *stream);
+/* f32 */
+int valley_cuda_im2col (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
+                        struct CUstream_st *stream);
+int valley_cuda_pixel_shuffle (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
+                               size_t ratio, struct CUstream_st *stream);
+int valley_cuda_average_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                              size_t in_height, size_t in_width, size_t out_height,
+                              size_t out_width, struct CUstream_st *stream);
+int valley_cuda_max_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height,
+                          size_t in_width, size_t out_height, size_t out_width,
+                          struct CUstream_st *stream);
+
+#ifdef __cplusplus
+}
+#endif
