@@ -136,7 +136,7 @@ install_sharing (GObjectClass *klass)
                            "With window-policy=streaming: mean KL divergence from the exact "
                            "answers' first token, in nats, above which an exact policy takes over "
                            "(0: never)",
-                           0, G_MAXDOUBLE, 0, RW));
+                           0, G_MAXDOUBLE, GST_VALLEY_DEFAULT_MAX_DRIFT, RW));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_CHANGE_THRESHOLD,
       g_param_spec_double ("change-threshold", "Change threshold",

@@ -15,6 +15,7 @@ gst_valley_settings_init (GstValleySettings *settings)
                                    .chunk_duration_ms = 2000,
                                    .reduction = GST_VALLEY_DEFAULT_REDUCTION,
                                    .cache_max_bytes = GST_VALLEY_DEFAULT_CACHE_BYTES,
+                                   .max_drift = GST_VALLEY_DEFAULT_MAX_DRIFT,
                                    .draft = TRUE,
                                    .max_new_tokens = 100,
                                    .markers = VALLEY_MARKERS_SPLIT,

@@ -12,6 +12,8 @@
 
 #define GST_VALLEY_DEFAULT_PROMPT "Describe the video."
 #define GST_VALLEY_DEFAULT_REDUCTION (GST_VALLEY_REDUCTION_POOL | GST_VALLEY_REDUCTION_EAGLE)
+/* About ten times what the bundled model shows on moving clips (docs/numerics.md). */
+#define GST_VALLEY_DEFAULT_MAX_DRIFT 0.5
 #define GST_VALLEY_DEFAULT_CACHE_BYTES (G_GUINT64_CONSTANT (8) << 30)
 
 typedef enum {

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#define LEAST_SAMPLES 4
+
 /* log (sum of exp (x)) */
 static double
 log_sum (const float *x, gsize n)
@@ -43,5 +45,7 @@ valley_drift_add (ValleyDrift *drift, double divergence, gboolean same_answer)
 gboolean
 valley_drift_is_over (const ValleyDrift *drift, double max)
 {
-  return max > 0 && drift->n_samples > 0 && !(drift->mean <= max);
+  double n = (double) drift->n_samples;
+
+  return max > 0 && n > 0 && !(drift->mean * n <= max * MAX (n, LEAST_SAMPLES));
 }

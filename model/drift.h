@@ -13,5 +13,6 @@ typedef struct {
  * infinite where one of them is not finite. */
 double valley_drift_divergence (const float *exact, const float *other, gsize n);
 void valley_drift_add (ValleyDrift *drift, double divergence, gboolean same_answer);
-/* @max 0: no limit. */
+/* Whether the mean is above @max (0: no limit).  Fewer than four samples count as four, the missing
+ * ones as without any drift: one unlucky moment is not yet a stream that drifts. */
 gboolean valley_drift_is_over (const ValleyDrift *drift, double max);

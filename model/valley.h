@@ -253,8 +253,9 @@ typedef struct {
   guint window_frames, hop_frames; /* W and H; 0: not known, which only tumbling can do with */
   guint64 cache_max_bytes;         /* of KV pages and encodings; 0: no bound of our own */
   guint reanchor_hops;             /* streaming: windows between exact restarts; 0: 64 */
-  double max_drift;                /* streaming: mean KL in nats of the first answer token above
-                                      which it falls back to an exact policy; 0: never */
+  double max_drift;                /* streaming: mean KL in nats of the first answer token (over
+                                      four comparisons at least) above which it falls back to an
+                                      exact policy; 0: never */
 } ValleyWindowing;
 
 /* @model must be loaded; the session holds a reference.  @options may be NULL. */

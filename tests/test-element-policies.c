@@ -31,26 +31,26 @@ test_defaults (void)
   g_autoptr (Rig) overlapping = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1500, NULL);
 
   rig_push_span (alone, 0, 2100 * MS, 50);
-  check_told (alone, 0, "tumbling 4 4 8589934592 0 0 yes");
+  check_told (alone, 0, "tumbling 4 4 8589934592 0.5 0 yes");
   rig_push_span (overlapping, 0, 2100 * MS, 50);
-  check_told (overlapping, 0, "anchored 4 1 8589934592 0 0 yes");
+  check_told (overlapping, 0, "anchored 4 1 8589934592 0.5 0 yes");
 }
 
 /* From the next window on; what was closed before keeps its own. */
 static void
 test_change_in_playing (void)
 {
-  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1000, "max-drift", 0.5,
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1000, "max-drift", 0.75,
                                  "draft", FALSE, "change-threshold", 0.25, NULL);
 
   set_policy (rig, "streaming");
   rig_push_span (rig, 0, 2100 * MS, 50);
-  check_told (rig, 0, "streaming 4 2 8589934592 0.5 0.25 no");
+  check_told (rig, 0, "streaming 4 2 8589934592 0.75 0.25 no");
   set_policy (rig, "sliding");
   g_object_set (rig->element, "cache-max-bytes", (guint64) 100000, "change-threshold", 0.5, "draft",
                 TRUE, NULL);
   rig_push_span (rig, 2100 * MS, 6100 * MS, 50);
-  check_told (rig, 4, "sliding 4 2 100000 0.5 0.5 yes");
+  check_told (rig, 4, "sliding 4 2 100000 0.75 0.5 yes");
 }
 
 /* What the model is shown begins before the window, and everything says so: the prompt, the times

@@ -204,6 +204,10 @@ test_drift (void)
   g_assert_cmpfloat_with_epsilon (drift.mean, 0.2, 1e-12);
   g_assert_cmpfloat (drift.max, ==, 0.3);
   g_assert_cmpfloat (drift.last, ==, 0.2);
+  g_assert_true (valley_drift_is_over (&drift, 0.149)); /* as if a fourth had been 0 */
+  g_assert_false (valley_drift_is_over (&drift, 0.151));
+  valley_drift_add (&drift, 0.2, TRUE);
+  valley_drift_add (&drift, 0.2, TRUE);
   g_assert_true (valley_drift_is_over (&drift, 0.19));
   g_assert_false (valley_drift_is_over (&drift, 0.21));
   g_assert_false (valley_drift_is_over (&drift, 0));
