@@ -128,7 +128,7 @@ test_exactly_enough (void)
 
   set_policy (rig, "sliding");
   rig_push_span (rig, 0, 2100 * MS, 50);
-  check_told (rig, 0, "sliding 4 1 16000 0 0 yes");
+  check_told (rig, 0, "sliding 4 1 16000 0.5 0 yes");
 }
 
 /* `auto` makes do with less, and says so once. */
@@ -140,8 +140,8 @@ test_auto_falls_back (void)
   g_autofree char *warning = NULL;
 
   rig_push_span (rig, 0, 4100 * MS, 50);
-  check_told (rig, 0, "tumbling 4 1 11999 0 0 yes");
-  check_told (rig, 4, "tumbling 4 1 11999 0 0 yes");
+  check_told (rig, 0, "tumbling 4 1 11999 0.5 0 yes");
+  check_told (rig, 4, "tumbling 4 1 11999 0.5 0 yes");
   warning = next_warning (rig->bus);
   g_assert_nonnull (strstr (warning, "window-policy=anchored"));
   g_assert_nonnull (strstr (warning, "tumbling"));
@@ -156,7 +156,7 @@ test_auto_has_nothing (void)
   g_autofree char *warning = NULL;
 
   rig_push_span (rig, 0, 4100 * MS, 50);
-  check_told (rig, 1, "tumbling 4 4 3999 0 0 yes");
+  check_told (rig, 1, "tumbling 4 4 3999 0.5 0 yes");
   warning = next_warning (rig->bus);
   g_assert_nonnull (strstr (warning, "window-policy=tumbling"));
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
@@ -172,10 +172,10 @@ test_refused_in_playing (void)
 
   set_policy (rig, "anchored");
   rig_push_span (rig, 0, 2100 * MS, 50);
-  check_told (rig, 0, "anchored 4 1 12000 0 0 yes");
+  check_told (rig, 0, "anchored 4 1 12000 0.5 0 yes");
   set_policy (rig, "sliding");
   rig_push_span (rig, 2100 * MS, 6100 * MS, 50);
-  check_told (rig, 7, "anchored 4 1 12000 0 0 yes");
+  check_told (rig, 7, "anchored 4 1 12000 0.5 0 yes");
   warning = next_warning (rig->bus);
   g_assert_nonnull (strstr (warning, "window-policy=sliding"));
   g_assert_nonnull (strstr (warning, "goes on"));
