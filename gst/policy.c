@@ -10,14 +10,20 @@ static gboolean
 admits (GstValleyInfer *self, const ValleyWindowing *windowing, const ValleyInputSizes *sizes,
         GError **error)
 {
+  g_autoptr (GError) reason = NULL;
   guint64 bytes = 0;
 
-  if (valley_model_admits (self->model, windowing, sizes, &bytes, error)) {
+  if (valley_model_admits (self->model, windowing, sizes, &bytes, &reason)) {
     GST_DEBUG_OBJECT (self, "window policy %d needs at most %" G_GUINT64_FORMAT " bytes",
                       windowing->policy, bytes);
     return TRUE;
   }
-  g_prefix_error (error, "window-policy=%s: ", gst_valley_window_policy_nick (windowing->policy));
+  g_prefix_error (&reason, "window-policy=%s: ", gst_valley_window_policy_nick (windowing->policy));
+  if (windowing->cache_max_bytes > 0 && g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY))
+    g_set_error (error, reason->domain, reason->code, "%s, or a larger cache-max-bytes",
+                 reason->message);
+  else
+    g_propagate_error (error, g_steal_pointer (&reason));
   return FALSE;
 }
 

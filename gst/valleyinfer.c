@@ -340,6 +340,7 @@ gst_valley_infer_class_init (GstValleyInferClass *klass)
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_PRECISION, 0);
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_MARKERS, 0);
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_WINDOW_POLICY, 0);
+  gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_REDUCTION, 0);
   gst_type_mark_as_plugin_api (GST_TYPE_VALLEY_TEXT_PAD, 0);
 }
 

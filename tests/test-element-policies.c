@@ -116,8 +116,28 @@ test_explicit_refused (void)
   g_assert_nonnull (strstr (error->message, "window-policy=sliding"));
   g_assert_nonnull (strstr (error->message, "16000"));
   g_assert_nonnull (strstr (error->message, "15999"));
+  g_assert_nonnull (strstr (error->message, "larger cache-max-bytes"));
   g_assert_cmpuint (log_n_buffers (rig->log, "src"), ==, 31);
   g_assert_cmpuint (log_n_buffers (rig->log, "text_src"), ==, 0);
+}
+
+/* A start is a start: what was had before the stop counts for nothing. */
+static void
+test_refused_after_restart (void)
+{
+  g_autoptr (Rig) rig
+      = rig_new (RIG_TEXT, "", "chunk-overlap", 1500, "cache-max-bytes", (guint64) 16000, NULL);
+
+  set_policy (rig, "sliding");
+  rig_push_span (rig, 0, 1000 * MS, 50);
+  gst_element_set_state (rig->element, GST_STATE_READY);
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_ERROR), ==, 0);
+  g_object_set (rig->element, "cache-max-bytes", (guint64) 15999, NULL);
+  gst_element_set_state (rig->element, GST_STATE_PLAYING);
+  gst_harness_push_event (rig->video, gst_event_new_stream_start ("again"));
+  gst_harness_set_src_caps_str (rig->video, RIG_CAPS);
+  rig_push_span (rig, 0, 1000 * MS, 50);
+  gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_ERROR));
 }
 
 static void
@@ -180,6 +200,41 @@ test_refused_in_playing (void)
   g_assert_nonnull (strstr (warning, "window-policy=sliding"));
   g_assert_nonnull (strstr (warning, "goes on"));
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
+/* Windows that grow too large for the policy are asked about all the same. */
+static void
+test_too_large_in_playing (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1000, "cache-max-bytes",
+                                 (guint64) 12000, NULL);
+  g_autofree char *warning = NULL;
+
+  set_policy (rig, "anchored");
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  check_told (rig, 0, "anchored 4 2 12000 0 0 yes");
+  g_object_set (rig->element, "chunk-duration", 4000, NULL);
+  rig_push_span (rig, 2100 * MS, 7100 * MS, 50);
+  check_told (rig, 3, "anchored 8 6 12000 0 0 yes");
+  warning = next_warning (rig->bus);
+  g_assert_nonnull (strstr (warning, "goes on"));
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
+/* A refusal is said again once the policy has been had in between. */
+static void
+test_refused_again (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "chunk-overlap", 1500, "cache-max-bytes",
+                                 (guint64) 12000, NULL);
+  static const char *const policies[] = { "anchored", "sliding", "anchored", "sliding" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (policies); i++) {
+    set_policy (rig, policies[i]);
+    rig_push_span (rig, i * 3000 * MS, (i + 1) * 3000 * MS, 50);
+  }
+  check_told (rig, 19, "anchored 4 1 12000 0 0 yes");
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 2);
 }
 
 /* Windows of far more frames than the context has room for are thinned out as they fill; one
@@ -324,6 +379,48 @@ test_unchanged (void)
   g_assert_cmpuint (count_of (rig, "questions-unchanged"), ==, 1);
 }
 
+/* Every count has its own name, in `stats`, in JSON and on the bus. */
+static void
+test_every_count (void)
+{
+  static const char *const counts[]
+      = { "frames-encoded",  "frames-unchanged",  "frames-reencoded",    "frame-rows",
+          "text-rows",       "questions",         "questions-unchanged", "drafted-tokens",
+          "accepted-tokens", "sequences-evicted", "encodings-evicted",   "kv-bytes",
+          "kv-bytes-peak",   "encoding-bytes",    "encoding-bytes-peak", "drift-samples",
+          "drift-agreements" };
+  static const char *const drifts[] = { "drift-last", "drift-mean", "drift-max" };
+  static const char *const metrics[] = { "reused_tokens", "accepted_tokens", "drafted_tokens" };
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "tally", NULL);
+  g_autoptr (JsonObject) line = NULL;
+  g_autoptr (GstMessage) message = NULL;
+  g_autoptr (GstStructure) on_bus = NULL, stats = NULL;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  line = rig_json (rig, 0);
+  message = bus_wait_element (rig->bus, "valleyinfer/result");
+  gst_structure_get (gst_message_get_structure (message), "metrics", GST_TYPE_STRUCTURE, &on_bus,
+                     NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (metrics); i++) {
+    JsonObject *in_json = json_object_get_object_member (line, "metrics");
+    guint value = 0;
+
+    g_assert_cmpint (json_object_get_int_member (in_json, metrics[i]), ==, i + 1);
+    g_assert_true (gst_structure_get_uint (on_bus, metrics[i], &value));
+    g_assert_cmpuint (value, ==, i + 1);
+  }
+  stats = get_stats (rig);
+  for (guint i = 0; i < G_N_ELEMENTS (counts); i++)
+    g_assert_cmpuint (count_of (rig, counts[i]), ==, i + 2);
+  for (guint i = 0; i < G_N_ELEMENTS (drifts); i++) {
+    double value = -1;
+
+    g_assert_true (gst_structure_get_double (stats, drifts[i], &value));
+    g_assert_cmpfloat (value, ==, 0.25 * (i + 1));
+  }
+  g_assert_cmpstr (gst_structure_get_string (stats, "window-policy"), ==, "sliding");
+}
+
 int
 main (int argc, char **argv)
 {
@@ -333,15 +430,19 @@ main (int argc, char **argv)
   g_test_add_func ("/element/policies/longer-contents", test_longer_contents);
   g_test_add_func ("/element/policies/longer-contents-shortened", test_longer_contents_shortened);
   g_test_add_func ("/element/policies/explicit-refused", test_explicit_refused);
+  g_test_add_func ("/element/policies/refused-after-restart", test_refused_after_restart);
   g_test_add_func ("/element/policies/exactly-enough", test_exactly_enough);
   g_test_add_func ("/element/policies/auto-falls-back", test_auto_falls_back);
   g_test_add_func ("/element/policies/auto-has-nothing", test_auto_has_nothing);
   g_test_add_func ("/element/policies/refused-in-playing", test_refused_in_playing);
+  g_test_add_func ("/element/policies/too-large-in-playing", test_too_large_in_playing);
+  g_test_add_func ("/element/policies/refused-again", test_refused_again);
   g_test_add_func ("/element/policies/thinned", test_thinned);
   g_test_add_func ("/element/policies/idle-work", test_idle_work);
   g_test_add_func ("/element/policies/work-gives-way", test_work_gives_way);
   g_test_add_func ("/element/policies/work-is-cancelled", test_work_is_cancelled);
   g_test_add_func ("/element/policies/fallback-is-said", test_fallback_is_said);
   g_test_add_func ("/element/policies/unchanged", test_unchanged);
+  g_test_add_func ("/element/policies/every-count", test_every_count);
   return test_finish ();
 }

@@ -140,6 +140,28 @@ test_budget (void)
   g_assert_cmpuint (budget_warnings (rig, "max-vision-tokens: 5"), ==, 1);
 }
 
+/* A budget is shared by the most frames that an answer can be about, so that a frame's tokens never
+ * depend on how many others there are. */
+static void
+test_budget_of_policies (void)
+{
+  static const struct {
+    const char *policy;
+    double max_drift;
+    gint64 tokens; /* of the first window's 4 frames */
+  } cases[] = { { "tumbling", 0, 28 }, { "sliding", 0, 28 },   { "anchored", 0, 12 },
+                { "auto", 0, 12 },     { "streaming", 0, 28 }, { "streaming", 0.5, 12 } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autoptr (Rig) rig = rig_new (RIG_JSON, "", "max-vision-tokens", 28, "chunk-overlap", 1500,
+                                   "max-drift", cases[i].max_drift, NULL);
+
+    gst_util_set_object_arg (G_OBJECT (rig->element), "window-policy", cases[i].policy);
+    rig_push_span (rig, 0, 2100 * MS, 50);
+    check_tokens (rig, 0, cases[i].tokens, 32);
+  }
+}
+
 /* A new prompt is for the next window; the one being filled keeps its own. */
 static void
 test_prompt_in_playing (void)
@@ -394,6 +416,18 @@ test_system_prompt (void)
   g_assert_cmpstr (text, ==, "Be brief.");
 }
 
+/* Frames are prefilled behind it before the first question is asked. */
+static void
+test_system_prompt_first (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "system-first", "system-prompt", "Be brief.", NULL);
+  g_autofree char *text = NULL;
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  text = rig_caption (rig, 0);
+  g_assert_cmpstr (text, ==, "Be brief.");
+}
+
 /* Lengths changed in PLAYING hold from the next window on. */
 static void
 test_duration_in_playing (void)
@@ -494,6 +528,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/properties/defaults", test_defaults);
   g_test_add_func ("/element/properties/every-property", test_every_property);
   g_test_add_func ("/element/properties/budget", test_budget);
+  g_test_add_func ("/element/properties/budget-of-policies", test_budget_of_policies);
   g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
   for (guint i = 0; i < G_N_ELEMENTS (marker_cases); i++) {
     const char *markers = marker_cases[i].markers ? marker_cases[i].markers : "default";
@@ -509,6 +544,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/properties/prompt-file", test_prompt_file);
   g_test_add_func ("/element/properties/prompt-file-gone", test_prompt_file_gone);
   g_test_add_func ("/element/properties/system-prompt", test_system_prompt);
+  g_test_add_func ("/element/properties/system-prompt-first", test_system_prompt_first);
   g_test_add_func ("/element/properties/duration-in-playing", test_duration_in_playing);
   g_test_add_func ("/element/properties/json-fields", test_json_fields);
   g_test_add_func ("/element/properties/no-metrics", test_no_metrics);
