@@ -98,6 +98,12 @@ check "no such config" fails 1 "$DIR/none.json" "$VALLEY" bench windows --config
 echo "[]" >"$DIR/list.json"
 check "a config that is a list" fails 1 "$DIR/list.json" \
   "$VALLEY" bench windows --config "$DIR/list.json"
+echo '{"num_hidden_layers":[4]}' >"$DIR/layers.json"
+check "layers that are no number" fails 1 "num_hidden_layers: expected" \
+  "$VALLEY" bench windows --config "$DIR/layers.json" --layers 2
+echo '{"vision_config":5}' >"$DIR/tower.json"
+check "a tower that is no object" fails 1 "vision_config: expected" \
+  "$VALLEY" bench windows --config "$DIR/tower.json" --layers 2
 check "more layers than there are" fails 1 "num_hidden_layers" \
   "$VALLEY" bench windows --config "$CONFIG" --layers 99
 check "a CSV that cannot be written" fails 1 "$DIR/none/x.csv" \

@@ -13,28 +13,58 @@ static const char *const tokenizer_files[] = { "tokenizer.json", "tokenizer_conf
 
 /* ---- config.json ---- */
 
-/* A tower keeps its share of the layers, and at least the two that a penultimate layer needs. */
-static void
-scale_layers (JsonObject *config, const char *tower, const char *key, gint64 usual, double share)
+/* The member @key of @object, or @usual without one. */
+static gboolean
+read_layers (JsonObject *object, const char *path, const char *key, gint64 usual, gint64 *n,
+             GError **error)
 {
-  JsonObject *object;
+  JsonNode *node = json_object_get_member (object, key);
+
+  *n = usual;
+  if (node == NULL || JSON_NODE_HOLDS_NULL (node))
+    return TRUE;
+  *n = JSON_NODE_HOLDS_VALUE (node) && json_node_get_value_type (node) == G_TYPE_INT64
+           ? json_node_get_int (node)
+           : 0;
+  if (*n > 0)
+    return TRUE;
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: %s: expected a number above 0", path,
+               key);
+  return FALSE;
+}
+
+/* A tower keeps its share of the layers, and at least the two that a penultimate layer needs. */
+static gboolean
+scale_layers (JsonObject *config, const char *path, const char *tower, const char *key,
+              gint64 usual, double share, GError **error)
+{
+  JsonNode *node = json_object_get_member (config, tower);
   gint64 n;
 
-  if (!json_object_has_member (config, tower))
+  if (node == NULL || JSON_NODE_HOLDS_NULL (node)) {
     json_object_set_object_member (config, tower, json_object_new ());
-  object = json_object_get_object_member (config, tower);
-  n = json_object_get_int_member_with_default (object, key, usual);
-  json_object_set_int_member (object, key, MAX ((gint64) ((double) n * share + 0.5), 2));
+    node = json_object_get_member (config, tower);
+  } else if (!JSON_NODE_HOLDS_OBJECT (node)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ, "%s: %s: expected an object", path, tower);
+    return FALSE;
+  }
+  if (!read_layers (json_node_get_object (node), path, key, usual, &n, error))
+    return FALSE;
+  json_object_set_int_member (json_node_get_object (node), key,
+                              MAX ((gint64) ((double) n * share + 0.5), 2));
+  return TRUE;
 }
 
 static gboolean
 reduce_layers (JsonObject *config, const char *path, guint n_layers, GError **error)
 {
-  gint64 n = json_object_get_int_member_with_default (config, "num_hidden_layers", LLM_LAYERS);
   double share;
+  gint64 n;
 
   if (n_layers == 0)
     return TRUE;
+  if (!read_layers (config, path, "num_hidden_layers", LLM_LAYERS, &n, error))
+    return FALSE;
   if (n < n_layers) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                  "%s: num_hidden_layers is %" G_GINT64_FORMAT "; expected at least the %u of "
@@ -44,9 +74,9 @@ reduce_layers (JsonObject *config, const char *path, guint n_layers, GError **er
   }
   share = (double) n_layers / (double) n;
   json_object_set_int_member (config, "num_hidden_layers", n_layers);
-  scale_layers (config, "vision_config", "num_hidden_layers", SIGLIP_LAYERS, share);
-  scale_layers (config, "eagle_config", "depth", EAGLE_LAYERS, share);
-  return TRUE;
+  return scale_layers (config, path, "vision_config", "num_hidden_layers", SIGLIP_LAYERS, share,
+                       error)
+         && scale_layers (config, path, "eagle_config", "depth", EAGLE_LAYERS, share, error);
 }
 
 /* @path with other numbers of layers -> @dir/config.json. */

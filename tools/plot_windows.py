@@ -17,7 +17,11 @@ def read(path: str, hop: int) -> dict:
     """(policy, window) -> figures, with every saving on a scene that moves."""
     rows = {}
     with open(path, newline="") as f:
-        for row in csv.DictReader(f):
+        table = csv.DictReader(f)
+        missing = {"window", "hop", "policy", "savings", "scene"} - set(table.fieldnames or ())
+        if missing:
+            raise SystemExit(f"{path}: no column {sorted(missing)[0]}; expected valley bench windows --csv")
+        for row in table:
             if int(row["hop"]) != hop or row["scene"] != "moving" or row["savings"] != "cache+arrival+draft":
                 continue
             row["hops_ratio"] = float(row["naive_hop_ms"]) / float(row["hop_ms"])
