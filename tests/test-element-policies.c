@@ -215,7 +215,7 @@ test_too_large_in_playing (void)
   check_told (rig, 0, "anchored 4 2 12000 0 0 yes");
   g_object_set (rig->element, "chunk-duration", 4000, NULL);
   rig_push_span (rig, 2100 * MS, 7100 * MS, 50);
-  check_told (rig, 3, "anchored 8 6 12000 0 0 yes");
+  check_told (rig, 3, "anchored 8 6 12000 0.5 0 yes");
   warning = next_warning (rig->bus);
   g_assert_nonnull (strstr (warning, "goes on"));
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
@@ -233,7 +233,7 @@ test_refused_again (void)
     set_policy (rig, policies[i]);
     rig_push_span (rig, i * 3000 * MS, (i + 1) * 3000 * MS, 50);
   }
-  check_told (rig, 19, "anchored 4 1 12000 0 0 yes");
+  check_told (rig, 19, "anchored 4 1 12000 0.5 0 yes");
   g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 2);
 }
 
