@@ -212,7 +212,7 @@ test_too_large_in_playing (void)
 
   set_policy (rig, "anchored");
   rig_push_span (rig, 0, 2100 * MS, 50);
-  check_told (rig, 0, "anchored 4 2 12000 0 0 yes");
+  check_told (rig, 0, "anchored 4 2 12000 0.5 0 yes");
   g_object_set (rig->element, "chunk-duration", 4000, NULL);
   rig_push_span (rig, 2100 * MS, 7100 * MS, 50);
   check_told (rig, 3, "anchored 8 6 12000 0.5 0 yes");
