@@ -65,9 +65,11 @@ valley_from_f32 (ValleyF16 *out, float x)
 {
   unsigned bits = __float_as_uint (x), magnitude = bits & 0x7fffffff, half;
 
-  if (magnitude > 0x7f800000)
-    half = 0x7e00 | (magnitude >> 13 & 0x3ff);
-  else if (magnitude >= 0x477ff000) /* 65520 and above round to infinity */
+  if (magnitude > 0x7f800000) {
+    out->bits = 0x7fff; /* one NaN for all */
+    return;
+  }
+  if (magnitude >= 0x477ff000) /* 65520 and above round to infinity */
     half = 0x7c00;
   else if (magnitude < 0x38800000) /* below 2^-14: count in units of 2^-24 */
     half = (unsigned) rintf (__uint_as_float (magnitude) * 16777216.0f);

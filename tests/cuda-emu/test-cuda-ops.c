@@ -1,16 +1,20 @@
 /* test-cuda-ops.c - every kernel of cuda/ against the CPU backend's operation of the same name, on
  * odd sizes, in views of wider matrices whose other elements must not change.  Runs on the
- * stand-in for the CUDA runtime, so that what a GPU would let pass is found as well.
+ * stand-in for the CUDA runtime, so that what a GPU would let pass is found as well; without
+ * VALLEY_CUDA_EMU it is a program for a GPU.
  *
  * With 16-bit elements the CPU is given the same rounded numbers, so results differ by one
  * rounding.  And whatever works row by row must give a row the same bits when it comes alone,
  * lying elsewhere.
  * SPDX-License-Identifier: Apache-2.0 */
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
+
 #include "kernels.h"
 #include "ops.h"
 
+#ifdef VALLEY_CUDA_EMU
 #include "emu.h"
+#endif
 
 #include "../compare.h"
 #include "../device.h"
@@ -537,12 +541,15 @@ test_conversions (void)
     CHECK (cudaStreamSynchronize (stream));
     from_type (want, type, patterns, N);
     to_type (want_rounded, type, values, N);
-    for (guint i = 0; i < N; i++) {
+    for (guint i = 0; i < N; i++) { /* which NaN is nobody's business */
       if (isnan (want[i]))
         g_assert_true (isnan (got[i]));
       else
         g_assert_cmpfloat (got[i], ==, want[i]);
-      g_assert_cmphex (rounded[i], ==, want_rounded[i]);
+      if (isnan (values[i]))
+        g_assert_cmphex (rounded[i] & 0x7fff, >, type == VALLEY_BF16 ? 0x7f80 : 0x7c00);
+      else
+        g_assert_cmphex (rounded[i], ==, want_rounded[i]);
     }
     CHECK (cudaFree (narrow.data));
     CHECK (cudaFree (wide.data));
@@ -594,9 +601,11 @@ test_nothing (void)
   CHECK (valley_cuda_softmax (&none, stream));
   CHECK (valley_cuda_copy_rows (&none, &none, NULL, stream));
   CHECK (valley_cuda_rms_norm (&none, &none, NULL, 1e-6f, stream));
+#ifdef VALLEY_CUDA_EMU
   none.rows = 1;
   g_assert_cmpint (valley_cuda_softmax (&none, NULL), ==, cudaErrorInvalidResourceHandle);
   g_assert_nonnull (emu_take_fault ());
+#endif
 }
 
 int
@@ -606,7 +615,9 @@ main (int argc, char **argv)
 
   g_test_init (&argc, &argv, NULL);
   compare_init ("cuda-ops");
+#ifdef VALLEY_CUDA_EMU
   emu_set_seed (g_rand_int (rng));
+#endif
   cpu = device_new (VALLEY_PRECISION_F32, 1, FALSE);
   CHECK (cudaStreamCreateWithFlags (&stream, cudaStreamNonBlocking));
   g_test_add_func ("/cuda-ops/norms", test_norms);
