@@ -140,6 +140,22 @@ test_budget (void)
   g_assert_cmpuint (budget_warnings (rig, "max-vision-tokens: 5"), ==, 1);
 }
 
+/* The next start says it again. */
+static void
+test_budget_again (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "", "max-vision-tokens", 5, NULL);
+
+  for (guint i = 0; i < 2; i++) {
+    rig_push_span (rig, 0, 1 * S, 50);
+    g_assert_cmpuint (budget_warnings (rig, "max-vision-tokens: 5"), ==, 1);
+    gst_element_set_state (rig->element, GST_STATE_READY);
+    gst_element_set_state (rig->element, GST_STATE_PLAYING);
+    gst_harness_push_event (rig->video, gst_event_new_stream_start ("again"));
+    gst_harness_set_src_caps_str (rig->video, RIG_CAPS);
+  }
+}
+
 /* A budget is shared by the most frames that an answer can be about, so that a frame's tokens never
  * depend on how many others there are. */
 static void
@@ -528,6 +544,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/properties/defaults", test_defaults);
   g_test_add_func ("/element/properties/every-property", test_every_property);
   g_test_add_func ("/element/properties/budget", test_budget);
+  g_test_add_func ("/element/properties/budget-again", test_budget_again);
   g_test_add_func ("/element/properties/budget-of-policies", test_budget_of_policies);
   g_test_add_func ("/element/properties/prompt-in-playing", test_prompt_in_playing);
   for (guint i = 0; i < G_N_ELEMENTS (marker_cases); i++) {
