@@ -259,6 +259,32 @@ test_thinned (void)
   g_assert_cmpint (json_object_get_int_member (line, "frame_count"), ==, 16);
 }
 
+/* The policy is told of the frames that are left. */
+static void
+test_thinned_policy (void)
+{
+  g_autoptr (Rig) rig
+      = rig_new (RIG_TEXT, "most=2,windowing", "chunk-duration", 8000, "max-drift", 0.0, NULL);
+
+  rig_push_span (rig, 0, 8100 * MS, 50);
+  check_told (rig, 0, "tumbling 5 4 8589934592 0 0 yes");
+}
+
+/* What a setting was at the start can be had again. */
+static void
+test_back_to_the_start (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_TEXT, "windowing", "max-drift", 0.0, NULL);
+
+  rig_push_span (rig, 0, 1 * S, 50);
+  g_object_set (rig->element, "change-threshold", 0.25, NULL);
+  rig_push_span (rig, 1 * S, 4100 * MS, 50);
+  check_told (rig, 1, "tumbling 4 4 8589934592 0 0.25 yes");
+  g_object_set (rig->element, "change-threshold", 0.0, NULL);
+  rig_push_span (rig, 4100 * MS, 6100 * MS, 50);
+  check_told (rig, 2, "tumbling 4 4 8589934592 0 0 yes");
+}
+
 /* ---- idle work, stats --------------------------------------------------------- */
 
 static GstStructure *
@@ -438,6 +464,8 @@ main (int argc, char **argv)
   g_test_add_func ("/element/policies/too-large-in-playing", test_too_large_in_playing);
   g_test_add_func ("/element/policies/refused-again", test_refused_again);
   g_test_add_func ("/element/policies/thinned", test_thinned);
+  g_test_add_func ("/element/policies/thinned-policy", test_thinned_policy);
+  g_test_add_func ("/element/policies/back-to-the-start", test_back_to_the_start);
   g_test_add_func ("/element/policies/idle-work", test_idle_work);
   g_test_add_func ("/element/policies/work-gives-way", test_work_gives_way);
   g_test_add_func ("/element/policies/work-is-cancelled", test_work_is_cancelled);
