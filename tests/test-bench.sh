@@ -91,6 +91,7 @@ check "exact policies are exact with each saving" csv \
 check "what to measure is named" fails 2 "windows" "$VALLEY" bench
 check "and known" fails 2 "windows" "$VALLEY" bench pictures
 check "a hop longer than the window" fails 2 "--hop" "$VALLEY" bench windows --window 4 --hop 5
+check "a window of no frame" fails 2 "--window: expected a whole number from 1" "$VALLEY" bench windows --window 0
 check "a window of thousands" fails 2 "1024" "$VALLEY" bench windows --window 5000
 check "layers of a whole model" fails 2 "--config" "$VALLEY" bench windows --layers 2
 check "two models" fails 2 "either" "$VALLEY" bench windows --model "$DIR" --config "$CONFIG"

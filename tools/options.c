@@ -9,7 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { STRING, FILES, UINT, UINT64, NUMBER, PRECISION, MARKERS, REDUCTION, FLAG } Kind;
+/* COUNT: from 1, as 0 stands for an option that was not given */
+typedef enum {
+  STRING,
+  FILES,
+  UINT,
+  COUNT,
+  UINT64,
+  NUMBER,
+  PRECISION,
+  MARKERS,
+  REDUCTION,
+  FLAG
+} Kind;
 
 typedef struct {
   const char *name;
@@ -41,10 +53,10 @@ static const Option known[] = {
   { "--metrics", FLAG, COMMAND_RUN, offsetof (Options, metrics), 0 },
   { "--json", FLAG, COMMAND_INSPECT | COMMAND_BENCH, offsetof (Options, json), 0 },
   { "--config", STRING, COMMAND_BENCH, offsetof (Options, config), 0 },
-  { "--layers", UINT, COMMAND_BENCH, offsetof (Options, layers), 0 },
-  { "--window", UINT, COMMAND_BENCH, offsetof (Options, window), 0 },
-  { "--hop", UINT, COMMAND_BENCH, offsetof (Options, hop), 0 },
-  { "--windows", UINT, COMMAND_BENCH, offsetof (Options, windows), 0 },
+  { "--layers", COUNT, COMMAND_BENCH, offsetof (Options, layers), 0 },
+  { "--window", COUNT, COMMAND_BENCH, offsetof (Options, window), 0 },
+  { "--hop", COUNT, COMMAND_BENCH, offsetof (Options, hop), 0 },
+  { "--windows", COUNT, COMMAND_BENCH, offsetof (Options, windows), 0 },
   { "--csv", STRING, COMMAND_BENCH, offsetof (Options, csv_path), 0 },
 };
 
@@ -86,10 +98,14 @@ static gboolean G_GNUC_PRINTF (2, 3) refuse (GError **error, const char *format,
 static gboolean
 parse_uint (const Option *option, const char *text, guint64 max, guint64 *value, GError **error)
 {
-  if (g_ascii_string_to_unsigned (text, 10, 0, max, value, NULL))
+  guint64 min = option->kind == COUNT ? 1 : 0;
+
+  if (g_ascii_string_to_unsigned (text, 10, min, max, value, NULL))
     return TRUE;
-  return refuse (error, "%s: expected a whole number from 0 to %" G_GUINT64_FORMAT ", found \"%s\"",
-                 option->name, max, text);
+  return refuse (error,
+                 "%s: expected a whole number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                 ", found \"%s\"",
+                 option->name, min, max, text);
 }
 
 static gboolean
@@ -175,6 +191,7 @@ store (const Option *option, const char *text, Options *options, GError **error)
     g_ptr_array_add (*(GPtrArray **) member, g_strdup (text));
     return TRUE;
   case UINT:
+  case COUNT:
     if (!parse_uint (option, text, G_MAXINT, &number, error))
       return FALSE;
     *(guint *) member = (guint) number;
