@@ -149,7 +149,7 @@ take_larger (float *value, unsigned *at, float other, unsigned other_at)
 }
 
 /* The first maximum of a row, the same in every thread.  A NaN is no maximum; a row without
- * any number has -inf at 0. */
+ * any number has -inf at 0.  Once in a kernel: no barrier guards the arrays for a second time. */
 static __device__ void
 find_maximum (const float *row, size_t n, ValleyShared<float> values, ValleyShared<unsigned> places,
               float *value, unsigned *at)
@@ -173,7 +173,6 @@ find_maximum (const float *row, size_t n, ValleyShared<float> values, ValleyShar
     take_larger (value, at, values[i], places[i]);
   if (*at == 0xffffffffu)
     *at = 0;
-  valley_sync_block ();
 }
 
 /* Sums in double: rows are up to a vocabulary long, and it costs no more than their reading. */

@@ -1,15 +1,24 @@
 /* fiber.cpp - a stack for each thread of a block, and the switch between them.
  *
  * A switch must cost nanoseconds: a kernel of a few blocks makes millions.  ucontext, which asks
- * the kernel for the signal mask each time, is for machines nobody wrote assembly for.
+ * the kernel for the signal mask each time, is for machines nobody wrote assembly for (or for
+ * -DEMU_UCONTEXT, to try it).
  * SPDX-License-Identifier: Apache-2.0 */
 #include "emu_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#ifndef __x86_64__
+#if !defined(__x86_64__) && !defined(EMU_UCONTEXT)
+#define EMU_UCONTEXT
+#endif
+#ifdef EMU_UCONTEXT
 #include <ucontext.h>
+#endif
+#if defined(__has_feature) /* clang's way to say it */
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -24,7 +33,7 @@
 #define STACK_BYTES ((size_t) 64 << 10)
 #endif
 
-#ifdef __x86_64__
+#ifndef EMU_UCONTEXT
 typedef void *Context;
 
 extern "C" void emu_switch (Context *save, Context to);

@@ -24,7 +24,24 @@ G_STATIC_ASSERT ((int) VALLEY_CUDA_F32 == (int) VALLEY_F32
                  && (int) VALLEY_CUDA_F16 == (int) VALLEY_F16);
 
 #define MAX_MATRICES 4
-#define CHECK(call) g_assert_cmpint ((call), ==, cudaSuccess)
+#define CHECK(call)                                                                                \
+  do {                                                                                             \
+    int error_ = (call);                                                                           \
+    if (error_ != cudaSuccess)                                                                     \
+      g_error ("%s: error %d: %s", #call, error_, fault ());                                       \
+  } while (0)
+
+static const char *
+fault (void)
+{
+#ifdef VALLEY_CUDA_EMU
+  const char *words = emu_take_fault ();
+
+  return words != NULL ? words : "no fault";
+#else
+  return "see compute-sanitizer";
+#endif
+}
 
 static Device cpu;
 static cudaStream_t stream;
