@@ -14,6 +14,9 @@
 #define ROUNDS 500
 #define MOST_TICKS 24
 #define MOST_WINDOW 6
+#define LEAST_WIDTH 48 /* of pictures, in steps of 16 */
+#define MOST_WIDTH 96
+#define HEIGHT 48
 #define TEXT_ROWS 128 /* about, of header, question and answer */
 
 typedef struct {
@@ -81,7 +84,10 @@ static ValleyPicture *
 new_picture (Round *r, guint tick)
 {
   guint content = r->is_still ? 1 : below (r, 4);
-  guint width = r->is_still || chance (r, 0.8) ? 64 : 48 + 16 * below (r, 4), height = 48;
+  guint height = HEIGHT;
+  guint width = r->is_still || chance (r, 0.8)
+                    ? 64
+                    : LEAST_WIDTH + 16 * below (r, (MOST_WIDTH - LEAST_WIDTH) / 16 + 1);
   g_autofree guint8 *rgb = g_malloc (3 * width * height);
   GError *error = NULL;
   ValleyPicture *picture;
@@ -335,12 +341,15 @@ new_bound (Round *r)
   guint64 page_bytes = VALLEY_KV_PAGE_ROWS * 2 * llm->n_layers * llm->n_kv_heads * llm->head_dim
                        * (r->model->precision == VALLEY_PRECISION_BF16 ? 2 : 4);
   ValleyInputSizes sizes;
-  guint pages;
+  guint pages, n_tokens = 0;
 
-  check (r, valley_model_input_sizes (r->model, 96, 48, NULL, &sizes, NULL));
-  pages = (n_frames * (sizes.n_tokens + 4) + TEXT_ROWS) / VALLEY_KV_PAGE_ROWS + 4;
+  for (guint width = LEAST_WIDTH; width <= MOST_WIDTH; width += 16) {
+    check (r, valley_model_input_sizes (r->model, width, HEIGHT, NULL, &sizes, NULL));
+    n_tokens = MAX (n_tokens, sizes.n_tokens);
+  }
+  pages = (n_frames * (n_tokens + 4) + TEXT_ROWS) / VALLEY_KV_PAGE_ROWS + 4;
   /* and a frame that the next one's tokens are compared with */
-  return sizes.n_tokens * llm->hidden_size * sizeof (float)
+  return n_tokens * llm->hidden_size * sizeof (float)
          + page_bytes * (pages + (chance (r, 0.7) ? 0 : below (r, 2 * pages)));
 }
 
