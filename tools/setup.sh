@@ -56,15 +56,20 @@ require_packages ()
   # shellcheck disable=SC2086
   apt-get install -q -y --no-install-recommends $missing </dev/null \
     || fail "apt-get could not install$missing"
+  installed=yes
 }
 
-# Configures BUILD_DIR once and compiles; ninja reconfigures by itself when a meson.build changes.
+# Configures BUILD_DIR once, and again when packages came that it may have looked for in vain, and
+# compiles; ninja reconfigures by itself when a meson.build changes.
 build ()
 {
   # A terminal-less root of a container often has no locale; meson wants UTF-8.
   export LC_ALL=${LC_ALL:-C.UTF-8}
   if [ ! -f "$BUILD_DIR/build.ninja" ]; then
     meson setup "$BUILD_DIR" "$SOURCE_DIR" || fail "meson could not configure $BUILD_DIR"
+  elif [ -n "${installed-}" ]; then
+    meson setup --reconfigure "$BUILD_DIR" "$SOURCE_DIR" \
+      || fail "meson could not configure $BUILD_DIR again"
   fi
   ninja -C "$BUILD_DIR" || fail "the build failed"
 }
