@@ -90,42 +90,9 @@ tile_step (const guint8 *p, gsize stride, guint channels, guint8 *const planes[4
   }
 }
 
-AVX2_INLINE void
-tile_channels (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
-               guint8 *const planes[4])
-{
-  const guint quads = valley_resize_quads_per_step (channels);
-  gsize row_bytes = (gsize) width * channels, at = 0, quad = 0;
-  guint8 edge[ROWS * STEP];
-
-  for (; n_rows == ROWS && at + STEP <= row_bytes; at += 4 * quads * channels, quad += quads) {
-    valley_resize_prefetch (src + ROWS * stride, stride, quad * channels, quads * channels);
-    tile_step (src + at, stride, channels, planes, quad);
-  }
-  for (; at < row_bytes; at += 4 * quads * channels, quad += quads) {
-    valley_resize_copy_edge (src + at, stride, n_rows, row_bytes - at, edge);
-    tile_step (edge, STEP, channels, planes, quad);
-  }
-}
-
-AVX2 static void
-tile (const guint8 *src, gsize stride, guint n_rows, guint width, guint channels,
-      guint8 *const planes[4])
-{
-  switch (channels) {
-  case 1:
-    tile_channels (src, stride, n_rows, width, 1, planes);
-    break;
-  case 2:
-    tile_channels (src, stride, n_rows, width, 2, planes);
-    break;
-  case 3:
-    tile_channels (src, stride, n_rows, width, 3, planes);
-    break;
-  default:
-    tile_channels (src, stride, n_rows, width, 4, planes);
-  }
-}
+#define VALLEY_TILE AVX2
+#define VALLEY_TILE_INLINE AVX2_INLINE
+#include "resize_tile.h"
 
 /* ---- sums ----------------------------------------------------------------- */
 
