@@ -283,15 +283,38 @@ note_delay (GstValleyInfer *self, const GstValleyChunk *chunk)
   self->max_delay_ms = MAX (self->max_delay_ms, (guint) MIN (delay_ms, G_MAXUINT));
 }
 
-/* Warns when what did not fit changes. */
-static void
-note_room (GstValleyInfer *self, const GstValleyChunk *chunk, const GstValleyAnswer *answer)
+/* The answer that had the least room; NULL: none was given. */
+static const GstValleyAnswer *
+tightest_answer (const GstValleyChunk *chunk)
 {
-  guint frames = answer->n_frames_dropped;
-  gboolean shorter = answer->max_new_tokens > 0;
-  gboolean said = frames == self->warned_frames && shorter == self->warned_answer;
-  g_autoptr (GError) error = NULL;
+  const GstValleyAnswer *tightest = NULL;
 
+  for (guint i = 0; i < chunk->request->n_prompts; i++) {
+    const GstValleyAnswer *answer = &chunk->answers[i];
+
+    if (answer->state == GST_VALLEY_ANSWER_GIVEN
+        && (tightest == NULL || answer->n_frames_dropped > tightest->n_frames_dropped
+            || (answer->n_frames_dropped == tightest->n_frames_dropped && answer->max_new_tokens > 0
+                && tightest->max_new_tokens == 0)))
+      tightest = answer;
+  }
+  return tightest;
+}
+
+/* Warns when what did not fit changes from window to window. */
+static void
+note_room (GstValleyInfer *self, const GstValleyChunk *chunk)
+{
+  const GstValleyAnswer *answer = tightest_answer (chunk);
+  g_autoptr (GError) error = NULL;
+  gboolean shorter, said;
+  guint frames;
+
+  if (answer == NULL)
+    return;
+  frames = answer->n_frames_dropped;
+  shorter = answer->max_new_tokens > 0;
+  said = frames == self->warned_frames && shorter == self->warned_answer;
   self->warned_frames = frames;
   self->warned_answer = shorter;
   if (said || (frames == 0 && !shorter))
@@ -334,6 +357,7 @@ count_window (GstValleyInfer *self, const GstValleyChunk *chunk)
   }
   self->n_failed += failed;
   self->n_answered += !failed;
+  note_room (self, chunk);
   note_delay (self, chunk);
 }
 
@@ -347,8 +371,6 @@ on_answered (gpointer owner, GstValleyChunk *chunk, guint index, const GError *e
   g_mutex_lock (&self->lock);
   if (chunk->state == GST_VALLEY_CHUNK_CLOSED) {
     answer->state = error == NULL ? GST_VALLEY_ANSWER_GIVEN : GST_VALLEY_ANSWER_FAILED;
-    if (error == NULL)
-      note_room (self, chunk, answer);
     count_window (self, chunk);
     result = gst_valley_chunk_to_structure (chunk, index);
   }

@@ -230,6 +230,23 @@ test_refused (void)
   }
 }
 
+/* One question leaves room for every frame and another does not: what did not fit is the same in
+ * each window, and said once. */
+static void
+test_room (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "echo,room=13", NULL);
+  g_autoptr (JsonObject) line = NULL;
+
+  set_prompts (rig->element, PROMPTS ("Why?", "Why though?"));
+  rig_push_span (rig, 0, 6100 * MS, 50);
+  check_line (rig, 5, 2, 1, "Why though?");
+  line = rig_json (rig, 5);
+  g_assert_cmpint (json_object_get_int_member (line, "frames_dropped"), ==, 2);
+  gst_message_unref (bus_wait (rig->bus, GST_MESSAGE_WARNING));
+  g_assert_cmpuint (bus_count (rig->bus, GST_MESSAGE_WARNING), ==, 0);
+}
+
 /* As users write them. */
 static void
 test_launch_syntax (void)
@@ -262,6 +279,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/prompts/dropped", test_dropped);
   g_test_add_func ("/element/prompts/change", test_change);
   g_test_add_func ("/element/prompts/refused", test_refused);
+  g_test_add_func ("/element/prompts/room", test_room);
   g_test_add_func ("/element/prompts/launch-syntax", test_launch_syntax);
   return test_finish ();
 }
