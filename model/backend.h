@@ -40,6 +40,8 @@ typedef struct {
 struct _ValleyBackend {
   const ValleyOps *ops;
   ValleyPrecision precision; /* F32 or BF16, never AUTO */
+  gint lost;                 /* atomic: the device failed for good.  Every operation does nothing
+                                and every wait reports VALLEY_ERROR_DEVICE from then on. */
 };
 
 /* One session's queue of operations on a backend.  Used by one thread at a time, except

@@ -76,7 +76,7 @@ model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
   g_cond_init (&model->changed);
   if (registry == NULL)
     registry = g_hash_table_new (g_str_hash, g_str_equal);
-  g_hash_table_insert (registry, model->key, model);
+  g_hash_table_replace (registry, model->key, model); /* the key too: a lost model's goes with it */
   return model;
 }
 
@@ -111,13 +111,42 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
 
   g_mutex_lock (&registry_lock);
   model = registry != NULL ? g_hash_table_lookup (registry, key) : NULL;
-  if (model != NULL)
+  if (model != NULL && !valley_model_is_lost (model))
     model->refs++;
   else
     model = model_new (g_steal_pointer (&key), g_steal_pointer (&config), precision, options);
   g_mutex_unlock (&registry_lock);
   valley_config_free (config);
   return model;
+}
+
+ValleyModel *
+valley_model_open_again (ValleyModel *model, GError **error)
+{
+  ValleyModelOptions options = { .device = valley_model_device (model),
+                                 .precision = model->precision,
+                                 .threads = model->threads,
+                                 .strict = model->strict,
+                                 .random_seed = model->random_seed };
+
+  return valley_model_open (model->config->dir, &options, error);
+}
+
+const char *
+valley_model_device (ValleyModel *model)
+{
+  return "cpu";
+}
+
+gboolean
+valley_model_is_lost (ValleyModel *model)
+{
+  gboolean lost;
+
+  g_mutex_lock (&model->lock);
+  lost = model->state == VALLEY_LOAD_DONE && g_atomic_int_get (&model->backend->lost);
+  g_mutex_unlock (&model->lock);
+  return lost;
 }
 
 ValleyModel *
@@ -152,9 +181,10 @@ valley_model_unref (ValleyModel *model)
     return;
   g_mutex_lock (&registry_lock);
   last = --model->refs == 0;
-  if (last)
+  /* A lost model may have been replaced in it. */
+  if (last && registry != NULL && g_hash_table_lookup (registry, model->key) == model)
     g_hash_table_remove (registry, model->key);
-  if (last && g_hash_table_size (registry) == 0)
+  if (last && registry != NULL && g_hash_table_size (registry) == 0)
     g_clear_pointer (&registry, g_hash_table_unref);
   g_mutex_unlock (&registry_lock);
   if (!last)

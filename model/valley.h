@@ -77,6 +77,15 @@ VALLEY_API ValleyModel *valley_model_open (const char *dir, const ValleyModelOpt
                                            GError **error);
 VALLEY_API ValleyModel *valley_model_ref (ValleyModel *model);
 VALLEY_API void valley_model_unref (ValleyModel *model); /* NULL is fine */
+/* What "auto" has become: "cpu" ... */
+VALLEY_API const char *valley_model_device (ValleyModel *model);
+/* Whether the device failed for good, so that every call for this model and its sessions fails
+ * with VALLEY_ERROR_DEVICE; any thread may ask.  A model opened anew (valley_model_open no longer
+ * finds this one) works again: load it, make new sessions, push the pictures that are still
+ * needed. */
+VALLEY_API gboolean valley_model_is_lost (ValleyModel *model);
+/* The folder of @model with the same options, in whatever state @model is. */
+VALLEY_API ValleyModel *valley_model_open_again (ValleyModel *model, GError **error);
 
 /* Maps the weights, checks every tensor, reads the tokenizer.  Slow; call it off the
  * streaming thread.  Idempotent and thread-safe: concurrent callers wait for one load.

@@ -640,6 +640,40 @@ test_no_model (void)
   g_assert_nonnull (strstr (error->message, "abacus"));
 }
 
+/* A model whose device was lost is not shared with who opens it next, and does not take its
+ * successor out of the registry. */
+static void
+test_lost (void)
+{
+  g_autofree char *dir = golden_dir ("ovis-softmax");
+  ValleyModel *lost = open_model (dir, VALLEY_PRECISION_F32), *again, *third;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (valley_model_is_lost (lost)); /* nor is one that was not loaded */
+  valley_model_load (lost, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_false (valley_model_is_lost (lost));
+  g_atomic_int_set (&lost->backend->lost, TRUE);
+  g_assert_true (valley_model_is_lost (lost));
+  again = valley_model_open_again (lost, &error);
+  g_assert_no_error (error);
+  g_assert_true (again != lost);
+  valley_model_unref (lost);
+  third = open_model (dir, VALLEY_PRECISION_F32);
+  g_assert_true (third == again);
+  g_assert_false (valley_model_is_lost (again));
+  g_assert_true (valley_model_load (again, NULL, &error));
+  /* the other way around: the successor goes first */
+  g_atomic_int_set (&again->backend->lost, TRUE);
+  lost = again;
+  again = valley_model_open_again (lost, &error);
+  g_assert_no_error (error);
+  g_assert_cmpstr (valley_model_device (again), ==, valley_model_device (lost));
+  valley_model_unref (again);
+  valley_model_unref (third);
+  valley_model_unref (lost);
+}
+
 #define SESSION_TEST(name, function)                                                               \
   g_test_add ("/engine/" name, Fixture, NULL, fixture_setup, function, fixture_teardown)
 
@@ -671,6 +705,7 @@ main (int argc, char **argv)
                         test_chunks);
   g_test_add_func ("/engine/sharing", test_sharing);
   g_test_add_func ("/engine/load", test_load);
+  g_test_add_func ("/engine/lost", test_lost);
   g_test_add_func ("/engine/no-model", test_no_model);
   return g_test_run ();
 }
