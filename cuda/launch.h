@@ -40,6 +40,9 @@ template <typename T> using ValleyShared = T *;
 #define valley_shuffle_xor(lanes, value, bits) __shfl_xor_sync (lanes, value, bits)
 #define valley_shuffle_down(lanes, value, by) __shfl_down_sync (lanes, value, by)
 
+/* Before a loop whose array elements must stay in registers. */
+#define VALLEY_UNROLL _Pragma ("unroll")
+
 /* Returns what was there. */
 #define valley_atomic_add(pointer, value) atomicAdd (pointer, value)
 #define valley_atomic_max(pointer, value) atomicMax (pointer, value)

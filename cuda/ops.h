@@ -69,6 +69,44 @@ int valley_cuda_max_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, 
                           size_t in_width, size_t out_height, size_t out_width,
                           struct CUstream_st *stream);
 
+/* ---- attention: softmax (scale q k^T) v, everything of one type ----
+ *
+ * Where head_dim is a multiple of 8 and the type has 16 bits, matrices lie at multiples of 16
+ * bytes and so do their rows (else cudaErrorInvalidValue); head_dim is 256 at most. */
+
+typedef struct {
+  size_t n_heads, n_kv_heads, head_dim; /* q: n_heads * head_dim columns; k and v: n_kv_heads * */
+  float scale;                          /* > 0 */
+  size_t n_sequences; /* valley_cuda_attention: rows are so many equal parts, each for itself */
+  size_t n_skipped;   /* valley_cuda_attend: rows that were appended before q's first */
+} ValleyCudaAttention;
+
+/* The same as ValleyRole. */
+typedef enum { VALLEY_CUDA_PROMPT, VALLEY_CUDA_GENERATED } ValleyCudaRole;
+
+/* One layer's keys and values in pages.  Kernels read the table and @first when they run. */
+typedef struct {
+  void *const *table; /* the pages' addresses, in device memory */
+  ValleyCudaType type;
+  size_t page_rows, cols;         /* rows of @cols elements, a multiple of 64 of them */
+  size_t keys, values, unrotated; /* where a page has them, in elements; SIZE_MAX: not */
+  const int32_t *first;           /* in device memory: the first row that is being appended */
+  size_t most_rows;               /* *first + what is appended is no more */
+} ValleyCudaKv;
+
+/* Every row sees all keys of its sequence. */
+int valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
+                           const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
+                           const ValleyCudaAttention *a, struct CUstream_st *stream);
+/* Row i sees keys 0 ... *first + n_skipped + i, its own included; pages without such keys are not
+ * touched.  @workspace: valley_cuda_attend_bytes of device memory, until the kernels have run. */
+int valley_cuda_attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
+                        const ValleyCudaKv *kv, const ValleyCudaAttention *a, ValleyCudaRole role,
+                        void *workspace, struct CUstream_st *stream);
+/* 0: none is needed */
+size_t valley_cuda_attend_bytes (const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
+                                 const ValleyCudaAttention *a, ValleyCudaRole role);
+
 #ifdef __cplusplus
 }
 #endif

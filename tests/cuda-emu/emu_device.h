@@ -15,6 +15,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define VALLEY_UNROLL
 
 struct uint3 {
   unsigned x, y, z;

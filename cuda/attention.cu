@@ -1,0 +1,110 @@
+/* attention.cu - checks shapes and chooses the kernel, by type, head size and role alone.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "attention.h"
+#include "row.h"
+
+/* Grids count queries and keys in 32 bits, heads and sequences in 16. */
+static bool
+heads_fit (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaAttention *a)
+{
+  return a->n_kv_heads > 0 && a->n_kv_heads < 65536 && a->n_heads % a->n_kv_heads == 0
+         && a->head_dim > 0 && a->head_dim <= VALLEY_MOST_HEAD_DIM && a->scale > 0
+         && q->cols == a->n_heads * a->head_dim && out->cols == q->cols && out->rows == q->rows
+         && out->type == q->type && q->rows <= INT32_MAX / a->n_heads;
+}
+
+static bool
+flat_keys_fit (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
+               const ValleyCudaAttention *a)
+{
+  return a->n_sequences > 0 && a->n_sequences < 65536 && q->rows % a->n_sequences == 0
+         && k->rows % a->n_sequences == 0 && v->rows == k->rows && k->rows <= INT32_MAX
+         && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols && k->type == q->type
+         && v->type == q->type;
+}
+
+static bool
+paged_keys_fit (const ValleyCudaMatrix *q, const ValleyCudaKv *kv, const ValleyCudaAttention *a)
+{
+  return kv->page_rows > 0 && kv->page_rows % VALLEY_KEY_BLOCK == 0 && kv->most_rows <= INT32_MAX
+         && kv->page_rows <= INT32_MAX && kv->cols == a->n_kv_heads * a->head_dim
+         && kv->type == q->type && a->n_skipped <= INT32_MAX;
+}
+
+/* Whether the tensor cores' kernels take it; a matter of shapes, so that a row's bits do not
+ * depend on where it lies. */
+static bool
+is_for_tiles (ValleyCudaType type, const ValleyCudaAttention *a)
+{
+  return type != VALLEY_CUDA_F32 && a->head_dim % 8 == 0;
+}
+
+static bool
+is_aligned (const void *data, size_t stride)
+{
+  return (uintptr_t) data % 16 == 0 && stride % 8 == 0;
+}
+
+template <typename T>
+static void
+attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaMatrix *k,
+           const ValleyCudaMatrix *v, const ValleyCudaAttention *a, cudaStream_t stream)
+{
+  valley_plain_attention (valley_queries<T> (out, q, a, a->n_sequences),
+                          valley_flat_keys<T> (k, v, a), (unsigned) a->n_kv_heads,
+                          (unsigned) a->n_sequences, stream);
+}
+
+int
+valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
+                       const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
+                       const ValleyCudaAttention *a, cudaStream_t stream)
+{
+  if (valley_is_empty (q))
+    return cudaGetLastError ();
+  if (!heads_fit (out, q, a) || !flat_keys_fit (q, k, v, a)
+      || (is_for_tiles (q->type, a)
+          && !(is_aligned (out->data, out->stride) && is_aligned (q->data, q->stride)
+               && is_aligned (k->data, k->stride) && is_aligned (v->data, v->stride))))
+    return cudaErrorInvalidValue;
+  VALLEY_BY_TYPE (q->type, attention, out, q, k, v, a, stream);
+  return cudaGetLastError ();
+}
+
+template <typename T>
+static void
+attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
+        const ValleyCudaAttention *a, cudaStream_t stream)
+{
+  valley_plain_attention (valley_queries<T> (out, q, a, 1), valley_paged_keys<T> (kv, a),
+                          (unsigned) a->n_kv_heads, 1, stream);
+}
+
+int
+valley_cuda_attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
+                    const ValleyCudaAttention *a, ValleyCudaRole role, void *workspace,
+                    cudaStream_t stream)
+{
+  (void) role;
+  (void) workspace;
+  if (valley_is_empty (q))
+    return cudaGetLastError ();
+  if (!heads_fit (out, q, a) || !paged_keys_fit (q, kv, a)
+      || (is_for_tiles (q->type, a)
+          && !(is_aligned (out->data, out->stride) && is_aligned (q->data, q->stride)
+               && kv->keys % 8 == 0 && kv->values % 8 == 0)))
+    return cudaErrorInvalidValue;
+  VALLEY_BY_TYPE (q->type, attend, out, q, kv, a, stream);
+  return cudaGetLastError ();
+}
+
+size_t
+valley_cuda_attend_bytes (const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
+                          const ValleyCudaAttention *a, ValleyCudaRole role)
+{
+  (void) q;
+  (void) kv;
+  (void) a;
+  (void) role;
+  return 0;
+}
