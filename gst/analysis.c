@@ -392,8 +392,22 @@ on_warning (gpointer owner, const GError *error)
   gst_valley_infer_post_error (owner, GST_MESSAGE_WARNING, error);
 }
 
+static void
+on_reopened (gpointer owner, ValleyModel *model)
+{
+  GstValleyInfer *self = owner;
+  ValleyModel *lost;
+
+  g_mutex_lock (&self->lock);
+  lost = self->model;
+  self->model = valley_model_ref (model);
+  g_mutex_unlock (&self->lock);
+  valley_model_unref (lost);
+}
+
 const GstValleyWorkerCalls gst_valley_infer_worker_calls = {
   .load = on_load,
+  .reopened = on_reopened,
   .warning = on_warning,
   .answered = on_answered,
 };

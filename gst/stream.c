@@ -92,7 +92,8 @@ aspect_changed (GstValleyInfer *self, GstBuffer *buffer)
 
 /* A budget below the least that a frame can become is exceeded, which is said once. */
 static void
-check_budget (GstValleyInfer *self, GstBuffer *buffer, const ValleyReduction *reduction)
+check_budget (GstValleyInfer *self, ValleyModel *model, GstBuffer *buffer,
+              const ValleyReduction *reduction)
 {
   guint budget = reduction->max_vision_tokens, width, height;
   ValleyInputSizes sizes;
@@ -101,7 +102,7 @@ check_budget (GstValleyInfer *self, GstBuffer *buffer, const ValleyReduction *re
   if (budget == 0 || budget == self->warned_budget)
     return;
   gst_valley_painter_display_size (self->painter, buffer, &width, &height);
-  if (!valley_model_input_sizes (self->model, width, height, reduction, &sizes, NULL)
+  if (!valley_model_input_sizes (model, width, height, reduction, &sizes, NULL)
       || sizes.n_tokens <= budget / reduction->max_frames)
     return;
   self->warned_budget = budget;
@@ -120,13 +121,16 @@ show_to_model (GstValleyInfer *self, GstBuffer *buffer, guint64 pts)
   ValleyReduction reduction;
   GError *error = NULL;
   ValleyPicture *picture;
+  ValleyModel *model;
 
   g_mutex_lock (&self->lock);
   reduction = self->reduction;
+  model = valley_model_ref (self->model);
   g_mutex_unlock (&self->lock);
-  check_budget (self, buffer, &reduction);
+  check_budget (self, model, buffer, &reduction);
   gst_valley_painter_set_reduction (self->painter, &reduction);
-  picture = gst_valley_painter_paint (self->painter, self->model, buffer, pts, &error);
+  picture = gst_valley_painter_paint (self->painter, model, buffer, pts, &error);
+  valley_model_unref (model);
   if (picture == NULL) {
     if (!self->warned_frame)
       gst_valley_infer_post_error (self, GST_MESSAGE_WARNING, error);

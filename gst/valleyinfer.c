@@ -31,6 +31,19 @@ G_DEFINE_TYPE_WITH_CODE (GstValleyInfer, gst_valley_infer, GST_TYPE_ELEMENT,
 
 /* ---- states -------------------------------------------------------------- */
 
+/* Takes over @model.  The statistics may be asked for meanwhile. */
+static void
+set_model (GstValleyInfer *self, ValleyModel *model)
+{
+  ValleyModel *last;
+
+  g_mutex_lock (&self->lock);
+  last = self->model;
+  self->model = model;
+  g_mutex_unlock (&self->lock);
+  valley_model_unref (last);
+}
+
 /* Opens the model (its config.json, not its weights), unless it is open already. */
 static gboolean
 open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **error)
@@ -53,12 +66,13 @@ open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **er
   }
   key = g_strdup_printf ("%d %s %s", settings->precision,
                          settings->device != NULL ? settings->device : "auto", dir);
-  if (self->model != NULL && g_str_equal (key, self->model_key))
+  if (self->model != NULL && g_str_equal (key, self->model_key)
+      && !valley_model_is_lost (self->model))
     return TRUE;
-  g_clear_pointer (&self->model, valley_model_unref);
+  set_model (self, NULL); /* what it has goes before another one comes */
   g_free (self->model_key);
   self->model_key = g_steal_pointer (&key);
-  self->model = valley_model_open (dir, &options, error);
+  set_model (self, valley_model_open (dir, &options, error));
   return self->model != NULL;
 }
 
@@ -177,7 +191,7 @@ change_state (GstElement *element, GstStateChange transition)
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
     finish_stop (self);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL)
-    g_clear_pointer (&self->model, valley_model_unref);
+    set_model (self, NULL);
   return result;
 }
 
@@ -228,7 +242,9 @@ stats (GstValleyInfer *self)
       "valleyinfer/stats", "windows", G_TYPE_UINT64, self->n_answered, "failed", G_TYPE_UINT64,
       self->n_failed, "dropped", G_TYPE_UINT64, self->n_dropped, "frames", G_TYPE_UINT64,
       worker.n_frames, "queued-windows", G_TYPE_UINT, worker.n_windows, "queued-bytes",
-      G_TYPE_UINT64, (guint64) worker.bytes, "loaded", G_TYPE_BOOLEAN, worker.loaded, NULL);
+      G_TYPE_UINT64, (guint64) worker.bytes, "loaded", G_TYPE_BOOLEAN, worker.loaded, "device",
+      G_TYPE_STRING, self->model != NULL ? valley_model_device (self->model) : NULL,
+      "device-losses", G_TYPE_UINT64, worker.n_losses, NULL);
   g_mutex_unlock (&self->lock);
   add_session_stats (structure, &worker.session);
   return structure;

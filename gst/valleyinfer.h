@@ -32,7 +32,8 @@ GST_DEBUG_CATEGORY_EXTERN (gst_valley_infer_debug);
 struct _GstValleyInfer {
   GstElement parent;
   GstPad *sink, *src;
-  ValleyModel *model; /* opened in READY->PAUSED, kept until NULL */
+  ValleyModel *model; /* opened in READY->PAUSED, kept until NULL; while the worker runs it may be
+                         exchanged under `lock` */
   gchar *model_key;   /* what `model` was opened with */
   GstValleyWorker *worker;
 

@@ -19,6 +19,9 @@ typedef struct {
   void (*load) (gpointer owner, GstValleyLoad load, const GError *error);
   /* The chunk's answer @index, or its error, is filled in; @error is NULL when it was answered. */
   void (*answered) (gpointer owner, GstValleyChunk *chunk, guint index, const GError *error);
+  /* The device was lost: @model, which the worker holds, takes the place of the one it was given.
+   */
+  void (*reopened) (gpointer owner, ValleyModel *model);
   /* Something else than an answer did not go as wished. */
   void (*warning) (gpointer owner, const GError *error);
 } GstValleyWorkerCalls;
@@ -29,6 +32,7 @@ typedef struct {
   guint n_windows;  /* closed ones that wait */
   gsize bytes;      /* of pictures that wait */
   guint64 n_frames; /* taken since the start */
+  guint64 n_losses; /* of the device; `session` counts from the last one on */
   ValleySessionStats session;
 } GstValleyWorkerState;
 

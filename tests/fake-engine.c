@@ -13,6 +13,12 @@
  *   fail-open fail-load fail-session        that call fails
  *   fail-window=N fail-frame=N   the N-th (from 0) begin or push of the session fails
  *   fail-slot=N                  every begin of that question fails
+ *   lose-window=N lose-frame=N   the N-th (from 0) begin or push under this script loses the
+ *                                device: the model's every call fails until it is opened again
+ *   lose-times=N                 ... and so do the next ones that the model, opened again, is
+ *                                asked for, N in all (default 1)
+ *   lose-load                    the model that is opened after that cannot be loaded
+ *   reload=MS                    or takes so long to
  *   work=N unit=MS               a push leaves N pieces of work, each of which takes so long;
  *                                begin takes as long as what is left
  *   still                        an answer equal to the question's last one is `unchanged`
@@ -39,11 +45,13 @@
 #define FRAME_BYTES 1000 /* of encoding and KV, as far as admission goes */
 
 struct _ValleyModel {
+  char *script; /* its key in `used` */
+  gint lost;    /* atomic */
   char *text, *show, *gate;
-  guint load_ms, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
-  gint fail_window, fail_frame, fail_slot, fall;
+  guint load_ms, reload_ms, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
+  gint fail_window, fail_frame, fail_slot, fall, lose_window, lose_frame, lose_times;
   guint gate_slot, most;
-  gboolean fail_load, fail_session, echo, echo_system, system_first, windowing, still, tally;
+  gboolean fail_load, fail_session, lose_load, echo, echo_system, system_first, windowing, still, tally;
 };
 
 struct _ValleyPicture {
@@ -99,6 +107,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
 
   if (g_str_equal (key, "load"))
     model->load_ms = number;
+  else if (g_str_equal (key, "reload"))
+    model->reload_ms = number;
   else if (g_str_equal (key, "encode"))
     model->encode_ms = number;
   else if (g_str_equal (key, "prefill"))
@@ -129,6 +139,14 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->gate_slot = number;
   else if (g_str_equal (key, "fail-slot"))
     model->fail_slot = (gint) number;
+  else if (g_str_equal (key, "lose-window"))
+    model->lose_window = (gint) number;
+  else if (g_str_equal (key, "lose-frame"))
+    model->lose_frame = (gint) number;
+  else if (g_str_equal (key, "lose-times"))
+    model->lose_times = (gint) number;
+  else if (g_str_equal (key, "lose-load"))
+    model->lose_load = TRUE;
   else if (g_str_equal (key, "fall"))
     model->fall = (gint) number;
   else if (g_str_equal (key, "work"))
@@ -173,6 +191,82 @@ run_script (ValleyModel *model, const char *script)
   }
 }
 
+/* ---- losing the device --------------------------------------------------- */
+
+/* What was done under a script by all of its models together. */
+typedef struct {
+  gint n_begun, n_pushed, n_lost;
+} Used;
+
+static GMutex used_lock;
+static GHashTable *used;
+
+/* One more begin, or push: whether it is one that loses the device. */
+static gboolean
+is_loss (ValleyModel *model, gboolean begin)
+{
+  Used *count;
+  gint number, first = begin ? model->lose_window : model->lose_frame;
+  gboolean lost;
+
+  g_mutex_lock (&used_lock);
+  if (used == NULL)
+    used = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, g_free);
+  count = g_hash_table_lookup (used, model->script);
+  if (count == NULL) {
+    count = g_new0 (Used, 1);
+    g_hash_table_insert (used, g_strdup (model->script), count);
+  }
+  number = begin ? count->n_begun++ : count->n_pushed++;
+  lost = !g_atomic_int_get (&model->lost) && first >= 0 && number >= first
+         && count->n_lost < model->lose_times;
+  count->n_lost += lost;
+  g_mutex_unlock (&used_lock);
+  if (lost)
+    g_atomic_int_set (&model->lost, TRUE);
+  return lost;
+}
+
+static gboolean
+was_lost (const char *script)
+{
+  const Used *count;
+  gboolean lost;
+
+  g_mutex_lock (&used_lock);
+  count = used != NULL ? g_hash_table_lookup (used, script) : NULL;
+  lost = count != NULL && count->n_lost > 0;
+  g_mutex_unlock (&used_lock);
+  return lost;
+}
+
+static gboolean
+check_lost (ValleyModel *model, GError **error)
+{
+  if (!g_atomic_int_get (&model->lost))
+    return TRUE;
+  g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the device is lost");
+  return FALSE;
+}
+
+gboolean
+valley_model_is_lost (ValleyModel *model)
+{
+  return g_atomic_int_get (&model->lost);
+}
+
+ValleyModel *
+valley_model_open_again (ValleyModel *model, GError **error)
+{
+  return valley_model_open (model->script, NULL, error);
+}
+
+const char *
+valley_model_device (ValleyModel *model)
+{
+  return "fake";
+}
+
 /* ---- model --------------------------------------------------------------- */
 
 ValleyModel *
@@ -193,6 +287,9 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   model = g_atomic_rc_box_new0 (ValleyModel);
   model->tokens = 4;
   model->fail_window = model->fail_frame = model->fail_slot = model->fall = -1;
+  model->lose_window = model->lose_frame = -1;
+  model->lose_times = 1;
+  model->script = g_strdup (dir);
   run_script (model, dir + strlen ("fake:"));
   return model;
 }
@@ -208,6 +305,7 @@ model_clear (gpointer data)
 {
   ValleyModel *model = data;
 
+  g_free (model->script);
   g_free (model->text);
   g_free (model->show);
   g_free (model->gate);
@@ -223,12 +321,18 @@ valley_model_unref (ValleyModel *model)
 gboolean
 valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error)
 {
-  gint64 end = g_get_monotonic_time () + model->load_ms * G_TIME_SPAN_MILLISECOND;
+  gboolean again = was_lost (model->script);
+  guint ms = again ? model->reload_ms : model->load_ms;
+  gint64 end = g_get_monotonic_time () + ms * G_TIME_SPAN_MILLISECOND;
 
   while (g_get_monotonic_time () < end && !g_cancellable_is_cancelled (cancellable))
     g_usleep (1000);
   if (g_cancellable_is_cancelled (cancellable)) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+    return FALSE;
+  }
+  if (model->lose_load && again) {
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "no device is left");
     return FALSE;
   }
   if (model->fail_load) {
@@ -403,6 +507,9 @@ valley_session_push (ValleySession *session, ValleyPicture *picture, gboolean be
 
   if (!pass_time (session, session->model->encode_ms, error))
     return FALSE;
+  is_loss (session->model, FALSE);
+  if (!check_lost (session->model, error))
+    return FALSE;
   if (session->n_pushed++ == session->model->fail_frame) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "this frame fails");
     return FALSE;
@@ -473,6 +580,8 @@ gboolean
 valley_session_work (ValleySession *session, gboolean *more, GError **error)
 {
   *more = FALSE;
+  if (!check_lost (session->model, error))
+    return FALSE;
   if (session->n_waiting == 0 || !pass_time (session, session->model->unit_ms, error))
     return session->n_waiting == 0;
   session->n_worked++;
@@ -641,6 +750,9 @@ valley_session_begin (ValleySession *session, const ValleyRequest *request, GErr
   if (!pass_gate (session, request->slot, error) || !pass_time (session, ms, error))
     return FALSE;
   session->n_waiting = 0;
+  is_loss (session->model, TRUE);
+  if (!check_lost (session->model, error))
+    return FALSE;
   if (session->n_begun++ == session->model->fail_window
       || (gint) request->slot == session->model->fail_slot) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CONTEXT,
@@ -725,7 +837,8 @@ valley_session_next (ValleySession *session, GError **error)
 {
   const ValleyModel *model = session->model;
 
-  if (!pass_time (session, model->delay_ms / model->tokens, error))
+  if (!pass_time (session, model->delay_ms / model->tokens, error)
+      || !check_lost (session->model, error))
     return VALLEY_STEP_ERROR;
   session->result.n_output_tokens = ++session->steps;
   if (session->steps < model->tokens)
