@@ -37,6 +37,7 @@ struct SharedArray {
 
 EmuPlace emu_place;
 uint64_t emu_n_kernels;
+unsigned emu_current_thread;
 
 /* The kernel that runs. */
 static struct {
@@ -45,7 +46,6 @@ static struct {
   std::vector<SharedArray> arrays;
   alignas (256) unsigned char shared[SHARED_BYTES];
   size_t shared_used;
-  unsigned current; /* thread */
   cudaError_t error;
 } run;
 
@@ -104,6 +104,13 @@ emu_shared_array (const char *file, int line, size_t bytes)
   return data;
 }
 
+unsigned char *
+emu_shared_memory (size_t *bytes)
+{
+  *bytes = SHARED_BYTES;
+  return run.shared;
+}
+
 void *
 emu_dynamic_shared (size_t *bytes)
 {
@@ -116,7 +123,7 @@ emu_dynamic_shared (size_t *bytes)
 void
 valley_sync_block (const char *file, int line)
 {
-  Thread *self = &run.threads[run.current];
+  Thread *self = &run.threads[emu_current_thread];
 
   self->state = AT_BARRIER;
   self->file = file;
@@ -128,12 +135,12 @@ uint64_t
 emu_warp_call (EmuWarpCall call, unsigned lanes, uint64_t value, int argument, const char *file,
                int line)
 {
-  Thread *self = &run.threads[run.current];
+  Thread *self = &run.threads[emu_current_thread];
 
-  if (!(lanes >> run.current % WARP & 1))
+  if (!(lanes >> emu_current_thread % WARP & 1))
     emu_kernel_fault (cudaErrorLaunchFailure,
-                      "lane %u calls at %s:%d for lanes %#x, not for itself", run.current % WARP,
-                      file, line, lanes);
+                      "lane %u calls at %s:%d for lanes %#x, not for itself",
+                      emu_current_thread % WARP, file, line, lanes);
   self->state = AT_WARP_CALL;
   self->file = file;
   self->line = line;
@@ -212,8 +219,11 @@ settle_warp (unsigned first)
     for (unsigned j = 0; j < n_lanes; j++)
       if (warp[i].lanes >> j & 1 && is_same_call (&warp[i], &warp[j]))
         there |= 1u << j;
-    if (there == warp[i].lanes)
-      finish_warp_call (warp, n_lanes, there);
+    if (there != warp[i].lanes)
+      continue;
+    if (warp[i].call == EMU_SYNC)
+      emu_watch_warp_barrier (first, there);
+    finish_warp_call (warp, n_lanes, there);
   }
 }
 
@@ -228,6 +238,7 @@ settle_barrier (void)
       return false;
   for (Thread &thread : run.threads)
     thread.state = READY;
+  emu_watch_block_barrier ();
   return true;
 }
 
@@ -289,7 +300,7 @@ static void
 thread_main (void)
 {
   run.launch->body ();
-  run.threads[run.current].state = DONE;
+  run.threads[emu_current_thread].state = DONE;
 }
 
 static bool
@@ -311,7 +322,7 @@ run_warp (unsigned first)
 
     if (index >= run.threads.size () || run.threads[index].state != READY)
       continue;
-    run.current = index;
+    emu_current_thread = index;
     emu_place.thread = run.threads[index].place;
     emu_fiber_run (index);
   }
@@ -351,6 +362,9 @@ run_block (uint3 block)
   memset (run.shared, 0xff, sizeof run.shared); /* NaN in every type */
   run.shared_used = 0;
   run.arrays.clear ();
+  emu_watch_block (
+      block.x + (uint64_t) launch->grid.x * (block.y + (uint64_t) launch->grid.y * block.z),
+      size.x * size.y * size.z);
   run.threads.assign ((size_t) size.x * size.y * size.z, Thread{});
   for (unsigned i = 0; i < run.threads.size (); i++) {
     run.threads[i].place = { i % size.x, i / size.x % size.y, i / size.x / size.y };
@@ -376,12 +390,14 @@ emu_run_kernel (const EmuLaunch &launch)
   run.launch = &launch;
   run.error = cudaSuccess;
   emu_memory_open ();
+  emu_watch_kernel (launch);
   for (uint64_t i = 0; i < n_blocks && run.error == cudaSuccess; i++) {
     uint64_t at = (start + (backwards ? n_blocks - i : i)) % n_blocks;
 
     run_block ({ (unsigned) (at % launch.grid.x), (unsigned) (at / launch.grid.x % launch.grid.y),
                  (unsigned) (at / launch.grid.x / launch.grid.y) });
   }
+  emu_watch_kernel_end ();
   if (!emu_memory_close (&damage) && run.error == cudaSuccess)
     run.error = emu_fail (cudaErrorIllegalAddress, "kernel %s: %s", launch.name, damage.c_str ());
   run.launch = NULL;

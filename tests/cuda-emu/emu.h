@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,15 @@ void emu_set_device_bytes (size_t bytes);
 const char *emu_leaks (void);
 /* Kernels run since the start. */
 uint64_t emu_kernels_run (void);
+
+/* ---- only where the stand-in was built to watch every access (watch.h) ---- */
+
+/* What is looked for; at first what VALLEY_EMU_RACES, _COUNTS and _COUNTS_ONLY (which leaves out
+ * products' arithmetic) of the environment say.  A race is a fault of its kernel. */
+void emu_watch (bool for_races, bool for_counts);
+void emu_count_reset (void);
+/* What kernels read, wrote and multiplied since then; valid until the next call. */
+const char *emu_count_json (void);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cuda_runtime.h"
+#include "watch.h"
 
 #define __global__
 #define __device__
@@ -206,21 +207,23 @@ valley_shuffle_down (unsigned lanes, T value, int by, EMU_LINE)
 
 /* Threads run one at a time, so plain arithmetic is atomic here. */
 template <typename T>
-static inline T
+static EMU_UNWATCHED T
 valley_atomic_add (T *pointer, T value)
 {
   T old = *pointer;
 
+  emu_watch_atomic (pointer, sizeof value);
   *pointer = old + value;
   return old;
 }
 
 template <typename T>
-static inline T
+static EMU_UNWATCHED T
 valley_atomic_max (T *pointer, T value)
 {
   T old = *pointer;
 
+  emu_watch_atomic (pointer, sizeof value);
   *pointer = old > value ? old : value;
   return old;
 }

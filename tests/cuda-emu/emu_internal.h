@@ -4,6 +4,7 @@
 
 #include "emu.h"
 #include "emu_device.h"
+#include "watch.h"
 
 #include <mutex>
 #include <string>

@@ -26,12 +26,18 @@ struct Allocation {
   bool freed;
 };
 
-static char *arena;
+char *emu_arena;
 static size_t arena_used, bytes_live, bytes_limit = (size_t) 1 << 30;
 static unsigned n_allocations;
 /* by first page; freed ones stay, so that a late access can be told whose it was */
 static std::map<char *, Allocation> allocations;
 static std::map<char *, size_t> pinned;
+
+size_t
+emu_arena_bytes (void)
+{
+  return ARENA_BYTES;
+}
 
 static size_t
 round_up (size_t n, size_t to)
@@ -59,7 +65,7 @@ emu_memory_describe (const void *address, std::string *words)
   const char *p = (const char *) address;
   const Allocation *a;
 
-  if (arena == NULL || p < arena || p >= arena + ARENA_BYTES)
+  if (emu_arena == NULL || p < emu_arena || p >= emu_arena + ARENA_BYTES)
     return false;
   a = find (p);
   if (a == NULL)
@@ -208,20 +214,20 @@ cudaMalloc (void **pointer, size_t bytes)
     return cudaSuccess;
   emu_watch_exit ();
   catch_faults ();
-  if (arena == NULL) {
+  if (emu_arena == NULL) {
     void *map
         = mmap (NULL, ARENA_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (map == MAP_FAILED)
       return cudaErrorMemoryAllocation;
-    arena = (char *) map;
+    emu_arena = (char *) map;
     arena_used = PAGE;
   }
   if (bytes > bytes_limit - bytes_live || bytes > ARENA_BYTES - arena_used - 2 * PAGE)
     return cudaErrorMemoryAllocation;
   page_bytes = round_up (bytes, PAGE);
   a.number = ++n_allocations;
-  a.pages = arena + arena_used;
+  a.pages = emu_arena + arena_used;
   a.page_bytes = page_bytes;
   a.bytes = bytes;
   a.data = a.pages + page_bytes - round_up (bytes, ALIGNMENT);

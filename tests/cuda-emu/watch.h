@@ -1,0 +1,101 @@
+/* watch.h - for a build of the stand-in that sees every access that a kernel makes.
+ *
+ * Only the kernels are compiled with -fsanitize=thread; its runtime is not linked: watch.cpp
+ * answers the calls that the compiler put before each access.  What is seen is counted
+ * (count.cpp) and looked through for races (race.cpp).  Without EMU_WATCH nothing is told, and
+ * nothing costs.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum EmuSpace { EMU_GLOBAL, EMU_SHARED };
+
+struct EmuAccess {
+  EmuSpace space;
+  size_t offset; /* in the arena, or in the block's shared memory */
+  size_t bytes;
+  bool write, atomic;
+};
+
+/* One call of a library's routine, which runs no kernel that could be watched: a product of
+ * [m, k] and [n, k]. */
+struct EmuProduct {
+  size_t m, n, k, element_bytes, out_bytes;
+};
+
+struct EmuLaunch;
+
+#ifdef EMU_WATCH
+/* What block.cpp tells. */
+void emu_watch_kernel (const EmuLaunch &launch);
+void emu_watch_block (uint64_t number, unsigned n_threads);
+void emu_watch_block_barrier (void);
+void emu_watch_warp_barrier (unsigned first, unsigned lanes);
+void emu_watch_kernel_end (void);
+/* What the stand-ins for libraries, atomics and tensor cores tell. */
+void emu_watch_product (const EmuProduct &product);
+void emu_watch_atomic (const void *p, size_t bytes);
+void emu_watch_tensor_flops (uint64_t flops);
+/* Whether arithmetic that decides no address is to be left out: figures at full widths. */
+bool emu_counts_only (void);
+#define EMU_UNWATCHED __attribute__ ((noinline, no_sanitize_thread))
+#else
+static inline void
+emu_watch_kernel (const EmuLaunch &)
+{
+}
+static inline void
+emu_watch_block (uint64_t, unsigned)
+{
+}
+static inline void
+emu_watch_block_barrier (void)
+{
+}
+static inline void
+emu_watch_warp_barrier (unsigned, unsigned)
+{
+}
+static inline void
+emu_watch_kernel_end (void)
+{
+}
+static inline void
+emu_watch_product (const EmuProduct &)
+{
+}
+static inline void
+emu_watch_atomic (const void *, size_t)
+{
+}
+static inline void
+emu_watch_tensor_flops (uint64_t)
+{
+}
+static inline bool
+emu_counts_only (void)
+{
+  return false;
+}
+#define EMU_UNWATCHED inline
+#endif
+
+/* ---- between the watching files ---- */
+
+/* The thread that runs now, of its block. */
+extern unsigned emu_current_thread;
+extern char *emu_arena;
+size_t emu_arena_bytes (void);
+unsigned char *emu_shared_memory (size_t *bytes);
+
+void emu_count_kernel (const EmuLaunch &launch);
+void emu_count_block (void);
+void emu_count_access (const EmuAccess &access);
+void emu_race_kernel (void);
+void emu_race_block (uint64_t number, unsigned n_threads);
+void emu_race_block_barrier (void);
+void emu_race_warp_barrier (unsigned first, unsigned lanes);
+/* @from: the code that does it. */
+void emu_race_access (const EmuAccess &access, const void *from);
