@@ -7,12 +7,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "alloc.h"
 #include "resize_kernels.h"
-#include "valley.h"
-#include "video_taps.h"
+#include "video_frame.h"
 
-#include <math.h>
-
-#define MAX_SIDE 65535
 #define MAX_OUTPUTS 4
 #define N_TAPS 32 /* more than one call's: rows and columns of three planes for each output */
 
@@ -123,64 +119,7 @@ find_taps (ValleyVideoScaler *scaler, const ValleyTapsKey *key)
   return NULL;
 }
 
-/* FALSE where a factor is too large for a color matrix, or not a number. */
-static gboolean
-set_matrix (ValleyVideoMatrix *matrix, const double from[3][4])
-{
-  const int bits = VALLEY_VIDEO_MATRIX_BITS, all = bits + VALLEY_VIDEO_FRACTION;
-
-  for (guint c = 0; c < 3; c++) {
-    for (guint i = 0; i < 3; i++) {
-      if (!(fabs (from[c][i]) < 3.5))
-        return FALSE;
-      matrix->factor[c][i] = (gint16) lrint (ldexp (from[c][i], bits));
-    }
-    if (!(fabs (from[c][3]) < 1000))
-      return FALSE;
-    matrix->factor[c][3] = 0;
-    matrix->offset[c] = (gint32) lrint (ldexp (from[c][3] + 0.5, all));
-  }
-  return TRUE;
-}
-
-/* ---- what is asked for ---------------------------------------------------- */
-
-static gboolean
-plane_is_sane (const ValleyVideoPlane *plane)
-{
-  return plane->data != NULL && plane->n_samples >= 1 && plane->n_samples <= 4 * MAX_SIDE
-         && plane->n_rows >= 1 && plane->n_rows <= MAX_SIDE && plane->height > 0
-         && plane->height <= 2.0 * MAX_SIDE && fabs (plane->top) <= MAX_SIDE;
-}
-
-static gboolean
-component_is_sane (const ValleyVideo *video, const ValleyVideoComponent *component)
-{
-  gsize step = component->step;
-
-  return component->plane < video->n_planes && (step == 1 || step == 2 || step == 4)
-         && component->first < step && component->n_samples >= 1 && component->n_samples <= MAX_SIDE
-         && component->first + (component->n_samples - 1) * step
-                < video->planes[component->plane].n_samples
-         && component->width > 0 && component->width <= 2.0 * MAX_SIDE
-         && fabs (component->left) <= MAX_SIDE;
-}
-
-static gboolean
-is_sane (const ValleyVideo *video, guint width, guint height)
-{
-  if (width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE || video->bits < 8
-      || video->bits > 16 || video->n_planes < 1 || video->n_planes > 3
-      || (video->n_components != 1 && video->n_components != 3))
-    return FALSE;
-  for (guint i = 0; i < video->n_planes; i++)
-    if (!plane_is_sane (&video->planes[i]))
-      return FALSE;
-  for (guint i = 0; i < video->n_components; i++)
-    if (!component_is_sane (video, &video->components[i]))
-      return FALSE;
-  return TRUE;
-}
+/* ---- what a picture takes -------------------------------------------------- */
 
 static gsize
 round_up (gsize n, gsize to)
@@ -192,15 +131,9 @@ round_up (gsize n, gsize to)
 static gboolean
 prepare_plane (ValleyVideoScaler *scaler, Job *job, guint i, guint height)
 {
-  const ValleyVideoPlane *plane = &job->video->planes[i];
-  ValleyTapsKey key = { .in = plane->n_rows,
-                        .out = height,
-                        .start = plane->top,
-                        .length = plane->height,
-                        .align = 1,
-                        .max_bits = job->video->bits == 8 ? 22 : 15 };
+  ValleyTapsKey key = valley_video_down_key (job->video, i, height);
 
-  job->row_stride[i] = round_up (plane->n_samples, 32);
+  job->row_stride[i] = round_up (job->video->planes[i].n_samples, 32);
   job->down[i] = find_taps (scaler, &key);
   return job->down[i] != NULL
          && scratch_reserve (&scaler->rows[i], ROWS * sizeof (gint16) * job->row_stride[i]);
@@ -210,12 +143,7 @@ static gboolean
 prepare_component (ValleyVideoScaler *scaler, Job *job, guint i, guint width)
 {
   const ValleyVideoComponent *component = &job->video->components[i];
-  ValleyTapsKey key = { .in = component->n_samples,
-                        .out = width,
-                        .start = component->left,
-                        .length = component->width,
-                        .align = 2,
-                        .max_bits = 16 };
+  ValleyTapsKey key = valley_video_across_key (job->video, i, width);
 
   job->across[i] = find_taps (scaler, &key);
   return job->across[i] != NULL
@@ -344,8 +272,8 @@ valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video,
     return FALSE;
   for (guint i = 0; i < n_outputs; i++) {
     jobs[i] = (Job){ .video = video, .output = &outputs[i] };
-    if (!is_sane (video, outputs[i].width, outputs[i].height)
-        || !set_matrix (&jobs[i].matrix, (const double (*)[4]) video->matrix)
+    if (!valley_video_is_sane (video, outputs[i].width, outputs[i].height)
+        || !valley_video_matrix_init (&jobs[i].matrix, (const double (*)[4]) video->matrix)
         || !prepare (scaler, &jobs[i]))
       return FALSE;
   }
