@@ -241,6 +241,22 @@ check_push (ValleyWindows *windows, const ValleyPicture *picture, GError **error
   return TRUE;
 }
 
+/* Encoded, if need be in the room of what is needed later. */
+static ValleyFrame *
+add_frame (ValleyWindows *windows, ValleyPicture *picture, GError **error)
+{
+  ValleyFrame *frame;
+  GError *reason = NULL;
+
+  while ((frame = valley_frame_cache_add (windows->cache, picture, windows->n_pushed, &reason))
+             == NULL
+         && valley_windows_find_memory (windows, reason))
+    g_clear_error (&reason);
+  if (frame == NULL)
+    g_propagate_error (error, reason);
+  return frame;
+}
+
 gboolean
 valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean begins_window,
                      GError **error)
@@ -251,7 +267,7 @@ valley_windows_push (ValleyWindows *windows, ValleyPicture *picture, gboolean be
   if (!check_push (windows, picture, error))
     return FALSE;
   run_probe (windows);
-  frame.frame = valley_frame_cache_add (windows->cache, picture, windows->n_pushed, error);
+  frame.frame = add_frame (windows, picture, error);
   if (frame.frame == NULL)
     return FALSE;
   is_first = valley_windows_n_frames (windows) == 0;

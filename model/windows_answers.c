@@ -180,6 +180,19 @@ take_drifted (ValleyWindows *windows, const ValleyWindowPrompt *prompt)
                                 n, prompt->ids + n_text, prompt->n_ids - n_text);
 }
 
+/* @answer: from its sequence, or NULL: alone. */
+static gboolean
+prefill_once (ValleyWindows *windows, const ValleyWindowPrompt *prompt,
+              const ValleyScheduleAnswer *answer, ValleyRows *rows, ValleyWindowCounts *counts,
+              GError **error)
+{
+  if (answer != NULL ? prefill_sequence (windows, prompt, answer->sequence, rows, counts, error)
+                     : prefill_alone (windows, prompt, rows, counts, error))
+    return TRUE;
+  valley_windows_end_answer (windows);
+  return FALSE;
+}
+
 gboolean
 valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt, ValleyRows *rows,
                         ValleyWindowCounts *counts, GError **error)
@@ -187,15 +200,20 @@ valley_windows_prefill (ValleyWindows *windows, const ValleyWindowPrompt *prompt
   ValleyScheduleAnswer answer;
   gboolean shared = prompt->is_contents && windows->prefill.dump_dir == NULL
                     && ask (windows, &answer) && !answer.given_up;
+  GError *reason = NULL;
 
   windows->is_resting = FALSE;
   valley_windows_forget_ended (windows);
   if (windows->probe != NULL && !valley_drift_probe_is_ready (windows->probe))
     g_clear_pointer (&windows->probe, valley_drift_probe_free); /* its answer never came */
-  if (shared ? !prefill_sequence (windows, prompt, answer.sequence, rows, counts, error)
-             : !prefill_alone (windows, prompt, rows, counts, error)) {
-    valley_windows_end_answer (windows);
-    return FALSE;
+  if (!prefill_once (windows, prompt, shared ? &answer : NULL, rows, counts, &reason)) {
+    if (!valley_windows_give_up_all (windows, reason)) {
+      g_propagate_error (error, reason);
+      return FALSE;
+    }
+    g_clear_error (&reason);
+    if (!prefill_once (windows, prompt, shared ? &answer : NULL, rows, counts, error))
+      return FALSE;
   }
   if (shared)
     take_drifted (windows, prompt);

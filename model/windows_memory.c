@@ -80,6 +80,32 @@ evict (ValleyWindows *windows)
   return TRUE;
 }
 
+gboolean
+valley_windows_find_memory (ValleyWindows *windows, const GError *reason)
+{
+  if (!g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY) || !evict (windows))
+    return FALSE;
+  valley_kv_pool_trim (windows->pool); /* pages that wait are of no use to anybody else */
+  return TRUE;
+}
+
+gboolean
+valley_windows_give_up_all (ValleyWindows *windows, const GError *reason)
+{
+  const ValleyFrameCounts *encodings = valley_frame_cache_counts (windows->cache);
+  guint64 before = windows->stats.sequences_evicted + encodings->evicted;
+
+  if (!g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY))
+    return FALSE;
+  windows->stats.sequences_evicted += windows->sequences->len;
+  valley_windows_restart_all (windows);
+  while (valley_frame_cache_evict (windows->cache))
+    ;
+  valley_kv_pool_trim (windows->pool);
+  share_bound (windows);
+  return windows->stats.sequences_evicted + encodings->evicted > before;
+}
+
 static gboolean
 is_over_bound (const ValleyWindows *windows)
 {

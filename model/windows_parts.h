@@ -46,6 +46,10 @@ void valley_windows_forget_ended (ValleyWindows *windows);
 void valley_windows_keep_within_bound (ValleyWindows *windows);
 /* Of the frames' encodings, and of the tokens that sequences compare the next ones with. */
 guint64 valley_windows_encoding_bytes (const ValleyWindows *windows);
+/* Whether what failed for @reason had better be tried again, since memory was found for it. */
+gboolean valley_windows_find_memory (ValleyWindows *windows, const GError *reason);
+/* The same with all that there is, for what cannot go on from where it failed. */
+gboolean valley_windows_give_up_all (ValleyWindows *windows, const GError *reason);
 /* For the statistics. */
 void valley_windows_note_bytes (ValleyWindows *windows);
 /* As those of kvcache.h; short of memory they give up what is needed last, and try again. */
