@@ -65,6 +65,9 @@ cudaError_t cudaFreeHost (void *pointer);
 cudaError_t cudaMemGetInfo (size_t *available, size_t *total);
 cudaError_t cudaMemcpyAsync (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
                              cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync (void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
+                               size_t row_bytes, size_t n_rows, cudaMemcpyKind kind,
+                               cudaStream_t stream);
 cudaError_t cudaMemsetAsync (void *dst, int value, size_t bytes, cudaStream_t stream);
 
 /* @flags must be cudaStreamNonBlocking: the other kind waits for work one never named. */

@@ -19,6 +19,8 @@ const char *emu_take_fault (void);
 void emu_set_device_bytes (size_t bytes);
 /* Memory, streams, events and graphs that were made and not freed, in words; NULL: none. */
 const char *emu_leaks (void);
+/* The largest copy of a kind (cudaMemcpyKind) since the last call: a picture's bytes show. */
+size_t emu_take_largest_copy (int kind);
 /* Kernels run since the start. */
 uint64_t emu_kernels_run (void);
 

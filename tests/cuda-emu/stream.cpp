@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "emu_internal.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <set>
@@ -407,39 +408,81 @@ emu_enqueue_launch (const char *name, dim3 grid, dim3 block, size_t shared_bytes
     enqueue (stream, { [=] { return emu_run_kernel (*launch); }, NULL, 0 });
 }
 
-static cudaError_t
-copy_now (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind)
+/* Rows of bytes; the last one's rest of the pitch is not touched. */
+struct Copy {
+  char *dst;
+  size_t dst_pitch;
+  const char *src;
+  size_t src_pitch, row_bytes, n_rows;
+  cudaMemcpyKind kind;
+};
+
+static size_t largest_copy[cudaMemcpyDeviceToDevice + 1];
+
+size_t
+emu_take_largest_copy (int kind)
+{
+  Guard guard (emu_lock);
+  size_t bytes = largest_copy[kind];
+
+  largest_copy[kind] = 0;
+  return bytes;
+}
+
+static const char *
+copy_problem (const Copy &copy)
 {
   const char *problem = NULL;
+
+  if (copy.kind != cudaMemcpyHostToDevice)
+    problem
+        = emu_memory_range_problem (copy.src, (copy.n_rows - 1) * copy.src_pitch + copy.row_bytes);
+  if (problem == NULL && copy.kind != cudaMemcpyDeviceToHost)
+    problem
+        = emu_memory_range_problem (copy.dst, (copy.n_rows - 1) * copy.dst_pitch + copy.row_bytes);
+  return problem;
+}
+
+static cudaError_t
+copy_now (const Copy &copy)
+{
+  const char *problem = copy_problem (copy);
   std::string damage;
 
-  if (kind != cudaMemcpyHostToDevice)
-    problem = emu_memory_range_problem (src, bytes);
-  if (problem == NULL && kind != cudaMemcpyDeviceToHost)
-    problem = emu_memory_range_problem (dst, bytes);
   if (problem != NULL)
     return emu_fail (cudaErrorIllegalAddress, "copy: %s", problem);
   emu_memory_open ();
-  memmove (dst, src, bytes);
+  for (size_t row = 0; row < copy.n_rows; row++)
+    memmove (copy.dst + row * copy.dst_pitch, copy.src + row * copy.src_pitch, copy.row_bytes);
   emu_memory_close (&damage);
+  largest_copy[copy.kind] = std::max (largest_copy[copy.kind], copy.n_rows * copy.row_bytes);
   return cudaSuccess;
+}
+
+cudaError_t
+cudaMemcpy2DAsync (void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t row_bytes,
+                   size_t n_rows, cudaMemcpyKind kind, cudaStream_t stream)
+{
+  Guard guard (emu_lock);
+  size_t bytes = n_rows > 0 ? (n_rows - 1) * src_pitch + row_bytes : 0;
+  Copy copy = { (char *) dst, dst_pitch, (const char *) src, src_pitch, row_bytes, n_rows, kind };
+  std::shared_ptr<std::vector<char>> staged;
+
+  if (bytes == 0 || row_bytes == 0 || !is_known (stream))
+    return cudaPeekAtLastError ();
+  /* a graph keeps the address and reads it at every launch */
+  if (kind == cudaMemcpyHostToDevice && stream->capture == NULL
+      && !emu_memory_is_pinned (src, bytes)) {
+    staged = std::make_shared<std::vector<char>> (copy.src, copy.src + bytes);
+    copy.src = staged->data ();
+  }
+  return enqueue (stream, { [copy, staged] { return copy_now (copy); }, NULL, 0 });
 }
 
 cudaError_t
 cudaMemcpyAsync (void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
-  Guard guard (emu_lock);
-  std::shared_ptr<std::vector<char>> staged;
-
-  if (bytes == 0 || !is_known (stream))
-    return cudaPeekAtLastError ();
-  /* a graph keeps the address and reads it at every launch */
-  if (kind == cudaMemcpyHostToDevice && stream->capture == NULL
-      && !emu_memory_is_pinned (src, bytes))
-    staged = std::make_shared<std::vector<char>> ((const char *) src, (const char *) src + bytes);
-  return enqueue (
-      stream,
-      { [=] { return copy_now (dst, staged ? staged->data () : src, bytes, kind); }, NULL, 0 });
+  return cudaMemcpy2DAsync (dst, bytes, src, bytes, bytes, 1, kind, stream);
 }
 
 cudaError_t
