@@ -117,6 +117,12 @@ valley_session_cancel (ValleySession *session)
   g_atomic_int_set (&session->stream->cancelled, TRUE);
 }
 
+gboolean
+valley_session_wait (ValleySession *session, GError **error)
+{
+  return session->stream->ops->stream_wait (session->stream, error);
+}
+
 void
 valley_session_reset (ValleySession *session)
 {

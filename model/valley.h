@@ -318,6 +318,8 @@ VALLEY_API gboolean valley_session_work (ValleySession *session, gboolean *more,
 VALLEY_API void valley_session_drop_before (ValleySession *session, guint64 pts_ns);
 /* Forgets every frame, the answer in progress, previous answers and a cancellation. */
 VALLEY_API void valley_session_reset (ValleySession *session);
+/* Until the device has done all that was asked so far; only measuring needs it. */
+VALLEY_API gboolean valley_session_wait (ValleySession *session, GError **error);
 VALLEY_API guint valley_session_n_pictures (ValleySession *session);
 
 /* What becomes of the sections that reasoning models mark in their answers: <SUMMARY>,

@@ -1,5 +1,5 @@
 #!/bin/bash
-# test-bench.sh - `valley bench windows` (TAP): its JSON, CSV and table, what in them is counted
+# test-bench.sh - `valley bench windows` and `bench gpu` (TAP): their JSON, CSV and table, what in them is counted
 # and not timed, and what it says when something is wrong.
 #
 # SPDX-License-Identifier: Apache-2.0
@@ -85,6 +85,37 @@ check "only drafting drafts" csv \
   'all((int(row["drafted"]) == 0) for row in table if "draft" not in row["savings"])'
 check "exact policies are exact with each saving" csv \
   'all(row["exact"] == "1" for row in moving if row["policy"] != "streaming")'
+
+# ---- bench gpu: its times are anything, its counts are not ----
+
+bench_gpu ()
+{
+  run 100 env -u VALLEY_MODEL_DIR "$VALLEY" bench gpu --device cpu --window 8 --hop 4 --max-new-tokens 6 \
+    >"$DIR/gpu.json" 2>"$DIR/stderr"
+}
+
+# gpu EXPRESSION : true of `bench` and `stream`.
+gpu ()
+{
+  python3 - "$DIR/gpu.json" "$1" <<'PYTHON'
+import json
+import sys
+
+bench = json.load(open(sys.argv[1]))
+stream = bench["stream"]
+if not eval(sys.argv[2]):
+    sys.exit(json.dumps(bench, indent=1))
+PYTHON
+}
+
+check "gpu ends well" bench_gpu
+check "it names the device" gpu 'bench["device"] == "cpu"'
+check "every stage took some time" gpu \
+  'all(bench[stage + "_ms"] > 0 for stage in ("open", "frame", "append", "question", "token"))'
+check "a frame has its rows, after those of 23" gpu '23 * (bench["append_rows"] - 2) < bench["append_context"]'
+check "the stream is what was asked for" gpu '(stream["window"], stream["hop"], stream["answer_tokens"]) == (8, 4, 6)'
+check "its first token is part of its work" gpu \
+  '0 < stream["first_token_ms"] / 1e3 < stream["worst"] * stream["hop"] / 25 and stream["seconds_per_second"] <= stream["worst"]'
 
 # ---- what is wrong is said ----
 

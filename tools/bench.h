@@ -1,4 +1,4 @@
-/* bench.h - what the files of `valley bench windows` share.
+/* bench.h - what the files of `valley bench` share.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -62,3 +62,7 @@ gboolean bench_measure (const Bench *bench, const BenchCase *what, BenchFigures 
 /* ---- bench_windows.c ---- */
 
 gboolean bench_windows_command (const Options *options, GError **error);
+
+/* ---- bench_gpu.c ---- */
+
+gboolean bench_gpu_command (const Options *options, GError **error);

@@ -21,6 +21,7 @@ static const char help[]
       "  valley run [--model DIR] --image FILE --prompt TEXT [OPTIONS]\n"
       "  valley inspect [DIR] [--json]\n"
       "  valley bench windows [--model DIR | --config FILE] [OPTIONS]\n"
+      "  valley bench gpu [--model DIR | --config FILE] [OPTIONS]\n"
       "  valley --version | --help\n"
       "\n"
       "COMMANDS\n"
@@ -28,7 +29,8 @@ static const char help[]
       "  inspect  reports on a checkpoint folder: architecture, tensors, memory it will need, "
       "what\n"
       "           is missing, unused or misshapen; exit status 1 when it cannot be run\n"
-      "  bench    windows: what window policies cost beside recomputing every window\n"
+      "  bench    windows: what window policies cost beside recomputing every window;\n"
+      "           gpu: what each stage costs on the device, and a second of a stream\n"
       "\n"
       "OPTIONS OF run\n"
       "  --model DIR           a checkpoint in Hugging Face's layout; default: the bundled one\n"
@@ -67,6 +69,11 @@ static const char help[]
       "                        random, its tokenizer is the bundled model's\n"
       "  --layers N            keep N of its decoder's layers, and the towers' in proportion\n"
       "  --model, --device, --precision, --threads, --prompt, --max-new-tokens (default: 16)\n"
+      "\n"
+      "OPTIONS OF bench gpu\n"
+      "  --window W, --hop H   of the stream, which has 25 frames a second; default: 32 and 25\n"
+      "  --config, --layers, --model, --device, --precision, --threads, --prompt,\n"
+      "  --max-new-tokens (default: 30)\n"
       "\n"
       "EXIT STATUS\n"
       "  0 done, 1 failed (the reason is on standard error), 2 wrong usage\n"
@@ -138,8 +145,9 @@ bench (const Options *options)
   g_autoptr (GError) error = NULL;
 
   if (options->arguments->len != 1
-      || strcmp (g_ptr_array_index (options->arguments, 0), "windows") != 0)
-    return usage_error ("bench: expected \"windows\" after it");
+      || (strcmp (g_ptr_array_index (options->arguments, 0), "windows") != 0
+          && strcmp (g_ptr_array_index (options->arguments, 0), "gpu") != 0))
+    return usage_error ("bench: expected \"windows\" or \"gpu\" after it");
   if (options->config != NULL && options->model_dir != NULL)
     return usage_error ("bench: expected either --model or --config");
   if (options->layers != 0 && options->config == NULL)
@@ -148,6 +156,8 @@ bench (const Options *options)
     return usage_error ("bench: expected at most 1024 for --window and --windows");
   if (options->window != 0 && options->hop > options->window)
     return usage_error ("bench: expected a --hop no longer than the --window");
+  if (strcmp (g_ptr_array_index (options->arguments, 0), "gpu") == 0)
+    return bench_gpu_command (options, &error) ? EXIT_DONE : failure (error);
   return bench_windows_command (options, &error) ? EXIT_DONE : failure (error);
 }
 
