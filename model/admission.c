@@ -115,10 +115,12 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
   const gboolean streaming = windowing->policy == VALLEY_WINDOWS_STREAMING;
   guint64 frame_rows = plus (vision_tokens, VALLEY_FRAME_TEXT_ROWS);
   guint64 n_frames = frames_of (windowing, config, frame_rows), n = 0, held = 0, pages;
+  ValleyDType activations, kv;
   guint64 row_bytes
       = times (times ((streaming ? 3 : 2) * llm->n_layers, llm->n_kv_heads), llm->head_dim);
 
-  row_bytes = times (row_bytes, precision == VALLEY_PRECISION_BF16 ? 2 : 4);
+  valley_precision_types (precision, TRUE, &activations, &kv);
+  row_bytes = times (row_bytes, valley_dtype_bytes (kv));
   most_held (windowing, n_frames, &n, &held);
   pages = pages_of (n, held, frame_rows);
   /* The header alone, which new sequences are forked from; the question and its answer. */
@@ -134,7 +136,7 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
    * next is compared with.  Where repeated tokens are dropped, each sequence keeps a frame's worth
    * to compare with. */
   need->encoding_bytes = times (times (plus (need->most_frames, plus (n, 2)), vision_tokens),
-                                llm->hidden_size * sizeof (float));
+                                llm->hidden_size * valley_dtype_bytes (activations));
 }
 
 /* ---- decisions ---- */

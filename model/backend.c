@@ -56,6 +56,19 @@ valley_tensor_clear (ValleyBackend *backend, ValleyTensor *tensor)
   *tensor = (ValleyTensor){ 0 };
 }
 
+void
+valley_activations_init (ValleyStream *stream, ValleyTensor *out, gsize rows, gsize cols)
+{
+  valley_tensor_init (stream, out, stream->backend->activations, rows, cols);
+}
+
+void
+valley_tensor_init_ids (ValleyStream *stream, ValleyTensor *out, const gint32 *ids, gsize n)
+{
+  valley_tensor_init (stream, out, VALLEY_I32, n, 1);
+  stream->ops->upload_ids (stream, out, ids);
+}
+
 ValleyTensor
 valley_tensor_rows (const ValleyTensor *tensor, gsize first, gsize n)
 {
@@ -84,4 +97,16 @@ valley_tensor_reshape (const ValleyTensor *tensor, gsize rows, gsize cols)
   view.rows = rows;
   view.cols = view.stride = cols;
   return view;
+}
+
+void
+valley_precision_types (ValleyPrecision precision, gboolean is_cpu, ValleyDType *activations,
+                        ValleyDType *kv)
+{
+  ValleyDType type = precision == VALLEY_PRECISION_BF16  ? VALLEY_BF16
+                     : precision == VALLEY_PRECISION_F16 ? VALLEY_F16
+                                                         : VALLEY_F32;
+
+  *activations = is_cpu ? VALLEY_F32 : type;
+  *kv = type;
 }

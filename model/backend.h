@@ -15,31 +15,35 @@
 
 #include "valley.h"
 
-typedef enum { VALLEY_F32, VALLEY_BF16, VALLEY_F16 } ValleyDType;
+/* I32: row numbers and positions, nothing that is computed with. */
+typedef enum { VALLEY_F32, VALLEY_BF16, VALLEY_F16, VALLEY_I32 } ValleyDType;
 
 static inline gsize
 valley_dtype_bytes (ValleyDType dtype)
 {
-  return dtype == VALLEY_F32 ? 4 : 2;
+  return dtype == VALLEY_F32 || dtype == VALLEY_I32 ? 4 : 2;
 }
 
 typedef struct _ValleyMemory ValleyMemory;
 typedef struct _ValleyBackend ValleyBackend;
 typedef struct _ValleyStream ValleyStream;
 typedef struct _ValleyOps ValleyOps;
+typedef struct _ValleyGraph ValleyGraph; /* operations recorded to be run again */
 
 typedef struct {
   ValleyMemory *memory; /* NULL: no tensor (an optional bias, a failed allocation) */
   ValleyDType dtype;
-  gsize offset;         /* in elements, from the memory's start */
+  gsize offset; /* in elements, from the memory's start */
   gsize rows, cols;
-  gsize stride;         /* in elements, >= cols */
+  gsize stride; /* in elements, >= cols */
 } ValleyTensor;
 
 /* A device.  Created once per model; thread-safe. */
 struct _ValleyBackend {
   const ValleyOps *ops;
-  ValleyPrecision precision; /* F32 or BF16, never AUTO */
+  ValleyPrecision precision; /* never AUTO */
+  ValleyDType activations;   /* of what products read and write; see ValleyOps */
+  ValleyDType kv;            /* of cached keys and values */
   gint lost;                 /* atomic: the device failed for good.  Every operation does nothing
                                 and every wait reports VALLEY_ERROR_DEVICE from then on. */
 };
@@ -67,16 +71,29 @@ typedef enum {
 typedef enum { VALLEY_ROWS_PROMPT, VALLEY_ROWS_GENERATED } ValleyRole;
 
 typedef struct {
-  gsize n_heads, n_kv_heads, head_dim; /* q: n_heads * head_dim columns; k, v: n_kv_heads * head_dim */
+  gsize n_heads, n_kv_heads,
+      head_dim; /* q: n_heads * head_dim columns; k, v: n_kv_heads * head_dim */
   float scale;
-  gsize n_sequences;    /* the rows are this many equal sequences that do not see each other;
-                           1 with causal */
-  gboolean causal;      /* row i sees keys 0 ... first_position + i */
-  gsize first_position;
-  gsize page_rows;      /* 0: k and v are one tensor each.  Else, with causal, they are arrays of
-                           as many tensors as the keys need, of so many rows (a multiple of 64)
-                           but the last, which may be shorter; the bits are the same */
+  gsize n_sequences; /* attention: the rows are this many equal sequences that do not see each
+                        other */
+  gsize n_skipped;   /* attend: rows that were appended together with q's, before its first */
+  ValleyRole role;   /* attend: which arithmetic; attention's is the prompt's */
 } ValleyAttention;
+
+/* One layer of a sequence's keys and values in pages, and where rows are being appended.  The CPU
+ * reads @pages and @first_row; a GPU reads @table and @first, in its own memory and when it runs,
+ * so that a recorded step serves every later one. */
+typedef struct {
+  ValleyMemory *const *pages; /* as many as the rows appended end in, at least */
+  gsize n_pages;
+  ValleyTensor table; /* I32 [n, 2], an address each: what upload_pages wrote; the CPU has none */
+  ValleyDType dtype;
+  gsize page_rows, cols;         /* a page's rows, a multiple of 64, of one layer and plane */
+  gsize keys, values, unrotated; /* where they begin in a page, in elements; G_MAXSIZE: not kept */
+  gsize first_row;               /* that is appended */
+  ValleyTensor first;            /* I32 [1,1]: the same number, on the device */
+  gsize most_rows; /* bounds first_row and the rows appended, wherever this runs again */
+} ValleyKv;
 
 struct _ValleyOps {
   const char *name; /* "cpu" */
@@ -102,33 +119,46 @@ struct _ValleyOps {
   /* Host side is f32, tightly packed, rows * cols. */
   void (*upload) (ValleyStream *, const ValleyTensor *dst, const float *src);
   gboolean (*download) (ValleyStream *, const ValleyTensor *src, float *dst, GError **error);
+  /* I32, one number a row. */
+  void (*upload_ids) (ValleyStream *, const ValleyTensor *dst, const gint32 *src);
+  /* Addresses of @n pages into @table's rows from @first on.  NULL where @table is not used. */
+  void (*upload_pages) (ValleyStream *, const ValleyTensor *table, gsize first,
+                        ValleyMemory *const *pages, gsize n);
   /* dst = src, same shape; converts between types (round to nearest even). */
   void (*copy) (ValleyStream *, const ValleyTensor *dst, const ValleyTensor *src);
 
-  /* Activations are f32 everywhere below; weights keep their file's type or bf16.
-   * y and x may be the same tensor only where a line says "in place". */
+  /* Three kinds of numbers go through the operations below.  Weights: matrices in their file's or
+   * the precision's type; vectors (norms, biases, tables that are added) in f32.  Sums that many
+   * layers add to (the residual rows), rotary tables and logits: f32.  All else: the backend's
+   * `activations`.  An operation takes the residual rows and activations in any mixture; it
+   * computes in f32.  y and x may be the same tensor only where a line says "in place". */
 
-  /* y[M,N] = act (x[M,K] w[N,K]^T + bias[1,N]); @bias may be NULL or empty */
+  /* y[M,N] = act (x[M,K] w[N,K]^T + bias[1,N]); x: activations; @bias may be NULL or empty */
   void (*linear) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const ValleyTensor *w, const ValleyTensor *bias, ValleyActivation act,
                   ValleyRole role);
   /* y[M,N] = x[M,K] w[K,N]: a table's rows mixed by weights (the visual vocabulary) */
-  void (*mix) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-               const ValleyTensor *w);
-  /* y[i] = table[ids[i]]; every id < table->rows, checked by the caller */
-  void (*embed) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *table,
-                 const gint32 *ids);
+  void (*mix) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w);
   /* y += x; x has y's shape or one row, which is added to each (in place) */
   void (*add) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x);
-  /* Both may be in place.  @bias may be NULL. */
+  /* Where @delta is given, x += delta first, and x keeps the sum.  Both may be in place without it.
+   * @bias and @delta may be NULL or empty. */
   void (*layer_norm) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                      const ValleyTensor *weight, const ValleyTensor *bias, float eps);
+                      const ValleyTensor *delta, const ValleyTensor *weight,
+                      const ValleyTensor *bias, float eps);
   void (*rms_norm) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                    const ValleyTensor *weight, float eps);
-  /* Rotate-half in place: x[rows, heads*head_dim], cos/sin[rows, head_dim/2]; element d is
-   * paired with d + head_dim/2. */
+                    const ValleyTensor *delta, const ValleyTensor *weight, float eps);
+  /* Rotate-half in place: x[rows, heads*head_dim] by rows of the tables cos/sin[n, head_dim/2];
+   * element d is paired with d + head_dim/2.  Row i takes the tables' row @positions[i] (I32), or
+   * i where that is NULL or empty. */
   void (*rope) (ValleyStream *, const ValleyTensor *x, const ValleyTensor *cos,
-                const ValleyTensor *sin, gsize head_dim);
+                const ValleyTensor *sin, const ValleyTensor *positions, gsize head_dim);
+  /* k's rows, turned to @positions (I32, one for each), and v's become rows first ... of the pages,
+   * k's also as they come where that is kept.  q (NULL or empty: none), of the last of these rows,
+   * is turned in place.  k's contents are undefined afterwards. */
+  void (*rotate_append) (ValleyStream *, const ValleyTensor *q, const ValleyTensor *k,
+                         const ValleyTensor *v, const ValleyTensor *cos, const ValleyTensor *sin,
+                         const ValleyTensor *positions, gsize head_dim, const ValleyKv *kv);
   /* y = silu (gate) * up; may be in place on gate */
   void (*swiglu) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *gate,
                   const ValleyTensor *up);
@@ -136,9 +166,13 @@ struct _ValleyOps {
   void (*softmax) (ValleyStream *, const ValleyTensor *x);
   /* each row becomes one-hot at its first maximum, in place */
   void (*one_hot) (ValleyStream *, const ValleyTensor *x);
-  /* out[rows, n_heads*head_dim] = softmax (scale q k^T) v; k and v may be f32 or bf16 */
+  /* out[rows, n_heads*head_dim] = softmax (scale q k^T) v, every row with all keys of its sequence
+   */
   void (*attention) (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
                      const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a);
+  /* The same over pages: row i with keys 0 ... first + n_skipped + i, its own the last. */
+  void (*attend) (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
+                  const ValleyKv *kv, const ValleyAttention *a);
   /* Patches of a square grid for a 3x3 convolution, stride 2, pad 1: x[side*side, C] ->
    * y[out*out, C*9], columns (channel, ky, kx), out = (side + 1) / 2 */
   void (*im2col) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, gsize side);
@@ -149,14 +183,25 @@ struct _ValleyOps {
   void (*average_pool) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                         gsize in_height, gsize in_width, gsize out_height, gsize out_width);
   /* The same bins, their largest elements */
-  void (*max_pool) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                    gsize in_height, gsize in_width, gsize out_height, gsize out_width);
-  /* y[i] = x[rows[i]]: unpadding, reordering */
+  void (*max_pool) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, gsize in_height,
+                    gsize in_width, gsize out_height, gsize out_width);
+  /* y[i] = x[ids[i]], converted: a table's rows, unpadding, reordering.  @ids (I32) has a number
+   * below x->rows for each of y's rows: the caller sees to it. */
   void (*gather) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                  const gint32 *rows);
+                  const ValleyTensor *ids);
   /* y[i,0] = x[i] . z[i] / (|x[i]| |z[i]|), within -1 ... 1; 0 where one of them is all zeros */
   void (*cosine) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const ValleyTensor *z);
+
+  /* Where the device can run many operations for the price of one; else NULL.  From begin to end
+   * the stream's operations are recorded, not run: none of them may allocate, upload, download or
+   * wait.  end gives NULL where that failed, or an operation did nothing; nothing has been run
+   * then, and the same operations may be run directly.  run repeats them, with the same memory and
+   * whatever it holds by then. */
+  gboolean (*graph_begin) (ValleyStream *);
+  ValleyGraph *(*graph_end) (ValleyStream *);
+  void (*graph_run) (ValleyStream *, ValleyGraph *graph);
+  void (*graph_free) (ValleyBackend *backend, ValleyGraph *graph);
 };
 
 /* model/cpu/cpu.c.  @threads 0: one a core.  @strict: memory unreadable between operations. */
@@ -171,11 +216,25 @@ void valley_tensor_init (ValleyStream *stream, ValleyTensor *out, ValleyDType dt
                          gsize cols);
 /* Frees the memory (views must not be cleared) and zeroes the struct; empty is fine. */
 void valley_tensor_clear (ValleyBackend *backend, ValleyTensor *tensor);
+/* The same of the backend's type for activations. */
+void valley_activations_init (ValleyStream *stream, ValleyTensor *out, gsize rows, gsize cols);
+/* A fresh I32 tensor of @n numbers. */
+void valley_tensor_init_ids (ValleyStream *stream, ValleyTensor *out, const gint32 *ids, gsize n);
 /* Views: borrowed, never cleared. */
 ValleyTensor valley_tensor_rows (const ValleyTensor *tensor, gsize first, gsize n);
 ValleyTensor valley_tensor_cols (const ValleyTensor *tensor, gsize first, gsize n);
 /* The same elements with another row length; stride must equal cols. */
 ValleyTensor valley_tensor_reshape (const ValleyTensor *tensor, gsize rows, gsize cols);
+/* Whether an optional tensor is there. */
+static inline gboolean
+valley_tensor_given (const ValleyTensor *tensor)
+{
+  return tensor != NULL && tensor->memory != NULL;
+}
+
+/* The types that @precision means: on the CPU activations stay f32. */
+void valley_precision_types (ValleyPrecision precision, gboolean is_cpu, ValleyDType *activations,
+                             ValleyDType *kv);
 /* Sets the sticky error unless one is set. */
 void valley_stream_fail (ValleyStream *stream, int code, const char *format, ...)
     G_GNUC_PRINTF (3, 4);

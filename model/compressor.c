@@ -56,20 +56,20 @@ run_pool (ValleyStream *stream, const ValleyTensor *x, gsize n_tokens, ValleyTen
 {
   gsize from = valley_square_side (x->rows), to = valley_square_side (n_tokens);
 
-  valley_tensor_init (stream, out, VALLEY_F32, n_tokens, x->cols);
+  valley_activations_init (stream, out, n_tokens, x->cols);
   stream->ops->average_pool (stream, out, x, from, from, to, to);
 }
 
 /* ---- choosing ---- */
 
-/* y = Linear (GELU (Linear (x))), a fresh tensor */
+/* y = Linear (GELU (Linear (x))), a fresh tensor, f32: tokens are chosen by it */
 static void
 run_scorer (const ValleyCompressor *c, ValleyStream *stream, const ValleyTensor *x, gsize n_scores,
             ValleyTensor *y)
 {
   ValleyTensor inner;
 
-  valley_tensor_init (stream, &inner, VALLEY_F32, x->rows, c->config.inner_size);
+  valley_activations_init (stream, &inner, x->rows, c->config.inner_size);
   valley_tensor_init (stream, y, VALLEY_F32, x->rows, n_scores);
   stream->ops->linear (stream, &inner, x, &c->inner, &c->inner_bias, VALLEY_ACT_GELU_ERF,
                        VALLEY_ROWS_PROMPT);
@@ -85,14 +85,17 @@ share_second_half (ValleyStream *stream, const ValleyTensor *x)
 {
   ValleyTensor half = valley_tensor_cols (x, x->cols / 2, x->cols / 2), mean;
   g_autofree gint32 *zeros = VALLEY_NEW0 (gint32, x->rows);
+  ValleyTensor ids;
 
   if (zeros == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to compress tokens");
     return;
   }
-  valley_tensor_init (stream, &mean, VALLEY_F32, 1, half.cols);
+  valley_activations_init (stream, &mean, 1, half.cols);
+  valley_tensor_init_ids (stream, &ids, zeros, x->rows);
   stream->ops->average_pool (stream, &mean, &half, x->rows, 1, 1, 1);
-  stream->ops->gather (stream, &half, &mean, zeros);
+  stream->ops->gather (stream, &half, &mean, &ids);
+  valley_tensor_clear (stream->backend, &ids);
   valley_tensor_clear (stream->backend, &mean);
 }
 
@@ -108,8 +111,8 @@ score_tokens (const ValleyCompressor *c, ValleyStream *stream, const ValleyTenso
 
   if (host == NULL)
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to compress tokens");
-  valley_tensor_init (stream, &normed, VALLEY_F32, x->rows, x->cols);
-  stream->ops->layer_norm (stream, &normed, x, &c->norm, &c->norm_bias, NORM_EPS);
+  valley_activations_init (stream, &normed, x->rows, x->cols);
+  stream->ops->layer_norm (stream, &normed, x, NULL, &c->norm, &c->norm_bias, NORM_EPS);
   if (c->config.type == VALLEY_COMPRESSOR_LAVIT)
     share_second_half (stream, &normed);
   run_scorer (c, stream, &normed, n_scores, &scores);
@@ -170,6 +173,7 @@ run_choice (const ValleyCompressor *c, ValleyStream *stream, const ValleyTensor 
   gboolean is_evo = c->config.type == VALLEY_COMPRESSOR_EVO;
   g_autofree gint32 *kept = VALLEY_NEW (gint32, MAX (x->rows, 1));
   g_autofree float *scores = NULL;
+  ValleyTensor ids;
   gsize n = 0;
 
   if (kept == NULL)
@@ -179,8 +183,10 @@ run_choice (const ValleyCompressor *c, ValleyStream *stream, const ValleyTensor 
   if (scores != NULL)
     n = is_evo ? choose_best (c, scores, x->rows, kept)
                : choose_first_class (scores, x->rows, kept);
-  valley_tensor_init (stream, out, VALLEY_F32, n, x->cols);
-  stream->ops->gather (stream, out, x, kept);
+  valley_activations_init (stream, out, n, x->cols);
+  valley_tensor_init_ids (stream, &ids, kept, n);
+  stream->ops->gather (stream, out, x, &ids);
+  valley_tensor_clear (stream->backend, &ids);
 }
 
 /* ---- the list ---- */

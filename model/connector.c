@@ -98,8 +98,8 @@ run_conv (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor *x,
   gsize side = (c->side + 1) / 2;
   ValleyTensor patches;
 
-  valley_tensor_init (stream, &patches, VALLEY_F32, side * side, x->cols * 9);
-  valley_tensor_init (stream, out, VALLEY_F32, side * side, x->cols);
+  valley_activations_init (stream, &patches, side * side, x->cols * 9);
+  valley_activations_init (stream, out, side * side, x->cols);
   stream->ops->im2col (stream, &patches, x, c->side);
   stream->ops->linear (stream, out, &patches, &c->conv, &c->conv_bias, VALLEY_ACT_NONE,
                        VALLEY_ROWS_PROMPT);
@@ -114,8 +114,7 @@ run_mlp (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor *x, 
   for (gsize i = 0; i < c->config.n_layers; i++) {
     gboolean is_last = i + 1 == c->config.n_layers;
 
-    valley_tensor_init (stream, out, VALLEY_F32, x->rows,
-                        is_last ? c->hidden_size : c->config.mlp_hidden);
+    valley_activations_init (stream, out, x->rows, is_last ? c->hidden_size : c->config.mlp_hidden);
     stream->ops->linear (stream, out, &in, &c->layers[i].weight, &c->layers[i].bias,
                          is_last ? VALLEY_ACT_NONE : VALLEY_ACT_GELU_ERF, VALLEY_ROWS_PROMPT);
     if (i > 0)
@@ -131,7 +130,7 @@ run_cls (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor *x, 
   gsize cls = c->config.keeps_cls ? 1 : 0;
   ValleyTensor first = valley_tensor_rows (x, 0, cls), part;
 
-  valley_tensor_init (stream, out, VALLEY_F32, cls + x->rows, x->cols);
+  valley_activations_init (stream, out, cls + x->rows, x->cols);
   part = valley_tensor_rows (out, 0, cls);
   stream->ops->copy (stream, &part, &first);
   part = valley_tensor_rows (out, cls, x->rows);
@@ -145,7 +144,7 @@ run_pool (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor *x,
   gsize cls = c->config.keeps_cls ? 1 : 0, side = c->config.pool_side;
   ValleyTensor first = valley_tensor_rows (x, 0, cls), part;
 
-  valley_tensor_init (stream, out, VALLEY_F32, cls + side * side, x->cols);
+  valley_activations_init (stream, out, cls + side * side, x->cols);
   part = valley_tensor_rows (out, 0, cls);
   stream->ops->copy (stream, &part, &first);
   part = valley_tensor_rows (out, cls, side * side);
@@ -159,7 +158,7 @@ run_pyramid (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor 
   static const gsize sides[] = { 2, 3, 5, 8 };
   gsize row = 0;
 
-  valley_tensor_init (stream, out, VALLEY_F32, VALLEY_PYRAMID_TOKENS, x->cols);
+  valley_activations_init (stream, out, VALLEY_PYRAMID_TOKENS, x->cols);
   for (gsize i = 0; i < G_N_ELEMENTS (sides); i++) {
     ValleyTensor part = valley_tensor_rows (out, row, sides[i] * sides[i]);
 
@@ -174,7 +173,7 @@ run_shuffle (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor 
 {
   gsize area = c->config.ratio * c->config.ratio;
 
-  valley_tensor_init (stream, out, VALLEY_F32, x->rows / area, x->cols * area);
+  valley_activations_init (stream, out, x->rows / area, x->cols * area);
   stream->ops->pixel_shuffle (stream, out, x, c->side, c->config.ratio);
 }
 
@@ -185,10 +184,10 @@ run_words (const ValleyConnector *c, ValleyStream *stream, const ValleyTensor *x
   const ValleyOps *ops = stream->ops;
   ValleyTensor shares;
 
-  valley_tensor_init (stream, &shares, VALLEY_F32, x->rows, c->config.mlp_hidden);
-  valley_tensor_init (stream, out, VALLEY_F32, x->rows, c->hidden_size);
+  valley_activations_init (stream, &shares, x->rows, c->config.mlp_hidden);
+  valley_activations_init (stream, out, x->rows, c->hidden_size);
   ops->linear (stream, &shares, x, &c->scores, NULL, VALLEY_ACT_NONE, VALLEY_ROWS_PROMPT);
-  ops->layer_norm (stream, &shares, &shares, &c->norm, &c->norm_bias, NORM_EPS);
+  ops->layer_norm (stream, &shares, &shares, NULL, &c->norm, &c->norm_bias, NORM_EPS);
   if (c->config.hard)
     ops->one_hot (stream, &shares);
   else

@@ -94,14 +94,14 @@ valley_decoder_clear (ValleyDecoder *llm)
 static void
 scratch_init (Scratch *s, ValleyStream *stream, const ValleyLlmConfig *c, gsize rows)
 {
-  valley_tensor_init (stream, &s->normed, VALLEY_F32, rows, c->hidden_size);
-  valley_tensor_init (stream, &s->q, VALLEY_F32, rows, c->n_heads * c->head_dim);
-  valley_tensor_init (stream, &s->k, VALLEY_F32, rows, c->n_kv_heads * c->head_dim);
-  valley_tensor_init (stream, &s->v, VALLEY_F32, rows, c->n_kv_heads * c->head_dim);
-  valley_tensor_init (stream, &s->mixed, VALLEY_F32, rows, c->n_heads * c->head_dim);
-  valley_tensor_init (stream, &s->delta, VALLEY_F32, rows, c->hidden_size);
-  valley_tensor_init (stream, &s->gate, VALLEY_F32, rows, c->intermediate_size);
-  valley_tensor_init (stream, &s->up, VALLEY_F32, rows, c->intermediate_size);
+  valley_activations_init (stream, &s->normed, rows, c->hidden_size);
+  valley_activations_init (stream, &s->q, rows, c->n_heads * c->head_dim);
+  valley_activations_init (stream, &s->k, rows, c->n_kv_heads * c->head_dim);
+  valley_activations_init (stream, &s->v, rows, c->n_kv_heads * c->head_dim);
+  valley_activations_init (stream, &s->mixed, rows, c->n_heads * c->head_dim);
+  valley_activations_init (stream, &s->delta, rows, c->hidden_size);
+  valley_activations_init (stream, &s->gate, rows, c->intermediate_size);
+  valley_activations_init (stream, &s->up, rows, c->intermediate_size);
 }
 
 static void
@@ -143,105 +143,139 @@ project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTenso
     ValleyTensor heads
         = valley_tensor_reshape (out, out->rows * (out->cols / c->head_dim), c->head_dim);
 
-    ops->rms_norm (stream, &heads, &heads, norm, c->rms_norm_eps);
+    ops->rms_norm (stream, &heads, &heads, NULL, norm, c->rms_norm_eps);
   }
 }
 
-/* The first half of a layer's attention: the normed rows' keys and values enter the cache. */
+/* Some rows on their way through all layers. */
+typedef struct {
+  const ValleyDecoder *llm;
+  ValleyStream *stream;
+  const ValleyForward *forward;
+  ValleyTensor x, positions;
+  ValleyKv kv;     /* where their keys and values go */
+  gsize n_skipped; /* rows that the last layer needs for their keys alone */
+  Scratch scratch; /* of as many rows */
+} Chunk;
+
+/* Queries of the last rows; all rows' keys and values enter the cache. */
 static void
-write_keys (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
-            const ValleyForward *f, gsize layer, gsize first, const ValleyTensor *cos,
-            const ValleyTensor *sin, Scratch *s)
+project (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, gsize skip)
 {
-  project_heads (c, stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, f->role, &s->k);
-  if (valley_kv_pool_keeps_unrotated (f->cache->pool))
-    valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_UNROTATED, first, &s->k);
-  stream->ops->rope (stream, &s->k, cos, sin, c->head_dim);
-  valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_KEYS, first, &s->k);
-  stream->ops->linear (stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, f->role);
-  valley_kv_cache_write (f->cache, stream, layer, VALLEY_KV_VALUES, first, &s->v);
+  const ValleyLlmConfig *c = &chunk->llm->config;
+  const ValleyRotary *rotary = chunk->forward->rotary;
+  const ValleyOps *ops = chunk->stream->ops;
+  ValleyRole role = chunk->forward->role;
+  ValleyTensor last = valley_tensor_rows (&s->normed, skip, s->normed.rows - skip);
+  ValleyTensor q = valley_tensor_rows (&s->q, 0, last.rows);
+
+  project_heads (c, chunk->stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, role, &s->k);
+  ops->linear (chunk->stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
+  if (q.rows > 0)
+    project_heads (c, chunk->stream, &last, &l->q, &l->q_bias, &l->q_norm, role, &q);
+  ops->rotate_append (chunk->stream, q.rows > 0 ? &q : NULL, &s->k, &s->v, &rotary->cos,
+                      &rotary->sin, &chunk->positions, c->head_dim, &chunk->kv);
 }
 
-/* The rest of a layer, for normed rows whose own and earlier keys are in the cache. */
+/* The rest of a layer for rows whose own and earlier keys are in the cache, but for adding the
+ * scratch's delta. */
 static void
-finish_layer (const ValleyDecoderLayer *l, const ValleyLlmConfig *c, ValleyStream *stream,
-              const ValleyForward *f, gsize layer, gsize first, const ValleyTensor *x,
-              const ValleyTensor *cos, const ValleyTensor *sin, Scratch *s)
+finish_layer (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, const ValleyTensor *x,
+              gsize skip)
 {
+  const ValleyLlmConfig *c = &chunk->llm->config;
+  ValleyStream *stream = chunk->stream;
   const ValleyOps *ops = stream->ops;
-  const ValleyTensor *k, *v;
+  ValleyRole role = chunk->forward->role;
   ValleyAttention attention = { .n_heads = c->n_heads,
                                 .n_kv_heads = c->n_kv_heads,
                                 .head_dim = c->head_dim,
                                 .scale = 1.0f / sqrtf ((float) c->head_dim),
                                 .n_sequences = 1,
-                                .causal = TRUE,
-                                .first_position = first,
-                                .page_rows = VALLEY_KV_PAGE_ROWS };
+                                .n_skipped = skip,
+                                .role = role };
 
-  project_heads (c, stream, &s->normed, &l->q, &l->q_bias, &l->q_norm, f->role, &s->q);
-  ops->rope (stream, &s->q, cos, sin, c->head_dim);
-  valley_kv_cache_layer (f->cache, layer, first + x->rows, &k, &v);
-  ops->attention (stream, &s->mixed, &s->q, k, v, &attention);
-  ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, f->role);
-  ops->add (stream, x, &s->delta);
-
-  ops->rms_norm (stream, &s->normed, x, &l->post_norm, c->rms_norm_eps);
-  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, f->role);
-  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, f->role);
+  ops->attend (stream, &s->mixed, &s->q, &chunk->kv, &attention);
+  ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, role);
+  ops->rms_norm (stream, &s->normed, x, &s->delta, &l->post_norm, c->rms_norm_eps);
+  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, role);
+  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, role);
   ops->swiglu (stream, &s->gate, &s->gate, &s->up);
-  ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, f->role);
-  ops->add (stream, x, &s->delta);
+  ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, role);
 }
 
-/* One layer over all rows, chunk by chunk.  With @last_only the rows before the last one are
- * needed for their keys alone. */
+/* Every layer adds its delta in the next one's norm, and the last one here. */
 static void
-run_layer (const ValleyDecoder *llm, ValleyStream *stream, const ValleyForward *f, gsize layer,
-           const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin,
-           gboolean last_only, const Scratch *scratch)
+run_layers (Chunk *chunk)
 {
-  const ValleyDecoderLayer *l = &llm->layers[layer];
+  const ValleyDecoder *llm = chunk->llm;
+  ValleyStream *stream = chunk->stream;
+  const ValleyDump *dump = chunk->forward->dump;
+  ValleyTensor x = chunk->x;
+  const Scratch *s = &chunk->scratch;
+  gboolean is_pending = FALSE;
+  Scratch last;
 
-  for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream);) {
-    gsize rows = MIN (f->rows_at_once, x->rows - done), first = f->cache->length + done;
-    gsize skip = !last_only ? 0 : done + rows < x->rows ? rows : rows - 1;
-    ValleyTensor part = valley_tensor_rows (x, done, rows);
-    ValleyTensor c = valley_tensor_rows (cos, done, rows);
-    ValleyTensor s = valley_tensor_rows (sin, done, rows);
-    Scratch own = scratch_rows (scratch, rows);
+  for (gsize i = 0; i < llm->config.n_layers && !valley_stream_stopped (stream); i++) {
+    gsize skip = i + 1 == llm->config.n_layers ? chunk->n_skipped : 0;
 
-    stream->ops->rms_norm (stream, &own.normed, &part, &l->input_norm, llm->config.rms_norm_eps);
-    write_keys (l, &llm->config, stream, f, layer, first, &c, &s, &own);
-    if (skip < rows) {
-      part = valley_tensor_rows (x, done + skip, rows - skip);
-      c = valley_tensor_rows (cos, done + skip, rows - skip);
-      s = valley_tensor_rows (sin, done + skip, rows - skip);
-      own = scratch_rows (scratch, rows - skip);
-      own.normed = valley_tensor_rows (&scratch->normed, skip, rows - skip);
-      finish_layer (l, &llm->config, stream, f, layer, first + skip, &part, &c, &s, &own);
-    }
-    done += rows;
+    valley_kv_pool_set_layer (chunk->forward->cache->pool, i, &chunk->kv);
+    stream->ops->rms_norm (stream, &s->normed, &x, is_pending ? &s->delta : NULL,
+                           &llm->layers[i].input_norm, llm->config.rms_norm_eps);
+    project (chunk, &llm->layers[i], s, skip);
+    if (skip == x.rows)
+      return;
+    x = valley_tensor_rows (&x, skip, x.rows - skip);
+    last = scratch_rows (s, x.rows);
+    s = &last;
+    finish_layer (chunk, &llm->layers[i], s, &x, skip);
+    is_pending = !valley_dump_is_on (dump);
+    if (!is_pending)
+      stream->ops->add (stream, &x, &s->delta);
+    valley_dump_tensor (dump, stream, &x, "layer.%" G_GSIZE_FORMAT, i);
   }
+  if (is_pending)
+    stream->ops->add (stream, &x, &s->delta);
+}
+
+/* What the chunk's rows need of the cache and the rotary tables. */
+static void
+prepare_chunk (Chunk *chunk, gsize done)
+{
+  const ValleyForward *f = chunk->forward;
+  gsize first = f->cache->length + done;
+
+  valley_kv_cache_describe (f->cache, chunk->stream, first, chunk->x.rows, &chunk->kv);
+  valley_rotary_positions (f->rotary, chunk->stream,
+                           f->positions != NULL ? f->positions + done : NULL, first + f->cache->gap,
+                           chunk->x.rows, &chunk->positions);
 }
 
 void
 valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, const ValleyForward *f,
                         const ValleyTensor *x)
 {
-  gboolean all_rows = f->all_rows || valley_dump_is_on (f->dump);
-  ValleyTensor cos, sin;
+  gboolean dumps = valley_dump_is_on (f->dump); /* whole layers */
+  gsize at_once = dumps ? x->rows : MIN (f->rows_at_once, x->rows);
   Scratch scratch;
 
   valley_kv_cache_reserve (f->cache, stream, f->cache->length + x->rows);
-  valley_rotary_rows (f->rotary, stream, f->positions, f->cache->length + f->cache->gap, x->rows,
-                      &cos, &sin);
-  scratch_init (&scratch, stream, &llm->config, MIN (f->rows_at_once, x->rows));
-  for (gsize i = 0; i < llm->config.n_layers && !valley_stream_stopped (stream); i++) {
-    gboolean last_only = i + 1 == llm->config.n_layers && !all_rows;
+  scratch_init (&scratch, stream, &llm->config, at_once);
+  for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream); done += at_once) {
+    gsize rows = MIN (at_once, x->rows - done);
+    gboolean is_last = done + rows == x->rows;
+    Chunk chunk = { .llm = llm,
+                    .stream = stream,
+                    .forward = f,
+                    .x = valley_tensor_rows (x, done, rows),
+                    .n_skipped = f->all_rows || dumps ? 0
+                                 : is_last            ? rows - 1
+                                                      : rows,
+                    .scratch = scratch_rows (&scratch, rows) };
 
-    run_layer (llm, stream, f, i, x, &cos, &sin, last_only, &scratch);
-    valley_dump_tensor (f->dump, stream, x, "layer.%" G_GSIZE_FORMAT, i);
+    prepare_chunk (&chunk, done);
+    run_layers (&chunk);
+    valley_tensor_clear (stream->backend, &chunk.positions);
   }
   if (!valley_stream_stopped (stream)) {
     valley_kv_cache_set_length (f->cache, f->cache->length + x->rows);
@@ -258,9 +292,9 @@ valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const Val
   ValleyTensor normed, scores;
   gboolean ok;
 
-  valley_tensor_init (stream, &normed, VALLEY_F32, rows->rows, llm->config.hidden_size);
+  valley_activations_init (stream, &normed, rows->rows, llm->config.hidden_size);
   valley_tensor_init (stream, &scores, VALLEY_F32, rows->rows, llm->config.vocab_size);
-  stream->ops->rms_norm (stream, &normed, rows, &llm->norm, llm->config.rms_norm_eps);
+  stream->ops->rms_norm (stream, &normed, rows, NULL, &llm->norm, llm->config.rms_norm_eps);
   /* Always a generated row's arithmetic: few rows are matrix-vector products, prompt or not. */
   stream->ops->linear (stream, &scores, &normed, &llm->head, NULL, VALLEY_ACT_NONE,
                        VALLEY_ROWS_GENERATED);

@@ -174,11 +174,13 @@ read_answer (const Run *run, const gint32 *ids, gsize n, float *logits, GError *
                             .role = VALLEY_ROWS_GENERATED,
                             .rows_at_once = n,
                             .all_rows = TRUE };
-  ValleyTensor x;
+  ValleyTensor x, rows;
   gboolean ok;
 
   valley_tensor_init (stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  stream->ops->embed (stream, &x, &llm->embeddings, ids);
+  valley_tensor_init_ids (stream, &rows, ids, n);
+  stream->ops->gather (stream, &x, &llm->embeddings, &rows);
+  valley_tensor_clear (stream->backend, &rows);
   valley_decoder_forward (llm, stream, &forward, &x);
   ok = valley_decoder_logits (llm, stream, &x, logits, error);
   valley_tensor_clear (stream->backend, &x);

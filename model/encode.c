@@ -20,13 +20,14 @@ eagle_tokens (const ValleyConfig *config, const ValleyPicture *picture)
   return config->has_eagle ? eagle_patches (config, picture) / (merge * merge) : 0;
 }
 
-/* A fresh f32 tensor on the device and as much memory on the host; NULL when that fails. */
+/* A fresh tensor on the device, and room for its elements in f32 on the host; NULL when that
+ * fails. */
 static float *
 stage_patches (ValleyStream *stream, ValleyTensor *tensor, gsize rows, gsize cols)
 {
   float *host = valley_alloc (rows, cols * sizeof (float));
 
-  valley_tensor_init (stream, tensor, VALLEY_F32, rows, cols);
+  valley_activations_init (stream, tensor, rows, cols);
   if (host == NULL)
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's patches");
   return host;
@@ -66,7 +67,7 @@ pool_frame (const ValleyModel *model, ValleyStream *stream, const ValleyPicture 
 
   if (to == 0)
     return;
-  valley_tensor_init (stream, &out, VALLEY_F32, to * to, x->cols);
+  valley_activations_init (stream, &out, to * to, x->cols);
   stream->ops->average_pool (stream, &out, x, from, from, to, to);
   valley_dump_tensor (&dump, stream, &out, "pooled");
   valley_tensor_clear (stream->backend, x);
@@ -82,7 +83,7 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
   const ValleyUnpad *u = &picture->unpad;
   gsize side = picture->token_side, n = (gsize) u->n_rows * u->n_cols;
   g_autofree gint32 *rows = VALLEY_NEW (gint32, n);
-  ValleyTensor kept;
+  ValleyTensor kept, ids;
 
   if (n == 0)
     return; /* a picture thinner than a token: tile 0 stands for it */
@@ -96,15 +97,17 @@ assemble_grid (ValleyStream *stream, const ValleyPicture *picture, const ValleyT
 
     rows[i] = (gint32) (tile * side * side + y % side * side + x % side);
   }
+  valley_tensor_init_ids (stream, &ids, rows, n);
   if (u->pooled_rows == u->n_rows && u->pooled_cols == u->n_cols) {
-    stream->ops->gather (stream, out, tiles, rows);
-    return;
+    stream->ops->gather (stream, out, tiles, &ids);
+  } else {
+    valley_activations_init (stream, &kept, n, tiles->cols);
+    stream->ops->gather (stream, &kept, tiles, &ids);
+    stream->ops->average_pool (stream, out, &kept, u->n_rows, u->n_cols, u->pooled_rows,
+                               u->pooled_cols);
+    valley_tensor_clear (stream->backend, &kept);
   }
-  valley_tensor_init (stream, &kept, VALLEY_F32, n, tiles->cols);
-  stream->ops->gather (stream, &kept, tiles, rows);
-  stream->ops->average_pool (stream, out, &kept, u->n_rows, u->n_cols, u->pooled_rows,
-                             u->pooled_cols);
-  valley_tensor_clear (stream->backend, &kept);
+  valley_tensor_clear (stream->backend, &ids);
 }
 
 /* @out: a fresh tensor with the whole picture's tokens, then the assembled grid's. */
@@ -118,8 +121,8 @@ encode_tiles (const ValleyModel *model, ValleyStream *stream, const ValleyPictur
   ValleyDump dump = valley_dump_named (dump_dir, "image");
   ValleyTensor first, rest, grid;
 
-  valley_tensor_init (stream, out, VALLEY_F32, tokens + n_grid, width);
-  valley_tensor_init (stream, &grid, VALLEY_F32, (picture->n_tiles - 1) * tokens, width);
+  valley_activations_init (stream, out, tokens + n_grid, width);
+  valley_activations_init (stream, &grid, (picture->n_tiles - 1) * tokens, width);
   first = valley_tensor_rows (out, 0, tokens);
   rest = valley_tensor_rows (out, tokens, n_grid);
   for (guint i = 0; i < picture->n_tiles && !valley_stream_stopped (stream); i++) {
@@ -172,7 +175,7 @@ valley_encode_picture (const ValleyModel *model, ValleyStream *stream, const Val
     encode_tile (model, stream, picture, 0, index, dump_dir, &siglip);
     pool_frame (model, stream, picture, index, dump_dir, &siglip);
   }
-  valley_tensor_init (stream, rows, VALLEY_F32, siglip.rows + n_eagle, siglip.cols);
+  valley_activations_init (stream, rows, siglip.rows + n_eagle, siglip.cols);
   part = valley_tensor_rows (rows, 0, siglip.rows);
   if (picture->n_tiles > 0)
     stream->ops->copy (stream, &part, &siglip);

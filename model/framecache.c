@@ -177,7 +177,7 @@ find_equal (const ValleyFrameCache *cache, const ValleyPicture *picture, guint64
 static gsize
 row_bytes (const ValleyFrame *frame)
 {
-  return frame->rows.rows * frame->rows.cols * sizeof (float);
+  return frame->rows.rows * frame->rows.cols * valley_dtype_bytes (frame->rows.dtype);
 }
 
 static void

@@ -34,7 +34,7 @@ struct _ValleyGeneration {
   GHashTable *drafts; /* a question's slot: its ValleyDraft; NULL: no drafting */
   ValleyDraft *draft; /* this question's, or NULL */
   gboolean greedy;
-  gboolean no_draft; /* this answer */
+  gboolean no_draft;         /* this answer */
   gint32 row_ids[MAX_ROWS];  /* the last token, and guesses after it */
   gsize first_row;           /* their place in the cache */
   gsize n_rows, n_rows_used; /* how many there are, and were picked from */
@@ -258,13 +258,15 @@ compute_rows (ValleyGeneration *generation, GError **error)
                             .role = VALLEY_ROWS_GENERATED,
                             .rows_at_once = n,
                             .all_rows = TRUE };
-  ValleyTensor x;
+  ValleyTensor x, ids;
   gboolean ok;
 
   generation->first_row = generation->cache->length;
   generation->n_rows_used = generation->n_rows = 0;
   valley_tensor_init (generation->stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  generation->stream->ops->embed (generation->stream, &x, &llm->embeddings, generation->row_ids);
+  valley_tensor_init_ids (generation->stream, &ids, generation->row_ids, n);
+  generation->stream->ops->gather (generation->stream, &x, &llm->embeddings, &ids);
+  valley_tensor_clear (generation->model->backend, &ids);
   valley_decoder_forward (llm, generation->stream, &forward, &x);
   ok = valley_decoder_logits (llm, generation->stream, &x, generation->logits, error);
   valley_tensor_clear (generation->model->backend, &x);

@@ -24,7 +24,7 @@ struct _ValleyKvPool {
 ValleyKvPool *
 valley_kv_pool_new (ValleyBackend *backend, gsize n_layers, gsize cols, guint64 max_bytes)
 {
-  ValleyDType dtype = backend->precision == VALLEY_PRECISION_BF16 ? VALLEY_BF16 : VALLEY_F32;
+  ValleyDType dtype = backend->kv;
   gsize plane = VALLEY_KV_PAGE_ROWS * valley_dtype_bytes (dtype), most;
   ValleyKvPool *pool;
 
@@ -212,7 +212,7 @@ valley_kv_cache_clear (ValleyKvCache *cache)
 {
   truncate_pages (cache, 0);
   g_free (cache->pages);
-  g_free (cache->views);
+  g_free (cache->memories);
   *cache = (ValleyKvCache){ .pool = cache->pool };
 }
 
@@ -221,17 +221,17 @@ static gboolean
 grow_arrays (ValleyKvCache *cache, ValleyStream *stream, gsize n)
 {
   gsize capacity = MAX (n, cache->pages_capacity + cache->pages_capacity / 2);
-  gpointer pages, views;
+  gpointer pages, memories;
 
   if (n <= cache->pages_capacity)
     return TRUE;
   pages = valley_alloc_resize (cache->pages, capacity, sizeof *cache->pages);
   if (pages != NULL)
     cache->pages = pages;
-  views = valley_alloc_resize (cache->views, capacity, 2 * sizeof *cache->views);
-  if (views != NULL)
-    cache->views = views;
-  if (pages == NULL || views == NULL) {
+  memories = valley_alloc_resize (cache->memories, capacity, sizeof *cache->memories);
+  if (memories != NULL)
+    cache->memories = memories;
+  if (pages == NULL || memories == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY,
                         "not enough memory for the names of %" G_GSIZE_FORMAT " KV pages",
                         capacity);
@@ -362,18 +362,40 @@ valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize layer, Valle
 }
 
 void
-valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys, const ValleyTensor **keys,
-                       const ValleyTensor **values)
+valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize first, gsize n,
+                          ValleyKv *kv)
 {
-  gsize n = n_keys / VALLEY_KV_PAGE_ROWS + (n_keys % VALLEY_KV_PAGE_ROWS != 0);
-  ValleyTensor *k = cache->views, *v = cache->views + cache->pages_capacity;
+  const ValleyKvPool *pool = cache->pool;
+  gsize end = (first + n + VALLEY_KV_PAGE_ROWS - 1) / VALLEY_KV_PAGE_ROWS;
 
-  n = MIN (n, cache->n_pages);
-  for (gsize i = 0; i < n; i++) {
-    k[i] = valley_kv_cache_page (cache, i, layer, VALLEY_KV_KEYS);
-    v[i] = valley_kv_cache_page (cache, i, layer, VALLEY_KV_VALUES);
-    k[i].rows = v[i].rows = MIN (VALLEY_KV_PAGE_ROWS, n_keys - i * VALLEY_KV_PAGE_ROWS);
-  }
-  *keys = k;
-  *values = v;
+  *kv = (ValleyKv){ .pages = cache->memories,
+                    .n_pages = MIN (end, cache->n_pages),
+                    .dtype = pool->dtype,
+                    .page_rows = VALLEY_KV_PAGE_ROWS,
+                    .cols = pool->cols,
+                    .first_row = first,
+                    .most_rows = first + n };
+  valley_kv_pool_set_layer (pool, 0, kv);
+  for (gsize i = 0; i < end; i++)
+    if (i >= cache->n_pages
+        || (n > 0 && (i + 1) * VALLEY_KV_PAGE_ROWS > first && cache->pages[i]->refs != 1)) {
+      valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
+                          "KV rows %" G_GSIZE_FORMAT " to %" G_GSIZE_FORMAT
+                          " are not reserved; expected them to be",
+                          first, first + n);
+      return;
+    } else {
+      cache->memories[i] = cache->pages[i]->memory;
+    }
+}
+
+void
+valley_kv_pool_set_layer (const ValleyKvPool *pool, gsize layer, ValleyKv *kv)
+{
+  gsize plane = VALLEY_KV_PAGE_ROWS * pool->cols, base = layer * pool->n_planes * plane;
+
+  kv->keys = base + VALLEY_KV_KEYS * plane;
+  kv->values = base + VALLEY_KV_VALUES * plane;
+  kv->unrotated
+      = valley_kv_pool_keeps_unrotated (pool) ? base + VALLEY_KV_UNROTATED * plane : G_MAXSIZE;
 }

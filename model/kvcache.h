@@ -29,11 +29,11 @@ typedef struct {
   gsize gap;    /* the next row's position is length + gap: positions whose rows were dropped */
   gsize n_pages, pages_capacity;
   ValleyKvPage **pages;
-  ValleyTensor *views; /* what valley_kv_cache_layer gave last */
+  ValleyMemory **memories; /* of the pages: what valley_kv_cache_describe gave last */
 } ValleyKvCache;
 
-/* Pages of @n_layers * 2 * @cols elements a row (cols: KV heads * head size), bf16 where the
- * backend computes in bf16, else f32.  All pages together never take more than @max_bytes (0:
+/* Pages of @n_layers * 2 * @cols elements a row (cols: KV heads * head size) of the backend's type
+ * for them.  All pages together never take more than @max_bytes (0:
  * as many as there is memory for).  NULL when a page's size overflows. */
 ValleyKvPool *valley_kv_pool_new (ValleyBackend *backend, gsize n_layers, gsize cols,
                                   guint64 max_bytes);
@@ -70,13 +70,16 @@ void valley_kv_cache_set_length (ValleyKvCache *cache, gsize length);
 /* @to, a fresh or cleared cache, becomes a sequence with @from's rows and a future of its own.
  * On failure the stream's error is set and @to is empty. */
 void valley_kv_cache_fork (ValleyKvCache *to, ValleyKvCache *from, ValleyStream *stream);
-/* Makes all rows from @first on this sequence's alone, to be changed by way of the views below.
- * On failure the stream's error is set; the rows are as they were. */
+/* Makes all rows from @first on this sequence's alone, to be changed by way of
+ * valley_kv_cache_write. On failure the stream's error is set; the rows are as they were. */
 void valley_kv_cache_own (ValleyKvCache *cache, ValleyStream *stream, gsize first);
 /* One page's rows of a layer. */
 ValleyTensor valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize layer,
                                    ValleyKvPlane which);
-/* The pages of a layer's first @n_keys rows, as the attention wants them: arrays that live until
- * the next call for this cache. */
-void valley_kv_cache_layer (ValleyKvCache *cache, gsize layer, gsize n_keys,
-                            const ValleyTensor **keys, const ValleyTensor **values);
+/* The pages up to row @first + @n, for operations that append @n rows at @first (reserved, and no
+ * earlier than the length) or look at what is before; of layer 0, without a device's table.  Valid
+ * until the cache changes.  When the rows are not there the stream's error is set. */
+void valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize first, gsize n,
+                               ValleyKv *kv);
+/* Makes @kv another layer's. */
+void valley_kv_pool_set_layer (const ValleyKvPool *pool, gsize layer, ValleyKv *kv);

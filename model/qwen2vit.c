@@ -110,8 +110,8 @@ merge (const ValleyEagle *eagle, ValleyStream *stream, const ValleyTensor *norme
   gsize at_once = MIN (eagle->merge_rows, wide.rows);
   ValleyTensor scratch;
 
-  valley_tensor_init (stream, &scratch, VALLEY_F32, at_once, eagle->config.merger_dim);
-  valley_tensor_init (stream, out, VALLEY_F32, wide.rows, eagle->config.hidden_size);
+  valley_activations_init (stream, &scratch, at_once, eagle->config.merger_dim);
+  valley_activations_init (stream, out, wide.rows, eagle->config.hidden_size);
   for (gsize done = 0; done < wide.rows && !valley_stream_stopped (stream); done += at_once) {
     gsize rows = MIN (at_once, wide.rows - done);
     ValleyTensor x = valley_tensor_rows (&wide, done, rows);
@@ -150,10 +150,12 @@ valley_eagle_encode (const ValleyEagle *eagle, ValleyStream *stream, const Valle
   valley_dump_tensor (dump, stream, &x, "embeddings");
   for (gsize i = 0; i < c->depth && !valley_stream_stopped (stream); i++) {
     valley_vision_block_run (&eagle->blocks[i], &shape, stream, &x, &cos, &sin, &scratch);
+    if (valley_dump_is_on (dump))
+      valley_vision_settle (stream, &x, &scratch);
     valley_dump_tensor (dump, stream, &x, "block.%" G_GSIZE_FORMAT, i);
   }
-  ops->layer_norm (stream, &scratch.normed, &x, &eagle->merge_norm, &eagle->merge_norm_bias,
-                   NORM_EPS);
+  valley_vision_norm (stream, &scratch.normed, &x, &eagle->merge_norm, &eagle->merge_norm_bias,
+                      NORM_EPS, &scratch);
   merge (eagle, stream, &scratch.normed, out);
   valley_dump_tensor (dump, stream, out, "output");
   valley_vision_scratch_clear (&scratch, stream->backend);

@@ -37,7 +37,7 @@ start (ValleyRedundancy *r, ValleyStream *stream, const ValleyTensor *tokens)
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to compare tokens");
     return;
   }
-  valley_tensor_init (stream, &r->kept, VALLEY_F32, tokens->rows, tokens->cols);
+  valley_tensor_init (stream, &r->kept, tokens->dtype, tokens->rows, tokens->cols);
   stream->ops->copy (stream, &r->kept, tokens);
   for (gsize i = 0; i < tokens->rows; i++)
     r->kept_in[i] = r->n_frames;

@@ -61,7 +61,7 @@ make_keys (ValleyStream *stream, const ValleyTensor *patches, ValleyTensor *keys
   gsize side = valley_square_side (patches->rows);
   g_autofree float *host = valley_alloc (patches->rows * patches->cols, sizeof (float));
 
-  valley_tensor_init (stream, keys, VALLEY_F32, patches->rows, patches->cols);
+  valley_activations_init (stream, keys, patches->rows, patches->cols);
   if (host == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a tile's positions");
     return;
@@ -79,7 +79,7 @@ project (const ValleyResampler *r, ValleyStream *stream, gsize part, const Valle
   ValleyTensor weight = valley_tensor_rows (&r->in_proj, part * r->width, r->width);
   ValleyTensor bias = valley_tensor_cols (&r->in_proj_bias, part * r->width, r->width);
 
-  valley_tensor_init (stream, out, VALLEY_F32, x->rows, r->width);
+  valley_activations_init (stream, out, x->rows, r->width);
   stream->ops->linear (stream, out, x, &weight, &bias, VALLEY_ACT_NONE, VALLEY_ROWS_PROMPT);
 }
 
@@ -88,8 +88,8 @@ project_queries (const ValleyResampler *r, ValleyStream *stream, ValleyTensor *o
 {
   ValleyTensor normed;
 
-  valley_tensor_init (stream, &normed, VALLEY_F32, r->query.rows, r->width);
-  stream->ops->layer_norm (stream, &normed, &r->query, &r->ln_q, &r->ln_q_bias, NORM_EPS);
+  valley_activations_init (stream, &normed, r->query.rows, r->width);
+  stream->ops->layer_norm (stream, &normed, &r->query, NULL, &r->ln_q, &r->ln_q_bias, NORM_EPS);
   project (r, stream, 0, &normed, out);
   valley_tensor_clear (stream->backend, &normed);
 }
@@ -100,13 +100,13 @@ project_patches (const ValleyResampler *r, ValleyStream *stream, const ValleyTen
 {
   ValleyTensor patches, keys;
 
-  valley_tensor_init (stream, &patches, VALLEY_F32, x->rows, r->width);
+  valley_activations_init (stream, &patches, x->rows, r->width);
   if (r->in_size != r->width)
     stream->ops->linear (stream, &patches, x, &r->kv_proj, NULL, VALLEY_ACT_NONE,
                          VALLEY_ROWS_PROMPT);
   else
     stream->ops->copy (stream, &patches, x);
-  stream->ops->layer_norm (stream, &patches, &patches, &r->ln_kv, &r->ln_kv_bias, NORM_EPS);
+  stream->ops->layer_norm (stream, &patches, &patches, NULL, &r->ln_kv, &r->ln_kv_bias, NORM_EPS);
   make_keys (stream, &patches, &keys);
   project (r, stream, 1, &keys, k);
   project (r, stream, 2, &patches, v);
@@ -129,13 +129,13 @@ valley_resampler_run (const ValleyResampler *r, ValleyStream *stream, const Vall
 
   project_queries (r, stream, &q);
   project_patches (r, stream, x, &k, &v);
-  valley_tensor_init (stream, &mixed, VALLEY_F32, q.rows, r->width);
-  valley_tensor_init (stream, &joined, VALLEY_F32, q.rows, r->width);
-  valley_tensor_init (stream, out, VALLEY_F32, q.rows, r->width);
+  valley_activations_init (stream, &mixed, q.rows, r->width);
+  valley_activations_init (stream, &joined, q.rows, r->width);
+  valley_activations_init (stream, out, q.rows, r->width);
   ops->attention (stream, &mixed, &q, &k, &v, &attention);
   ops->linear (stream, &joined, &mixed, &r->out_proj, &r->out_proj_bias, VALLEY_ACT_NONE,
                VALLEY_ROWS_PROMPT);
-  ops->layer_norm (stream, &joined, &joined, &r->ln_post, &r->ln_post_bias, NORM_EPS);
+  ops->layer_norm (stream, &joined, &joined, NULL, &r->ln_post, &r->ln_post_bias, NORM_EPS);
   ops->mix (stream, out, &joined, &r->proj);
   valley_tensor_clear (stream->backend, &joined);
   valley_tensor_clear (stream->backend, &mixed);

@@ -24,12 +24,10 @@ valley_rotary_init (ValleyRotary *rotary, ValleyBackend *backend, const float *f
 void
 valley_rotary_clear (ValleyRotary *rotary)
 {
-  ValleyTensor *tensors[]
-      = { &rotary->cos, &rotary->sin, &rotary->picked_cos, &rotary->picked_sin };
-
-  for (gsize i = 0; i < G_N_ELEMENTS (tensors); i++)
-    if (tensors[i]->memory != NULL)
-      valley_tensor_clear (rotary->backend, tensors[i]);
+  if (rotary->cos.memory != NULL)
+    valley_tensor_clear (rotary->backend, &rotary->cos);
+  if (rotary->sin.memory != NULL)
+    valley_tensor_clear (rotary->backend, &rotary->sin);
 }
 
 /* Fills rows @first ... of the tables. */
@@ -68,14 +66,13 @@ copy_rows (ValleyStream *stream, const ValleyTensor *to, const ValleyTensor *fro
     stream->ops->copy (stream, &part, from);
 }
 
-/* Makes the table reach @n positions. */
-static void
-grow (ValleyRotary *rotary, ValleyStream *stream, gsize n)
+void
+valley_rotary_reserve (ValleyRotary *rotary, ValleyStream *stream, gsize n)
 {
   gsize rows = MAX (n, MAX (MIN_POSITIONS, 2 * rotary->cos.rows)), pairs = rotary->cos.cols;
   ValleyTensor cos, sin;
 
-  if (n <= rotary->cos.rows)
+  if (n <= rotary->cos.rows || valley_stream_stopped (stream))
     return;
   valley_tensor_init (stream, &cos, VALLEY_F32, rows, pairs);
   valley_tensor_init (stream, &sin, VALLEY_F32, rows, pairs);
@@ -94,41 +91,27 @@ grow (ValleyRotary *rotary, ValleyStream *stream, gsize n)
   rotary->sin = sin;
 }
 
-/* A fresh tensor of the table's rows at @positions. */
-static void
-pick (ValleyTensor *picked, ValleyStream *stream, const ValleyTensor *table,
-      const gint32 *positions, gsize n)
-{
-  if (picked->memory != NULL)
-    valley_tensor_clear (stream->backend, picked);
-  valley_tensor_init (stream, picked, VALLEY_F32, n, table->cols);
-  stream->ops->gather (stream, picked, table, positions);
-}
-
 void
-valley_rotary_rows (ValleyRotary *rotary, ValleyStream *stream, const gint32 *positions,
-                    gsize first, gsize n, ValleyTensor *cos, ValleyTensor *sin)
+valley_rotary_positions (ValleyRotary *rotary, ValleyStream *stream, const gint32 *positions,
+                         gsize first, gsize n, ValleyTensor *out)
 {
-  gsize last = first + n - 1, follow = n;
+  g_autofree gint32 *own = positions == NULL ? VALLEY_NEW (gint32, n) : NULL;
+  gsize end = 0;
 
-  if (positions != NULL && n > 0) {
-    first = last = (gsize) positions[0];
-    for (follow = 1; follow < n && positions[follow] == positions[follow - 1] + 1; follow++)
-      ;
-    for (gsize i = 0; i < n; i++)
-      last = MAX (last, (gsize) positions[i]);
-  }
-  grow (rotary, stream, n > 0 ? last + 1 : 0);
-  *cos = *sin = (ValleyTensor){ .rows = n, .cols = rotary->cos.cols };
-  if (valley_stream_stopped (stream))
+  *out = (ValleyTensor){ .dtype = VALLEY_I32, .cols = 1, .stride = 1 };
+  if (n == 0)
     return;
-  if (follow == n) {
-    *cos = valley_tensor_rows (&rotary->cos, first, n);
-    *sin = valley_tensor_rows (&rotary->sin, first, n);
+  if (positions == NULL && own == NULL) {
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY,
+                        "not enough memory for the positions of %" G_GSIZE_FORMAT " rows", n);
     return;
   }
-  pick (&rotary->picked_cos, stream, &rotary->cos, positions, n);
-  pick (&rotary->picked_sin, stream, &rotary->sin, positions, n);
-  *cos = rotary->picked_cos;
-  *sin = rotary->picked_sin;
+  for (gsize i = 0; own != NULL && i < n; i++)
+    own[i] = (gint32) (first + i);
+  if (own != NULL)
+    positions = own;
+  for (gsize i = 0; i < n; i++)
+    end = MAX (end, (gsize) positions[i] + 1);
+  valley_rotary_reserve (rotary, stream, end);
+  valley_tensor_init_ids (stream, out, positions, n);
 }

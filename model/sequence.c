@@ -20,9 +20,11 @@ count_positions (const gint32 *ids, gsize n_ids, ValleyFrame *const *frames)
 static void
 add_text (ValleyRows *rows, const ValleyPrefill *prefill, const gint32 *ids, gsize n)
 {
-  ValleyTensor part = valley_tensor_rows (&rows->x, rows->x.rows, n);
+  ValleyTensor part = valley_tensor_rows (&rows->x, rows->x.rows, n), chosen;
 
-  prefill->stream->ops->embed (prefill->stream, &part, &prefill->llm->embeddings, ids);
+  valley_tensor_init_ids (prefill->stream, &chosen, ids, n);
+  prefill->stream->ops->gather (prefill->stream, &part, &prefill->llm->embeddings, &chosen);
+  valley_tensor_clear (prefill->stream->backend, &chosen);
   for (gsize i = 0; i < n; i++)
     rows->positions[rows->x.rows + i] = (gint32) (rows->n_positions + i);
   rows->x.rows += n;
@@ -38,7 +40,7 @@ add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
   const ValleyTensor *encoding = valley_frame_rows (frame, error);
   gboolean closes_gaps = frame->picture->sizes.closes_gaps;
   gint32 *chosen = rows->positions + rows->x.rows;
-  ValleyTensor part;
+  ValleyTensor part, ids;
   gsize n, span;
 
   if (encoding == NULL)
@@ -46,7 +48,9 @@ add_frame (ValleyRows *rows, const ValleyPrefill *prefill, ValleyFrame *frame,
   n = valley_redundancy_choose (redundancy, prefill->stream, encoding, &frame->picture->sizes,
                                 chosen);
   part = valley_tensor_rows (&rows->x, rows->x.rows, n);
-  prefill->stream->ops->gather (prefill->stream, &part, encoding, chosen);
+  valley_tensor_init_ids (prefill->stream, &ids, chosen, n);
+  prefill->stream->ops->gather (prefill->stream, &part, encoding, &ids);
+  valley_tensor_clear (prefill->stream->backend, &ids);
   for (gsize i = 0; i < n; i++)
     chosen[i] = (gint32) rows->n_positions + (closes_gaps ? (gint32) i : chosen[i]);
   rows->x.rows += n;

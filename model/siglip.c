@@ -62,19 +62,24 @@ valley_siglip_encode (const ValleySiglip *siglip, ValleyStream *stream, const Va
                               .norm_eps = c->layer_norm_eps,
                               .activation = VALLEY_ACT_GELU_TANH };
   ValleyVisionScratch scratch;
+  ValleyTensor x;
 
-  valley_tensor_init (stream, out, VALLEY_F32, patches->rows, c->hidden_size);
+  valley_tensor_init (stream, &x, VALLEY_F32, patches->rows, c->hidden_size);
+  valley_activations_init (stream, out, patches->rows, c->hidden_size);
   valley_vision_scratch_init (&scratch, stream, &shape, patches->rows);
-  ops->linear (stream, out, patches, &siglip->patch, &siglip->patch_bias, VALLEY_ACT_NONE,
+  ops->linear (stream, &x, patches, &siglip->patch, &siglip->patch_bias, VALLEY_ACT_NONE,
                VALLEY_ROWS_PROMPT);
-  ops->add (stream, out, &siglip->position);
-  valley_dump_tensor (dump, stream, out, "embeddings");
+  ops->add (stream, &x, &siglip->position);
+  valley_dump_tensor (dump, stream, &x, "embeddings");
   for (gsize i = 0; i < c->n_layers && !valley_stream_stopped (stream); i++) {
-    valley_vision_block_run (&siglip->blocks[i], &shape, stream, out, NULL, NULL, &scratch);
-    valley_dump_tensor (dump, stream, out, "block.%" G_GSIZE_FORMAT, i);
+    valley_vision_block_run (&siglip->blocks[i], &shape, stream, &x, NULL, NULL, &scratch);
+    if (valley_dump_is_on (dump))
+      valley_vision_settle (stream, &x, &scratch);
+    valley_dump_tensor (dump, stream, &x, "block.%" G_GSIZE_FORMAT, i);
   }
-  ops->layer_norm (stream, out, out, &siglip->post_norm, &siglip->post_norm_bias,
-                   c->layer_norm_eps);
+  valley_vision_norm (stream, out, &x, &siglip->post_norm, &siglip->post_norm_bias,
+                      c->layer_norm_eps, &scratch);
   valley_dump_tensor (dump, stream, out, "output");
   valley_vision_scratch_clear (&scratch, stream->backend);
+  valley_tensor_clear (stream->backend, &x);
 }

@@ -26,22 +26,22 @@ read_rows (const ValleyKvCache *cache, ValleyStream *stream, gsize layer, Valley
  * rows in f32, which holds what a page holds without rounding. */
 static void
 move_layer (ValleyKvCache *cache, ValleyStream *stream, gsize layer, gsize head_dim, gsize first,
-            gsize n, const ValleyTensor *cos, const ValleyTensor *sin, const ValleyTensor *scratch)
+            gsize n, const ValleyRotary *rotary, const ValleyTensor *positions,
+            const ValleyTensor *scratch)
 {
   gsize end = cache->length - n, rows;
 
   for (gsize row = first; row < end && !valley_stream_stopped (stream); row += rows) {
-    ValleyTensor part, c, s;
+    ValleyTensor part, p;
 
     rows = MIN (end - row, VALLEY_KV_PAGE_ROWS - row % VALLEY_KV_PAGE_ROWS);
     part = valley_tensor_rows (scratch, 0, rows);
-    c = valley_tensor_rows (cos, row - first, rows);
-    s = valley_tensor_rows (sin, row - first, rows);
+    p = valley_tensor_rows (positions, row - first, rows);
     read_rows (cache, stream, layer, VALLEY_KV_VALUES, row + n, &part);
     valley_kv_cache_write (cache, stream, layer, VALLEY_KV_VALUES, row, &part);
     read_rows (cache, stream, layer, VALLEY_KV_UNROTATED, row + n, &part);
     valley_kv_cache_write (cache, stream, layer, VALLEY_KV_UNROTATED, row, &part);
-    stream->ops->rope (stream, &part, &c, &s, head_dim);
+    stream->ops->rope (stream, &part, &rotary->cos, &rotary->sin, &p, head_dim);
     valley_kv_cache_write (cache, stream, layer, VALLEY_KV_KEYS, row, &part);
   }
 }
@@ -51,7 +51,7 @@ valley_streaming_evict (ValleyKvCache *cache, ValleyStream *stream, ValleyRotary
                         const ValleyLlmConfig *llm, gsize first, gsize n, const gint32 *positions)
 {
   gsize end = cache->length - n;
-  ValleyTensor cos, sin, scratch;
+  ValleyTensor ids, scratch;
 
   if (!valley_kv_pool_keeps_unrotated (cache->pool) || n > cache->length || first > end) {
     valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
@@ -62,12 +62,13 @@ valley_streaming_evict (ValleyKvCache *cache, ValleyStream *stream, ValleyRotary
     return;
   }
   valley_kv_cache_own (cache, stream, first);
-  valley_rotary_rows (rotary, stream, positions, first, end - first, &cos, &sin);
+  valley_rotary_positions (rotary, stream, positions, first, end - first, &ids);
   valley_tensor_init (stream, &scratch, VALLEY_F32, VALLEY_KV_PAGE_ROWS,
                       llm->n_kv_heads * llm->head_dim);
   for (gsize i = 0; i < llm->n_layers && !valley_stream_stopped (stream); i++)
-    move_layer (cache, stream, i, llm->head_dim, first, n, &cos, &sin, &scratch);
+    move_layer (cache, stream, i, llm->head_dim, first, n, rotary, &ids, &scratch);
   valley_tensor_clear (stream->backend, &scratch);
+  valley_tensor_clear (stream->backend, &ids);
   if (valley_stream_stopped (stream)) {
     valley_kv_cache_set_length (cache, 0);
     return;

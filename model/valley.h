@@ -51,19 +51,20 @@ typedef struct _ValleyModel ValleyModel;
 typedef enum {
   VALLEY_PRECISION_AUTO, /* bf16 where the device computes it natively, else f32 */
   VALLEY_PRECISION_F32,
-  VALLEY_PRECISION_BF16  /* matrix products in bf16 with f32 sums; the rest in f32 */
+  VALLEY_PRECISION_BF16, /* matrix products in bf16 with f32 sums; on a CPU the rest in f32 */
+  VALLEY_PRECISION_F16   /* a GPU's alone: the same in f16 */
 } ValleyPrecision;
 
 typedef struct {
-  const char *device;        /* "auto" (or NULL) or "cpu" */
+  const char *device; /* "auto" (or NULL) or "cpu" */
   ValleyPrecision precision;
-  guint threads;             /* how many of the process-wide pool's threads may work for this
-                                model at a time, the caller's own among them, at most 256;
-                                0: one a core.  Who opens a shared model first decides. */
-  gboolean strict;           /* tests: device memory is unreadable between operations */
-  guint64 random_seed;       /* benchmarks: not 0: no weights are read, every tensor is made up
-                                of small random numbers; the folder holds config.json and the
-                                tokenizer alone */
+  guint threads;       /* how many of the process-wide pool's threads may work for this
+                          model at a time, the caller's own among them, at most 256;
+                          0: one a core.  Who opens a shared model first decides. */
+  gboolean strict;     /* tests: device memory is unreadable between operations */
+  guint64 random_seed; /* benchmarks: not 0: no weights are read, every tensor is made up
+                          of small random numbers; the folder holds config.json and the
+                          tokenizer alone */
 } ValleyModelOptions;
 
 /* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own
@@ -140,8 +141,8 @@ typedef struct _ValleyPicture ValleyPicture;
  * valley_model_input_sizes gave; copied.  NULL for a tower the model does not have. */
 VALLEY_API ValleyPicture *valley_picture_new (ValleyModel *model, guint64 pts_ns,
                                               const ValleyInputSizes *sizes,
-                                              const guint8 *siglip_rgb,
-                                              const guint8 *eagle_rgb, GError **error);
+                                              const guint8 *siglip_rgb, const guint8 *eagle_rgb,
+                                              GError **error);
 
 /* The same from packed RGB of any size, resized as the model's own preprocessing does.
  * @reduction may be NULL. */
@@ -153,8 +154,8 @@ VALLEY_API ValleyPicture *valley_picture_new_from_rgb (ValleyModel *model, guint
 
 /* A lone still image, tiled as the model does (anyres).  It cannot share a window. */
 VALLEY_API ValleyPicture *valley_picture_new_tiled (ValleyModel *model, const guint8 *rgb,
-                                                    gsize stride_bytes, guint width,
-                                                    guint height, GError **error);
+                                                    gsize stride_bytes, guint width, guint height,
+                                                    GError **error);
 VALLEY_API ValleyPicture *valley_picture_ref (ValleyPicture *picture);
 VALLEY_API void valley_picture_unref (ValleyPicture *picture);
 VALLEY_API guint64 valley_picture_pts_ns (const ValleyPicture *picture);
@@ -163,10 +164,9 @@ VALLEY_API gsize valley_picture_bytes (const ValleyPicture *picture);
 /* Pillow's antialiased bicubic resize (a = -0.5, horizontal pass first, rounded to 8 bits
  * between the passes) of @channels interleaved 8-bit samples (1 to 4).  FALSE only when
  * memory is short or a size is 0 or above 65535. */
-VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_bytes,
-                                         guint src_width, guint src_height, guint channels,
-                                         guint8 *dst, gsize dst_stride_bytes, guint dst_width,
-                                         guint dst_height);
+VALLEY_API gboolean valley_image_resize (const guint8 *src, gsize src_stride_bytes, guint src_width,
+                                         guint src_height, guint channels, guint8 *dst,
+                                         gsize dst_stride_bytes, guint dst_width, guint dst_height);
 
 /* Where a small picture goes: tightly packed 8-bit RGB rows. */
 typedef struct {
@@ -186,14 +186,13 @@ typedef struct {
 /* The same resize to one to four RGB pictures; the source is read once for all of them.  FALSE
  * when memory is short or a value is outside what is said here. */
 VALLEY_API gboolean valley_image_resize_rgb (const ValleyRgbImage *image,
-                                             const ValleyVideoOutput *outputs,
-                                             guint n_outputs);
+                                             const ValleyVideoOutput *outputs, guint n_outputs);
 
 /* ---- planes of video ----------------------------------------------------- */
 
 /* A plane of a video frame: rows of 8- or 16-bit samples. */
 typedef struct {
-  const guint8 *data;      /* the first row */
+  const guint8 *data; /* the first row */
   gsize stride_bytes;
   guint n_samples, n_rows; /* samples in a row, of all its components together */
   double top, height;      /* what is shown, in rows; past the plane its edge goes on */
@@ -224,10 +223,8 @@ VALLEY_API ValleyVideoScaler *valley_video_scaler_new (void);
 VALLEY_API void valley_video_scaler_free (ValleyVideoScaler *scaler); /* NULL is fine */
 /* One to four pictures of the same frame, which is read once for all of them.  FALSE when
  * memory is short or a value is outside what is said above. */
-VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler,
-                                               const ValleyVideo *video,
-                                               const ValleyVideoOutput *outputs,
-                                               guint n_outputs);
+VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video,
+                                               const ValleyVideoOutput *outputs, guint n_outputs);
 
 /* ---- session ------------------------------------------------------------- */
 
@@ -236,8 +233,8 @@ VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler,
 typedef struct _ValleySession ValleySession;
 
 typedef struct {
-  const char *dump_dir;  /* NULL, or a folder that gets every stage as NAME.npy */
-  gboolean keep_logits;  /* keep every step's logits for valley_session_logits */
+  const char *dump_dir;      /* NULL, or a folder that gets every stage as NAME.npy */
+  gboolean keep_logits;      /* keep every step's logits for valley_session_logits */
   const char *system_prompt; /* what frames are prefilled under as they come, until a request
                                 says otherwise; NULL: "You are a helpful assistant." */
   gboolean no_draft;         /* do not draft answers from previous ones */
@@ -269,15 +266,13 @@ typedef struct {
 
 /* @model must be loaded; the session holds a reference.  @options may be NULL. */
 VALLEY_API ValleySession *valley_session_new (ValleyModel *model,
-                                              const ValleySessionOptions *options,
-                                              GError **error);
+                                              const ValleySessionOptions *options, GError **error);
 VALLEY_API void valley_session_free (ValleySession *session);
 
 /* At any time; frames stay, what is cached is rebuilt where needed.  A new session is tumbling,
  * without a bound. */
 VALLEY_API gboolean valley_session_set_windowing (ValleySession *session,
-                                                  const ValleyWindowing *windowing,
-                                                  GError **error);
+                                                  const ValleyWindowing *windowing, GError **error);
 /* For the frames that come; from 0 to 1, see ValleySessionOptions. */
 VALLEY_API gboolean valley_session_set_change_threshold (ValleySession *session,
                                                          double change_threshold, GError **error);
@@ -332,21 +327,21 @@ typedef enum {
 } ValleyMarkers;
 
 typedef struct {
-  const char *prompt;            /* the question; a literal "<image>" in it is plain text */
-  const char *system_prompt;     /* NULL: "You are a helpful assistant." */
-  guint max_new_tokens;          /* 0: 100 */
-  double temperature;            /* 0: greedy */
-  guint top_k;                   /* 0: off */
-  double top_p;                  /* 0 or 1: off */
+  const char *prompt;        /* the question; a literal "<image>" in it is plain text */
+  const char *system_prompt; /* NULL: "You are a helpful assistant." */
+  guint max_new_tokens;      /* 0: 100 */
+  double temperature;        /* 0: greedy */
+  guint top_k;               /* 0: off */
+  double top_p;              /* 0 or 1: off */
   guint64 seed;
-  double repetition_penalty;     /* 1: off; 0: what generation_config.json says, else off */
-  const char *const *stop;       /* NULL, or a NULL-terminated list: the answer ends before
-                                    the first of these strings */
+  double repetition_penalty; /* 1: off; 0: what generation_config.json says, else off */
+  const char *const *stop;   /* NULL, or a NULL-terminated list: the answer ends before
+                                the first of these strings */
   ValleyMarkers markers;
-  guint max_frames;              /* show at most so many pictures of the window; 0: all that fit */
-  gboolean no_draft;             /* do not draft this answer */
-  guint slot;                    /* which of several questions this is: its previous answer is
-                                    what this one is compared with and drafted from */
+  guint max_frames;  /* show at most so many pictures of the window; 0: all that fit */
+  gboolean no_draft; /* do not draft this answer */
+  guint slot;        /* which of several questions this is: its previous answer is
+                        what this one is compared with and drafted from */
 } ValleyRequest;
 
 /* Prefills the prompt over the pictures held now.  Strings are copied.
@@ -371,49 +366,49 @@ typedef enum {
 VALLEY_API ValleyStep valley_session_next (ValleySession *session, GError **error);
 
 typedef struct {
-  const char *text;              /* valid UTF-8, never half a character; so far, while
-                                    VALLEY_STEP_TOKEN */
-  const char *finish_reason;     /* NULL while running, "stop", "length" or "cancelled" */
-  double confidence;             /* geometric mean probability of the answer's tokens */
-  guint n_frames;                /* that the model was shown */
-  guint64 start_ns, end_ns;      /* PTS of the window's first and last frame */
+  const char *text;          /* valid UTF-8, never half a character; so far, while
+                                VALLEY_STEP_TOKEN */
+  const char *finish_reason; /* NULL while running, "stop", "length" or "cancelled" */
+  double confidence;         /* geometric mean probability of the answer's tokens */
+  guint n_frames;            /* that the model was shown */
+  guint64 start_ns, end_ns;  /* PTS of the window's first and last frame */
   guint n_input_tokens, n_vision_tokens, n_output_tokens;
-  guint n_reused_tokens;         /* prompt tokens not computed since the previous answer */
-  double encode_ms;              /* time spent encoding this window's new frames */
+  guint n_reused_tokens; /* prompt tokens not computed since the previous answer */
+  double encode_ms;      /* time spent encoding this window's new frames */
   double prefill_ms, decode_ms;
-  const gint32 *input_ids;       /* n_input_ids; an image slot is ONE id, -200 */
+  const gint32 *input_ids; /* n_input_ids; an image slot is ONE id, -200 */
   guint n_input_ids;
-  const gint32 *output_ids;      /* n_output_tokens, the stop token included */
+  const gint32 *output_ids; /* n_output_tokens, the stop token included */
   /* With VALLEY_MARKERS_SPLIT, growing like `text`; NULL: nothing (yet). */
-  const char *reasoning;         /* <think>, <thinking>, <REASONING> */
+  const char *reasoning; /* <think>, <thinking>, <REASONING> */
   const char *summary, *caption;
-  const char *conclusion;        /* <CONCLUSION>; it is in `text` too */
-  guint n_frames_dropped;        /* left out: no room in max_position_embeddings, max_frames */
-  guint max_new_tokens;          /* what that left of the request's, or all of it */
-  const guint64 *frame_pts_ns;   /* n_frames: those that the model was shown */
-  gboolean unchanged;            /* frames and question are the previous answer's, which is given
-                                    again without running the model */
-  guint n_vision_tokens_before;  /* what n_vision_tokens would be without any reduction */
-  guint n_drafted, n_accepted;   /* answer tokens proposed from the previous answer, and right */
+  const char *conclusion;       /* <CONCLUSION>; it is in `text` too */
+  guint n_frames_dropped;       /* left out: no room in max_position_embeddings, max_frames */
+  guint max_new_tokens;         /* what that left of the request's, or all of it */
+  const guint64 *frame_pts_ns;  /* n_frames: those that the model was shown */
+  gboolean unchanged;           /* frames and question are the previous answer's, which is given
+                                   again without running the model */
+  guint n_vision_tokens_before; /* what n_vision_tokens would be without any reduction */
+  guint n_drafted, n_accepted;  /* answer tokens proposed from the previous answer, and right */
 } ValleyResult;
 /* Owned by the session, valid until the next call on it. */
 VALLEY_API const ValleyResult *valley_session_result (ValleySession *session);
 
 /* What a session did since it was made. */
 typedef struct {
-  ValleyWindowPolicy policy;       /* in effect */
+  ValleyWindowPolicy policy; /* in effect */
   guint64 frames_pushed, frames_encoded;
-  guint64 frames_unchanged;        /* that share an earlier one's encoding */
-  guint64 frames_reencoded;        /* whose encoding had been evicted */
-  guint64 frame_rows, text_rows;   /* prefilled */
-  guint64 hops, hops_unchanged;    /* answers begun; of them given again without a run */
-  guint64 drafted, accepted;       /* answer tokens */
+  guint64 frames_unchanged;      /* that share an earlier one's encoding */
+  guint64 frames_reencoded;      /* whose encoding had been evicted */
+  guint64 frame_rows, text_rows; /* prefilled */
+  guint64 hops, hops_unchanged;  /* answers begun; of them given again without a run */
+  guint64 drafted, accepted;     /* answer tokens */
   guint64 sequences_evicted, encodings_evicted;
   guint64 kv_bytes, kv_bytes_peak, encoding_bytes, encoding_bytes_peak;
   /* Streaming, against the exact answer of the same frames: */
   guint64 drift_samples, drift_agreements;
   double drift_last, drift_mean, drift_max; /* KL (exact || streaming), in nats */
-  gboolean fallen_back;            /* drift was above max_drift */
+  gboolean fallen_back;                     /* drift was above max_drift */
 } ValleySessionStats;
 VALLEY_API void valley_session_stats (ValleySession *session, ValleySessionStats *stats);
 

@@ -8,11 +8,12 @@ void
 valley_vision_scratch_init (ValleyVisionScratch *s, ValleyStream *stream,
                             const ValleyVisionShape *shape, gsize rows)
 {
-  valley_tensor_init (stream, &s->normed, VALLEY_F32, rows, shape->width);
-  valley_tensor_init (stream, &s->qkv, VALLEY_F32, rows, 3 * shape->width);
-  valley_tensor_init (stream, &s->mixed, VALLEY_F32, rows, shape->width);
-  valley_tensor_init (stream, &s->delta, VALLEY_F32, rows, shape->width);
-  valley_tensor_init (stream, &s->inner, VALLEY_F32, rows, shape->inner);
+  s->is_pending = FALSE;
+  valley_activations_init (stream, &s->normed, rows, shape->width);
+  valley_activations_init (stream, &s->qkv, rows, 3 * shape->width);
+  valley_activations_init (stream, &s->mixed, rows, shape->width);
+  valley_activations_init (stream, &s->delta, rows, shape->width);
+  valley_activations_init (stream, &s->inner, rows, shape->inner);
 }
 
 void
@@ -51,11 +52,28 @@ attend (const ValleyVisionBlock *b, const ValleyVisionShape *shape, ValleyStream
   linear (stream, &k, &s->normed, &b->k, &b->k_bias, VALLEY_ACT_NONE);
   linear (stream, &v, &s->normed, &b->v, &b->v_bias, VALLEY_ACT_NONE);
   if (cos != NULL) {
-    ops->rope (stream, &q, cos, sin, head);
-    ops->rope (stream, &k, cos, sin, head);
+    ops->rope (stream, &q, cos, sin, NULL, head);
+    ops->rope (stream, &k, cos, sin, NULL, head);
   }
   ops->attention (stream, &s->mixed, &q, &k, &v, &attention);
   linear (stream, &s->delta, &s->mixed, &b->out, &b->out_bias, VALLEY_ACT_NONE);
+}
+
+void
+valley_vision_settle (ValleyStream *stream, const ValleyTensor *x, ValleyVisionScratch *s)
+{
+  if (s->is_pending)
+    stream->ops->add (stream, x, &s->delta);
+  s->is_pending = FALSE;
+}
+
+void
+valley_vision_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                    const ValleyTensor *weight, const ValleyTensor *bias, float eps,
+                    ValleyVisionScratch *s)
+{
+  stream->ops->layer_norm (stream, y, x, s->is_pending ? &s->delta : NULL, weight, bias, eps);
+  s->is_pending = FALSE;
 }
 
 void
@@ -63,14 +81,12 @@ valley_vision_block_run (const ValleyVisionBlock *b, const ValleyVisionShape *sh
                          ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
                          const ValleyTensor *sin, ValleyVisionScratch *s)
 {
-  const ValleyOps *ops = stream->ops;
-
-  ops->layer_norm (stream, &s->normed, x, &b->norm1, &b->norm1_bias, shape->norm_eps);
+  valley_vision_norm (stream, &s->normed, x, &b->norm1, &b->norm1_bias, shape->norm_eps, s);
   attend (b, shape, stream, cos, sin, s);
-  ops->add (stream, x, &s->delta);
+  s->is_pending = TRUE;
 
-  ops->layer_norm (stream, &s->normed, x, &b->norm2, &b->norm2_bias, shape->norm_eps);
+  valley_vision_norm (stream, &s->normed, x, &b->norm2, &b->norm2_bias, shape->norm_eps, s);
   linear (stream, &s->inner, &s->normed, &b->fc1, &b->fc1_bias, shape->activation);
   linear (stream, &s->delta, &s->inner, &b->fc2, &b->fc2_bias, VALLEY_ACT_NONE);
-  ops->add (stream, x, &s->delta);
+  s->is_pending = TRUE;
 }

@@ -20,14 +20,23 @@ typedef struct {
 /* Activations of one block, reused by every block of a tower. */
 typedef struct {
   ValleyTensor normed, qkv, mixed, delta, inner;
+  gboolean is_pending; /* delta is still to be added to the rows */
 } ValleyVisionScratch;
 
 void valley_vision_scratch_init (ValleyVisionScratch *scratch, ValleyStream *stream,
                                  const ValleyVisionShape *shape, gsize rows);
 void valley_vision_scratch_clear (ValleyVisionScratch *scratch, ValleyBackend *backend);
 
-/* @x [rows, width] in place; every row sees every other.  @cos and @sin [rows, head / 2] turn
+/* @x [rows, width] in place, f32; every row sees every other.  What the block adds last may be left
+ * pending for the next norm.  @cos and @sin [rows, head / 2] turn
  * queries and keys; NULL where positions are in @x already. */
 void valley_vision_block_run (const ValleyVisionBlock *block, const ValleyVisionShape *shape,
                               ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
                               const ValleyTensor *sin, ValleyVisionScratch *scratch);
+/* Adds what is pending to @x. */
+void valley_vision_settle (ValleyStream *stream, const ValleyTensor *x,
+                           ValleyVisionScratch *scratch);
+/* @y = the norm of @x, with what is pending. */
+void valley_vision_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                         const ValleyTensor *weight, const ValleyTensor *bias, float eps,
+                         ValleyVisionScratch *scratch);

@@ -27,7 +27,7 @@ void valley_weights_free (ValleyWeights *weights); /* NULL is fine */
 /* What the following names start with. */
 void valley_weights_set_prefix (ValleyWeights *weights, const char *format, ...)
     G_GNUC_PRINTF (2, 3);
-/* A matrix for the backend's `linear`, `mix` or `embed`, in the file's type or bf16. */
+/* A matrix for the backend's `linear`, `mix` or `gather`, in the file's type or bf16. */
 void valley_weights_matrix (ValleyWeights *weights, const char *name, gsize rows, gsize cols,
                             ValleyTensor *out);
 /* A convolution's [out, in, kernel...] as the matrix [out, in * kernel...]. */

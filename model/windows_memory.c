@@ -43,8 +43,9 @@ valley_windows_encoding_bytes (const ValleyWindows *windows)
 
   for (guint i = 0; i < windows->sequences->len; i++) {
     const ValleySequence *sequence = g_ptr_array_index (windows->sequences, i);
+    const ValleyTensor *kept = &sequence->redundancy.kept;
 
-    n += (guint64) sequence->redundancy.kept.rows * sequence->redundancy.kept.cols * sizeof (float);
+    n += (guint64) kept->rows * kept->cols * valley_dtype_bytes (kept->dtype);
   }
   return n;
 }

@@ -72,10 +72,12 @@ generate (Bench *b, gsize rows)
   gsize length = b->cache.length;
   gint64 start = g_get_monotonic_time ();
   GError *error = NULL;
-  ValleyTensor x;
+  ValleyTensor x, ids;
 
   valley_tensor_init (b->stream, &x, VALLEY_F32, rows, llm->config.hidden_size);
-  b->stream->ops->embed (b->stream, &x, &llm->embeddings, b->ids);
+  valley_tensor_init_ids (b->stream, &ids, b->ids, rows);
+  b->stream->ops->gather (b->stream, &x, &llm->embeddings, &ids);
+  valley_tensor_clear (b->stream->backend, &ids);
   valley_decoder_forward (llm, b->stream, &forward, &x);
   if (!valley_decoder_logits (llm, b->stream, &x, b->logits, &error))
     fail (error);

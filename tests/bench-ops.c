@@ -207,17 +207,35 @@ typedef struct {
   ValleyTensor x, w, y;
   ValleyRole role;
   ValleyAttention attention; /* n_heads 0: a product */
+  gboolean causal;           /* over w as one page */
 } Work;
+
+/* Keys and values, the same rows, as one page; those from @first on are appended. */
+static ValleyKv
+one_page (const ValleyTensor *rows, gsize first)
+{
+  return (ValleyKv){ .pages = &rows->memory,
+                     .n_pages = 1,
+                     .dtype = rows->dtype,
+                     .page_rows = (rows->rows + 63) / 64 * 64,
+                     .cols = rows->cols,
+                     .unrotated = G_MAXSIZE,
+                     .first_row = first,
+                     .most_rows = rows->rows };
+}
 
 static Time
 best_time (Device *d, const Work *work)
 {
   Time best = forever, begin = now ();
+  ValleyKv kv = one_page (&work->w, 0);
 
   for (guint i = 0; i < 5 || (now ().wall - begin.wall < 0.5 && i < 2000); i++) {
     Time start = now ();
 
-    if (work->attention.n_heads > 0)
+    if (work->causal)
+      OPS (*d)->attend (d->stream, &work->y, &work->x, &kv, &work->attention);
+    else if (work->attention.n_heads > 0)
       OPS (*d)->attention (d->stream, &work->y, &work->x, &work->w, &work->w, &work->attention);
     else
       OPS (*d)->linear (d->stream, &work->y, &work->x, &work->w, NULL, VALLEY_ACT_NONE, work->role);
@@ -281,7 +299,12 @@ bench_attention (Device *d, guint threads, const char *name, gsize rows, gsize h
   Work work = { .x = random_tensor (d, VALLEY_F32, rows, heads * dim),
                 .w = random_tensor (d, VALLEY_F32, rows, kv_heads * dim),
                 .y = random_tensor (d, VALLEY_F32, rows, heads * dim),
-                .attention = { heads, kv_heads, dim, 0.1f, 1, causal, 0, 0 } };
+                .attention = { .n_heads = heads,
+                               .n_kv_heads = kv_heads,
+                               .head_dim = dim,
+                               .scale = 0.1f,
+                               .n_sequences = 1 },
+                .causal = causal };
 
   time = best_time (d, &work);
   report (threads, name, rate_of ((causal ? 2 : 4) * pairs * heads * dim, time), before,
@@ -295,30 +318,36 @@ static void
 bench_pages (Device *d, const char *name, gsize rows, gsize keys)
 {
   enum { HEADS = 28, KV_HEADS = 4, DIM = 128, PAGE = 64 }; /* Qwen2 7 B */
-  ValleyAttention whole = { HEADS, KV_HEADS, DIM, 0.1f, 1, TRUE, keys - rows, 0 }, paged = whole;
+  ValleyAttention a = { .n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = DIM, .scale = 0.1f };
   ValleyTensor q = random_tensor (d, VALLEY_F32, rows, HEADS * DIM);
   ValleyTensor out = random_tensor (d, VALLEY_F32, rows, HEADS * DIM);
   ValleyTensor k = random_tensor (d, VALLEY_BF16, keys, KV_HEADS * DIM);
   gsize n = (keys + PAGE - 1) / PAGE;
-  g_autofree ValleyTensor *pages = g_new (ValleyTensor, n);
+  g_autofree ValleyTensor *tensors = g_new (ValleyTensor, n);
+  g_autofree ValleyMemory **pages = g_new (ValleyMemory *, n);
+  ValleyKv whole = one_page (&k, keys - rows), paged = whole;
   Time best[2] = { forever, forever };
 
+  for (gsize i = 0; i < n; i++) {
+    tensors[i] = random_tensor (d, VALLEY_BF16, PAGE, KV_HEADS * DIM);
+    pages[i] = tensors[i].memory;
+  }
+  paged.pages = pages;
+  paged.n_pages = n;
   paged.page_rows = PAGE;
-  for (gsize i = 0; i < n; i++)
-    pages[i] = random_tensor (d, VALLEY_BF16, MIN (PAGE, keys - i * PAGE), KV_HEADS * DIM);
   for (guint i = 0; i < 40; i++) {
     Time start = now ();
 
-    OPS (*d)->attention (d->stream, &out, &q, &k, &k, &whole);
+    OPS (*d)->attend (d->stream, &out, &q, &whole, &a);
     take_best (&best[0], start);
     start = now ();
-    OPS (*d)->attention (d->stream, &out, &q, pages, pages, &paged);
+    OPS (*d)->attend (d->stream, &out, &q, &paged, &a);
     take_best (&best[1], start);
   }
   printf ("  %-42s %7.2f ms, in one tensor %.2f ms: %.2f times by time on a core\n", name,
           best[1].wall * 1e3, best[0].wall * 1e3, best[1].cpu / best[0].cpu);
   for (gsize i = 0; i < n; i++)
-    valley_tensor_clear (d->backend, &pages[i]);
+    valley_tensor_clear (d->backend, &tensors[i]);
   valley_tensor_clear (d->backend, &q);
   valley_tensor_clear (d->backend, &k);
   valley_tensor_clear (d->backend, &out);

@@ -7,6 +7,7 @@
 
 #include "compare.h"
 #include "device.h"
+#include "pages.h"
 #include "internal.h"
 
 #include <signal.h>
@@ -115,83 +116,52 @@ test_model_shapes (void)
 
 /* ---- attention ---- */
 
+/* Rows @first ... of a causal sequence, over pages of @page_rows. */
 static float *
-attend (const ValleyAttention *a, guint threads, ValleyDType kv_type, const float *q, gsize rows,
-        const float *k, const float *v, gsize keys)
+attend (const ValleyAttention *a, guint threads, ValleyDType kv_type, const float *q, gsize first,
+        gsize rows, const float *k, const float *v, gsize page_rows)
 {
-  Device d = device_new (VALLEY_PRECISION_F32, threads, FALSE);
+  Device d = device_new (VALLEY_PRECISION_F32, threads, rows % 2 == 0);
   gsize q_cols = a->n_heads * a->head_dim, k_cols = a->n_kv_heads * a->head_dim;
-  Guarded gq = guarded_new (&d, VALLEY_F32, rows, q_cols, q);
-  Guarded gk = guarded_new (&d, kv_type, keys, k_cols, k),
-          gv = guarded_new (&d, kv_type, keys, k_cols, v);
+  Guarded gq = guarded_new (&d, VALLEY_F32, rows, q_cols, q + first * q_cols);
   Guarded go = guarded_new (&d, VALLEY_F32, rows, q_cols, NULL);
+  Pages pages = pages_new (&d, kv_type, page_rows, k_cols, k, v, first + rows);
+  ValleyAttention skipping = *a;
   float *out;
 
-  OPS (d)->attention (d.stream, &go.view, &gq.view, &gk.view, &gv.view, a);
+  skipping.n_skipped = (gsize) g_rand_int_range (rng, 0, (gint32) first + 1);
+  pages.kv.first_row = first - skipping.n_skipped;
+  OPS (d)->attend (d.stream, &go.view, &gq.view, &pages.kv, &skipping);
   out = guarded_read (&d, &go);
-  guarded_clear (&d, &gq);
-  guarded_clear (&d, &gk);
-  guarded_clear (&d, &gv);
-  guarded_clear (&d, &go);
-  device_clear (&d);
-  return out;
-}
-
-/* The same with keys and values in pages, each somewhere else. */
-static float *
-attend_pages (const ValleyAttention *a, guint threads, ValleyDType kv_type, const float *q,
-              gsize rows, const float *k, const float *v, gsize keys)
-{
-  Device d = device_new (VALLEY_PRECISION_F32, threads, keys % 2 == 0);
-  gsize q_cols = a->n_heads * a->head_dim, k_cols = a->n_kv_heads * a->head_dim;
-  gsize n = (keys + a->page_rows - 1) / a->page_rows;
-  g_autofree Guarded *pages = g_new (Guarded, 2 * n);
-  g_autofree ValleyTensor *views = g_new (ValleyTensor, 2 * n);
-  Guarded gq = guarded_new (&d, VALLEY_F32, rows, q_cols, q);
-  Guarded go = guarded_new (&d, VALLEY_F32, rows, q_cols, NULL);
-  float *out;
-
-  for (gsize i = 0; i < 2 * n; i++) {
-    gsize first = i % n * a->page_rows;
-
-    pages[i] = guarded_new (&d, kv_type, MIN (a->page_rows, keys - first), k_cols,
-                            (i < n ? k : v) + first * k_cols);
-    views[i] = pages[i].view;
-  }
-  OPS (d)->attention (d.stream, &go.view, &gq.view, views, views + n, a);
-  out = guarded_read (&d, &go);
-  for (gsize i = 0; i < 2 * n; i++)
-    guarded_clear (&d, &pages[i]);
+  pages_clear (&d, &pages);
   guarded_clear (&d, &gq);
   guarded_clear (&d, &go);
   device_clear (&d);
   return out;
 }
 
-/* A causal prompt at once, against the same in pieces: each row alone has the same keys. */
+/* A causal prompt at once, against the same in pieces, each with pages of another size: each row
+ * alone has the same keys. */
 static void
 check_causal (ValleyDType kv_type, gsize kv_heads, gsize group, gsize dim, gsize keys)
 {
-  ValleyAttention a = { kv_heads * group, kv_heads, dim, 0.3f, 1, TRUE, 0, 0 }, paged;
+  ValleyAttention a
+      = { .n_heads = kv_heads * group, .n_kv_heads = kv_heads, .head_dim = dim, .scale = 0.3f };
   gsize q_cols = a.n_heads * dim;
   g_autofree float *q = random_floats (keys * q_cols, 1),
                    *k = random_floats (keys * kv_heads * dim, 1);
   g_autofree float *v = random_floats (keys * kv_heads * dim, 1), *all = NULL;
 
-  all = attend (&a, 2, kv_type, q, keys, k, v, keys);
+  all = attend (&a, 2, kv_type, q, 0, keys, k, v, VALLEY_KEY_BLOCK * 8);
   for (gsize first = 0, n; first < keys; first += n) {
     g_autofree float *part = NULL;
 
     n = g_rand_int_range (rng, 1, first % 2 ? 4 : 120);
     n = MIN (n, keys - first);
-    a.first_position = first;
-    part = attend (&a, 1 + first % 2, kv_type, q + first * q_cols, n, k, v, first + n);
+    a.role = first % 2 ? VALLEY_ROWS_GENERATED : VALLEY_ROWS_PROMPT; /* the same on the CPU */
+    part = attend (&a, 1 + first % 2, kv_type, q, first, n, k, v,
+                   VALLEY_KEY_BLOCK * (gsize) g_rand_int_range (rng, 1, 4));
     assert_same_bits ("attention in pieces", part, all + first * q_cols, n * q_cols);
-    g_free (part);
-    paged = a;
-    paged.page_rows = VALLEY_KEY_BLOCK * (gsize) g_rand_int_range (rng, 1, 4);
-    part = attend_pages (&paged, 1 + first % 2, kv_type, q + first * q_cols, n, k, v, first + n);
-    assert_same_bits ("attention over pages", part, all + first * q_cols, n * q_cols);
   }
 }
 
@@ -210,16 +180,16 @@ test_attention (void)
 static void
 test_unseen_keys (void)
 {
-  ValleyAttention a = { 4, 2, 40, 0.2f, 1, TRUE, 0, 0 };
+  ValleyAttention a = { .n_heads = 4, .n_kv_heads = 2, .head_dim = 40, .scale = 0.2f };
   g_autofree float *q = random_floats (150 * 160, 1), *k = random_floats (150 * 80, 1);
   g_autofree float *v = random_floats (150 * 80, 1);
-  g_autofree float *good = attend (&a, 2, VALLEY_F32, q, 150, k, v, 150), *bad = NULL;
+  g_autofree float *good = attend (&a, 2, VALLEY_F32, q, 0, 150, k, v, 128), *bad = NULL;
 
   for (gsize i = 100 * 80; i < 150 * 80; i++) {
     k[i] = i & 1 ? NAN : INFINITY;
     v[i] = i & 1 ? -INFINITY : NAN;
   }
-  bad = attend (&a, 2, VALLEY_F32, q, 150, k, v, 150);
+  bad = attend (&a, 2, VALLEY_F32, q, 0, 150, k, v, 128);
   assert_same_bits ("rows before the bad keys", bad, good, 100 * 160);
 }
 
@@ -239,9 +209,9 @@ test_rows (void)
     Guarded gu = guarded_new (&d, VALLEY_F32, rows, COLS, x + (ROWS - rows) * COLS);
     Guarded gw = guarded_new (&d, VALLEY_F32, 1, COLS, w);
 
-    OPS (d)->layer_norm (d.stream, &gx.view, &gx.view, &gw.view, NULL, 1e-6f);
+    OPS (d)->layer_norm (d.stream, &gx.view, &gx.view, NULL, &gw.view, NULL, 1e-6f);
     OPS (d)->add (d.stream, &gx.view, &gw.view);
-    OPS (d)->rms_norm (d.stream, &gx.view, &gx.view, &gw.view, 1e-6f);
+    OPS (d)->rms_norm (d.stream, &gx.view, &gx.view, NULL, &gw.view, 1e-6f);
     OPS (d)->swiglu (d.stream, &gx.view, &gx.view, &gu.view);
     OPS (d)->softmax (d.stream, &gx.view);
     results[run] = guarded_read (&d, &gx);
@@ -279,8 +249,8 @@ test_heads (void)
     valley_tensor_init (d.stream, &q, VALLEY_F32, rows, cols);
     OPS (d)->upload (d.stream, &q, x + ROWS * COLS - rows * cols);
     heads = valley_tensor_reshape (&q, rows * cols / DIM, DIM);
-    OPS (d)->rms_norm (d.stream, &heads, &heads, &gw.view, 1e-6f);
-    OPS (d)->rope (d.stream, &q, &gc.view, &gs.view, DIM);
+    OPS (d)->rms_norm (d.stream, &heads, &heads, NULL, &gw.view, 1e-6f);
+    OPS (d)->rope (d.stream, &q, &gc.view, &gs.view, NULL, DIM);
     g_assert_true (OPS (d)->download (d.stream, &q, results[run], NULL));
     valley_tensor_clear (d.backend, &q);
     guarded_clear (&d, &gw);
@@ -327,37 +297,67 @@ test_errors (void)
   device_clear (&d);
   g_assert_null (valley_cpu_backend_new (VALLEY_PRECISION_AUTO, 1, FALSE, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+  g_clear_error (&error);
+  g_assert_null (valley_cpu_backend_new (VALLEY_PRECISION_F16, 1, FALSE, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+  g_assert_nonnull (strstr (error->message, "precision f16"));
 }
 
-/* Pages that cut a block of keys, that are too short for the keys, or without causality. */
 static void
-test_misfit_pages (void)
+assert_misfit (Device *d)
 {
-  Device d = device_new (VALLEY_PRECISION_F32, 1, TRUE);
-  ValleyAttention fits = { 2, 1, 8, 0.3f, 1, TRUE, 90, VALLEY_KEY_BLOCK },
-                  bad[3] = { fits, fits, fits };
-  g_autofree float *x = random_floats (100 * 16, 1);
-  Guarded q = guarded_new (&d, VALLEY_F32, 10, 16, x), y = guarded_new (&d, VALLEY_F32, 10, 16, x);
-  Guarded k = guarded_new (&d, VALLEY_F32, 100, 8, x);
-  /* as many as the shortest pages would be */
-  ValleyTensor pages[4]
-      = { valley_tensor_rows (&k.view, 0, 64), valley_tensor_rows (&k.view, 64, 36) };
   g_autoptr (GError) error = NULL;
 
+  g_assert_false (OPS (*d)->stream_wait (d->stream, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+}
+
+/* Pages that cut a block of keys, that are too few for the rows, or of another width; angles that
+ * are not in the tables. */
+static void
+test_misfits (void)
+{
+  Device d = device_new (VALLEY_PRECISION_F32, 1, TRUE);
+  ValleyAttention a = { .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .scale = 0.3f };
+  g_autofree float *x = random_floats (128 * 16, 1);
+  Guarded q = guarded_new (&d, VALLEY_F32, 10, 16, x), y = guarded_new (&d, VALLEY_F32, 10, 16, x);
+  Guarded k = guarded_new (&d, VALLEY_F32, 10, 8, x),
+          angles = guarded_new (&d, VALLEY_F32, 9, 4, x);
+  Pages pages = pages_new (&d, VALLEY_F32, VALLEY_KEY_BLOCK, 8, x, x, 128);
+  ValleyKv bad[3];
+  ValleyTensor positions;
+
+  pages.kv.first_row = 118;
+  bad[0] = bad[1] = bad[2] = pages.kv;
   bad[0].page_rows = 32;
-  bad[1].first_position = 91;
-  bad[2].causal = FALSE;
+  bad[1].first_row++;
+  bad[2].cols = 16;
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
-    OPS (d)->attention (d.stream, &y.view, &q.view, pages, pages, &bad[i]);
-    g_assert_false (OPS (d)->stream_wait (d.stream, &error));
-    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
-    g_clear_error (&error);
+    OPS (d)->attend (d.stream, &y.view, &q.view, &bad[i], &a);
+    assert_misfit (&d);
   }
-  OPS (d)->attention (d.stream, &y.view, &q.view, pages, pages, &fits);
-  g_assert_true (OPS (d)->stream_wait (d.stream, &error));
+  valley_tensor_init_ids (d.stream, &positions, (gint32[]){ 0, 1, 2, 3, 8, 7, 6, 5, 4, 8 }, 10);
+  for (guint i = 1; i < G_N_ELEMENTS (bad); i++) {
+    OPS (d)->rotate_append (d.stream, NULL, &k.view, &k.view, &angles.view, &angles.view,
+                            &positions, 8, &bad[i]);
+    assert_misfit (&d);
+  }
+  OPS (d)->rope (d.stream, &k.view, &angles.view, &angles.view, NULL, 8); /* a row too few */
+  assert_misfit (&d);
+  OPS (d)->upload_ids (d.stream, &positions, (gint32[]){ 0, 1, 2, 3, 9, 7, 6, 5, 4, 8 });
+  OPS (d)->rope (d.stream, &k.view, &angles.view, &angles.view, &positions, 8);
+  assert_misfit (&d);
+  OPS (d)->upload_ids (d.stream, &positions, (gint32[]){ 0, 1, 2, 3, 8, 7, 6, 5, -1, 8 });
+  OPS (d)->gather (d.stream, &y.view, &q.view, &positions);
+  assert_misfit (&d);
+  OPS (d)->attend (d.stream, &y.view, &q.view, &pages.kv, &a);
+  g_assert_true (OPS (d)->stream_wait (d.stream, NULL));
+  valley_tensor_clear (d.backend, &positions);
+  pages_clear (&d, &pages);
   guarded_clear (&d, &q);
   guarded_clear (&d, &y);
   guarded_clear (&d, &k);
+  guarded_clear (&d, &angles);
   device_clear (&d);
 }
 
@@ -392,7 +392,9 @@ test_not_finite (void)
     x[i] = odd[i / 5 % G_N_ELEMENTS (odd)];
   for (guint bf16 = 0; bf16 < 2; bf16++) {
     Device d = device_new (bf16 ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32, 2, TRUE);
-    ValleyAttention a = { 4, 4, N / 4, 1, 1, TRUE, 0, 0 };
+    ValleyAttention a
+        = { .n_heads = 4, .n_kv_heads = 4, .head_dim = N / 4, .scale = 1, .n_sequences = 1 };
+    Pages pages = pages_new (&d, VALLEY_F32, VALLEY_KEY_BLOCK, N, x, x, N);
     Guarded gx = guarded_new (&d, VALLEY_F32, N, N, x), gy = guarded_new (&d, VALLEY_F32, N, N, x);
     Guarded gw = guarded_new (&d, bf16 ? VALLEY_BF16 : VALLEY_F32, N, N, x);
 
@@ -401,10 +403,12 @@ test_not_finite (void)
     OPS (d)->linear (d.stream, &gy.view, &gx.view, &gw.view, NULL, VALLEY_ACT_GELU_ERF,
                      VALLEY_ROWS_GENERATED);
     OPS (d)->attention (d.stream, &gy.view, &gx.view, &gx.view, &gx.view, &a);
+    OPS (d)->attend (d.stream, &gy.view, &gx.view, &pages.kv, &a);
     OPS (d)->softmax (d.stream, &gx.view);
     OPS (d)->one_hot (d.stream, &gx.view);
     g_free (guarded_read (&d, &gx));
     g_free (guarded_read (&d, &gy));
+    pages_clear (&d, &pages);
     guarded_clear (&d, &gx);
     guarded_clear (&d, &gy);
     guarded_clear (&d, &gw);
@@ -512,7 +516,7 @@ main (int argc, char **argv)
   g_test_add_func ("/exact/rows", test_rows);
   g_test_add_func ("/exact/heads", test_heads);
   g_test_add_func ("/exact/errors", test_errors);
-  g_test_add_func ("/exact/misfit-pages", test_misfit_pages);
+  g_test_add_func ("/exact/misfits", test_misfits);
   g_test_add_func ("/exact/memory", test_memory);
   g_test_add_func ("/exact/not-finite", test_not_finite);
   g_test_add_func ("/exact/load", test_load);

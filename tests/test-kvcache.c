@@ -112,20 +112,26 @@ check (Device *d, Sequence *s)
 {
   const float *want = (const float *) s->rows->data;
   gsize n = s->cache.length;
+  ValleyKv kv;
 
   g_assert_cmpuint (n, ==, s->rows->len);
   for (gsize layer = 0; layer < LAYERS; layer++) {
-    const ValleyTensor *planes[2];
-
-    valley_kv_cache_layer (&s->cache, layer, n, &planes[0], &planes[1]);
+    valley_kv_cache_describe (&s->cache, d->stream, n, 0, &kv);
+    valley_kv_pool_set_layer (s->cache.pool, layer, &kv);
+    g_assert_cmpuint (kv.n_pages, ==, (n + PAGE - 1) / PAGE);
     for (gsize row = 0, page = 0; row < n; row += PAGE, page++)
       for (gsize i = 0; i < 2; i++) {
+        ValleyTensor plane = { .memory = kv.pages[page],
+                               .dtype = kv.dtype,
+                               .offset = i == 0 ? kv.keys : kv.values,
+                               .rows = MIN (PAGE, n - row),
+                               .cols = COLS,
+                               .stride = COLS };
         float got[PAGE * COLS];
 
-        g_assert_cmpuint (planes[i][page].rows, ==, MIN (PAGE, n - row));
-        OPS (*d)->download (d->stream, &planes[i][page], got, NULL);
+        OPS (*d)->download (d->stream, &plane, got, NULL);
         assert_good (d);
-        for (gsize j = 0; j < planes[i][page].rows; j++)
+        for (gsize j = 0; j < plane.rows; j++)
           assert_same_bits ("a cached row", got + j * COLS,
                             want + (row + j) * ROW + (2 * layer + i) * COLS, COLS);
       }
@@ -317,26 +323,39 @@ test_no_memory (void)
   fixture_clear (&f);
 }
 
-/* Rows that were not reserved, or that another sequence sees, are not written. */
+static void
+assert_not_reserved (Device *d)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (OPS (*d)->stream_wait (d->stream, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+}
+
+/* Rows that were not reserved, or that another sequence sees, are not written, nor described to be
+ * written. */
 static void
 test_misuse (void)
 {
   Fixture f = fixture_new (VALLEY_PRECISION_F32, 0);
   g_autofree float *rows = random_rows (2);
-  g_autoptr (GError) error = NULL;
   Sequence a, b;
+  ValleyKv kv;
 
   sequence_init (&a, f.pool);
   append (&f.d, &a, PAGE);
   write_rows (&f.d, &a.cache, rows, 2);
-  g_assert_false (OPS (f.d)->stream_wait (f.d.stream, &error));
-  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
-  g_clear_error (&error);
+  assert_not_reserved (&f.d);
+  valley_kv_cache_describe (&a.cache, f.d.stream, PAGE, 1, &kv);
+  assert_not_reserved (&f.d);
   fork_sequence (&f.d, &b, &a);
   roll_back (&a, 3);
   write_rows (&f.d, &a.cache, rows, 2);
-  g_assert_false (OPS (f.d)->stream_wait (f.d.stream, &error));
-  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  assert_not_reserved (&f.d);
+  valley_kv_cache_describe (&a.cache, f.d.stream, 3, 2, &kv);
+  assert_not_reserved (&f.d);
+  valley_kv_cache_describe (&a.cache, f.d.stream, PAGE, 0, &kv); /* to be read */
+  assert_good (&f.d);
   check (&f.d, &b);
   sequence_clear (&a);
   sequence_clear (&b);

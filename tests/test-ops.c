@@ -10,6 +10,7 @@
 #include "compare.h"
 #include "device.h"
 #include "gemm.h"
+#include "pages.h"
 
 /* ---- moving ---- */
 
@@ -40,7 +41,7 @@ test_copy (void)
 }
 
 static void
-test_embed_and_gather (void)
+test_gather (void)
 {
   Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
 
@@ -50,14 +51,14 @@ test_embed_and_gather (void)
     g_autofree gint32 *ids = g_new (gint32, n);
     Guarded table = guarded_new (&d, i % 3, rows, cols, x);
     Guarded y = guarded_new (&d, VALLEY_F32, n, cols, NULL);
+    ValleyTensor numbers;
     g_autofree float *stored = guarded_read (&d, &table), *got = NULL;
 
     for (gsize j = 0; j < n; j++)
       ids[j] = g_rand_int_range (rng, 0, (gint32) rows);
-    if (i & 1)
-      OPS (d)->embed (d.stream, &y.view, &table.view, ids);
-    else
-      OPS (d)->gather (d.stream, &y.view, &table.view, ids);
+    valley_tensor_init_ids (d.stream, &numbers, ids, n);
+    OPS (d)->gather (d.stream, &y.view, &table.view, &numbers);
+    valley_tensor_clear (d.backend, &numbers);
     got = guarded_read (&d, &y);
     for (gsize j = 0; j < n; j++)
       assert_same_bits ("a chosen row", got + j * cols, stored + (gsize) ids[j] * cols, cols);
@@ -218,59 +219,186 @@ norm_in_double (double *want, const float *x, const float *w, const float *b, gs
 }
 
 static void
-check_norms (Device *d, gsize rows, gsize cols, gboolean in_place, gboolean with_bias)
+check_norms (Device *d, gsize rows, gsize cols, gboolean in_place, gboolean with_bias,
+             gboolean with_delta)
 {
   g_autofree float *x = random_floats (rows * cols, 3), *w = random_floats (cols, 1);
-  g_autofree float *b = random_floats (cols, 1);
+  g_autofree float *b = random_floats (cols, 1), *delta = random_floats (rows * cols, 1);
+  g_autofree float *sum = g_new (float, rows *cols);
   g_autofree double *want = g_new (double, rows *cols);
   Guarded gw = guarded_new (d, VALLEY_F32, 1, cols, w),
           gb = guarded_new (d, VALLEY_F32, 1, cols, b);
 
+  for (gsize i = 0; i < rows * cols; i++)
+    sum[i] = with_delta ? x[i] + delta[i] : x[i];
   for (guint layer = 0; layer < 2; layer++) {
     Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x);
     Guarded gy = guarded_new (d, VALLEY_F32, rows, cols, NULL);
+    Guarded gd = guarded_new (d, VALLEY_F32, rows, cols, delta);
+    const ValleyTensor *added = with_delta ? &gd.view : NULL;
     const ValleyTensor *y = in_place ? &gx.view : &gy.view;
-    g_autofree float *got = NULL;
+    g_autofree float *got = NULL, *after = NULL;
     double largest;
 
-    largest = norm_in_double (want, x, w, layer && with_bias ? b : NULL, rows, cols, layer);
+    largest = norm_in_double (want, sum, w, layer && with_bias ? b : NULL, rows, cols, layer);
     if (layer)
-      OPS (*d)->layer_norm (d->stream, y, &gx.view, &gw.view, with_bias ? &gb.view : NULL, 1e-3f);
+      OPS (*d)->layer_norm (d->stream, y, &gx.view, added, &gw.view, with_bias ? &gb.view : NULL,
+                            1e-3f);
     else
-      OPS (*d)->rms_norm (d->stream, y, &gx.view, &gw.view, 1e-3f);
+      OPS (*d)->rms_norm (d->stream, y, &gx.view, added, &gw.view, 1e-3f);
     got = guarded_read (d, in_place ? &gx : &gy);
     assert_close (layer ? "layer_norm" : "rms_norm", got, want, rows * cols, 1e-6,
                   MAX (largest, 1));
+    after = guarded_read (d, &gx);
+    if (!in_place)
+      assert_same_bits ("the rows with what was added", after, sum, rows * cols);
     guarded_clear (d, &gx);
     guarded_clear (d, &gy);
+    guarded_clear (d, &gd);
   }
   guarded_clear (d, &gw);
   guarded_clear (d, &gb);
 }
 
+/* @positions: NULL, or the tables' row for each of x's. */
 static void
-check_rope (Device *d, gsize rows, gsize heads, gsize half)
+rotate_in_double (double *want, const float *x, const float *c, const float *s,
+                  const gint32 *positions, gsize rows, gsize cols, gsize half)
 {
-  gsize dim = 2 * half, cols = heads * dim;
-  g_autofree float *x = random_floats (rows * cols, 1), *c = random_floats (rows * half, 1);
-  g_autofree float *s = random_floats (rows * half, 1), *got = NULL;
-  g_autofree double *want = g_new (double, rows *cols);
-  Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x);
-  Guarded gc = guarded_new (d, VALLEY_F32, rows, half, c),
-          gs = guarded_new (d, VALLEY_F32, rows, half, s);
-
   for (gsize i = 0; i < rows * cols; i++) {
-    gsize row = i / cols, at = i % dim, angle = row * half + at % half;
+    gsize row = i / cols, at = i % (2 * half);
+    gsize angle = (positions != NULL ? (gsize) positions[row] : row) * half + at % half;
     double other = at < half ? -(double) x[i + half] : (double) x[i - half];
 
     want[i] = (double) x[i] * c[angle] + other * s[angle];
   }
-  OPS (*d)->rope (d->stream, &gx.view, &gc.view, &gs.view, dim);
+}
+
+static gint32 *
+random_positions (gsize n, gsize limit)
+{
+  gint32 *positions = g_new (gint32, n);
+
+  for (gsize i = 0; i < n; i++)
+    positions[i] = g_rand_int_range (rng, 0, (gint32) limit);
+  return positions;
+}
+
+static void
+check_rope (Device *d, gsize rows, gsize heads, gsize half, gboolean placed)
+{
+  gsize dim = 2 * half, cols = heads * dim, angles = rows + 5;
+  g_autofree float *x = random_floats (rows * cols, 1), *c = random_floats (angles * half, 1);
+  g_autofree float *s = random_floats (angles * half, 1), *got = NULL;
+  g_autofree double *want = g_new (double, rows *cols);
+  g_autofree gint32 *positions = placed ? random_positions (rows, angles) : NULL;
+  Guarded gx = guarded_new (d, VALLEY_F32, rows, cols, x);
+  Guarded gc = guarded_new (d, VALLEY_F32, angles, half, c),
+          gs = guarded_new (d, VALLEY_F32, angles, half, s);
+  ValleyTensor p = { 0 };
+
+  if (placed)
+    valley_tensor_init_ids (d->stream, &p, positions, rows);
+  rotate_in_double (want, x, c, s, positions, rows, cols, half);
+  OPS (*d)->rope (d->stream, &gx.view, &gc.view, &gs.view, &p, dim);
   got = guarded_read (d, &gx);
   assert_close ("rope", got, want, rows * cols, 1e-6, 1);
+  valley_tensor_clear (d->backend, &p);
   guarded_clear (d, &gx);
   guarded_clear (d, &gc);
   guarded_clear (d, &gs);
+}
+
+/* One plane's rows @first ... of the pages. */
+static float *
+read_plane (Device *d, const Pages *p, gsize plane, gsize first, gsize n)
+{
+  const ValleyKv *kv = &p->kv;
+  float *out = g_new (float, n * kv->cols);
+
+  for (gsize i = 0; i < n; i++) {
+    gsize row = first + i;
+    ValleyTensor tensor = { .memory = p->memories[row / kv->page_rows],
+                            .dtype = kv->dtype,
+                            .offset = plane + row % kv->page_rows * kv->cols,
+                            .rows = 1,
+                            .cols = kv->cols,
+                            .stride = kv->cols };
+
+    g_assert_true (OPS (*d)->download (d->stream, &tensor, out + i * kv->cols, NULL));
+  }
+  return out;
+}
+
+/* @n rows enter pages whose rows before and behind stay as they are; @n_q queries are turned. */
+static void
+check_rotate_append (Device *d, ValleyDType type, gsize first, gsize n, gsize n_q, gsize heads,
+                     gsize half)
+{
+  gsize dim = 2 * half, cols = heads * dim, q_cols = 2 * cols, all = first + n + 3;
+  g_autofree float *k = random_floats (n * cols, 1), *v = random_floats (n * cols, 1);
+  g_autofree float *q = random_floats (n_q * q_cols, 1), *old = random_floats (all * cols, 1);
+  g_autofree float *c = random_floats (50 * half, 1), *s = random_floats (50 * half, 1);
+  g_autofree double *want = g_new (double, MAX (n, n_q) * q_cols);
+  g_autofree gint32 *positions = random_positions (n, 50);
+  Guarded gk = guarded_new (d, VALLEY_F32, n, cols, k),
+          gv = guarded_new (d, VALLEY_F32, n, cols, v);
+  Guarded gq = guarded_new (d, VALLEY_F32, n_q, q_cols, q);
+  Guarded gc = guarded_new (d, VALLEY_F32, 50, half, c),
+          gs = guarded_new (d, VALLEY_F32, 50, half, s);
+  Pages pages = pages_new (d, type, 64, cols, old, old, all);
+  gsize planes[] = { pages.kv.keys, pages.kv.values };
+  double tolerance = type == VALLEY_F32 ? 1e-6 : type == VALLEY_F16 ? 1.0 / 1024 : 1.0 / 128;
+  ValleyTensor p;
+  float *got;
+
+  pages.kv.first_row = first;
+  valley_tensor_init_ids (d->stream, &p, positions, n);
+  OPS (*d)->rotate_append (d->stream, n_q > 0 ? &gq.view : NULL, &gk.view, &gv.view, &gc.view,
+                           &gs.view, &p, dim, &pages.kv);
+  rotate_in_double (want, k, c, s, positions, n, cols, half);
+  for (guint plane = 0; plane < 2; plane++) {
+    for (gsize i = 0; plane == 1 && i < n * cols; i++)
+      want[i] = v[i];
+    got = read_plane (d, &pages, planes[plane], first, n);
+    assert_close (plane ? "appended values" : "appended keys", got, want, n * cols, tolerance, 1.5);
+    g_free (got);
+    for (gsize row = 0; row < all; row += row + 1 == first ? n + 1 : 1) {
+      g_autofree float *kept = read_plane (d, &pages, planes[plane], row, 1);
+
+      for (gsize i = 0; i < cols; i++)
+        want[i] = old[row * cols + i];
+      assert_close ("a row that was there", kept, want, cols, type == VALLEY_F32 ? 0 : tolerance,
+                    1);
+    }
+  }
+  rotate_in_double (want, q, c, s, positions + n - n_q, n_q, q_cols, half);
+  got = guarded_read (d, &gq);
+  assert_close ("turned queries", got, want, n_q * q_cols, 1e-6, 1);
+  g_free (got);
+  valley_tensor_clear (d->backend, &p);
+  pages_clear (d, &pages);
+  guarded_clear (d, &gk);
+  guarded_clear (d, &gv);
+  guarded_clear (d, &gq);
+  guarded_clear (d, &gc);
+  guarded_clear (d, &gs);
+}
+
+static void
+test_rotate_append (void)
+{
+  Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
+
+  for (guint i = 0; i < 18; i++) {
+    gsize n = (gsize) g_rand_int_range (rng, 1, 90);
+
+    check_rotate_append (&d, i % 3, (gsize) g_rand_int_range (rng, 1, 200), n,
+                         (gsize) g_rand_int_range (rng, 0, (gint32) n + 1),
+                         (gsize) g_rand_int_range (rng, 1, 4),
+                         (gsize) g_rand_int_range (rng, 1, 40));
+  }
+  device_clear (&d);
 }
 
 static void
@@ -396,8 +524,8 @@ test_rows (void)
           cols = g_rand_int_range (rng, 1, i % 8 == 0 ? 5000 : 200);
 
     check_add (&d, rows, cols, i & 1);
-    check_norms (&d, rows, cols, i & 1, i & 2);
-    check_rope (&d, rows, g_rand_int_range (rng, 1, 8), g_rand_int_range (rng, 1, 70));
+    check_norms (&d, rows, cols, i & 1, i & 2, !(i & 1) && i & 4);
+    check_rope (&d, rows, g_rand_int_range (rng, 1, 8), g_rand_int_range (rng, 1, 70), i & 1);
     check_swiglu (&d, rows, cols, i & 1);
     check_softmax_and_one_hot (&d, rows, cols);
   }
@@ -518,9 +646,12 @@ check_attention (ValleyDType kv_type, gsize rows, gsize keys, gsize heads, gsize
                  gsize dim, gsize sequences, gboolean causal)
 {
   Device d = device_new (VALLEY_PRECISION_F32, 2, TRUE);
-  ValleyAttention a = {
-    heads, kv_heads, dim, 1 / sqrtf ((float) dim), sequences, causal, causal ? keys - rows : 0, 0
-  };
+  ValleyAttention a = { .n_heads = heads,
+                        .n_kv_heads = kv_heads,
+                        .head_dim = dim,
+                        .scale = 1 / sqrtf ((float) dim),
+                        .n_sequences = sequences,
+                        .n_skipped = causal ? (keys - rows) / 3 : 0 };
   gsize q_cols = heads * dim, k_cols = kv_heads * dim, group = heads / kv_heads;
   g_autofree float *q = random_floats (sequences * rows * q_cols, 2);
   g_autofree float *k = random_floats (sequences * keys * k_cols, 2);
@@ -534,7 +665,7 @@ check_attention (ValleyDType kv_type, gsize rows, gsize keys, gsize heads, gsize
 
   for (gsize i = 0; i < sequences * rows * heads; i++) {
     gsize row = i / heads, column = i % heads / group * dim;
-    gsize seen = causal ? a.first_position + row + 1 : keys;
+    gsize seen = causal ? keys - rows + row + 1 : keys;
     double sum = 0;
 
     for (gsize j = 0; j < seen; j++) {
@@ -549,7 +680,16 @@ check_attention (ValleyDType kv_type, gsize rows, gsize keys, gsize heads, gsize
       for (gsize l = 0; l < dim; l++)
         want[i * dim + l] += p[j] / sum * sv[(row / rows * keys + j) * k_cols + column + l];
   }
-  OPS (d)->attention (d.stream, &go.view, &gq.view, &gk.view, &gv.view, &a);
+  if (causal) {
+    Pages pages
+        = pages_new (&d, kv_type, 64 * (gsize) g_rand_int_range (rng, 1, 4), k_cols, k, v, keys);
+
+    pages.kv.first_row = keys - rows - a.n_skipped;
+    OPS (d)->attend (d.stream, &go.view, &gq.view, &pages.kv, &a);
+    pages_clear (&d, &pages);
+  } else {
+    OPS (d)->attention (d.stream, &go.view, &gq.view, &gk.view, &gv.view, &a);
+  }
   got = guarded_read (&d, &go);
   assert_close ("attention", got, want, sequences * rows * q_cols, 3e-6, 1);
   guarded_clear (&d, &gq);
@@ -583,10 +723,11 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   compare_init (valley_kernels_get ()->name);
   g_test_add_func ("/ops/copy", test_copy);
-  g_test_add_func ("/ops/embed-and-gather", test_embed_and_gather);
+  g_test_add_func ("/ops/gather", test_gather);
   g_test_add_func ("/ops/cosine", test_cosine);
   g_test_add_func ("/ops/grids", test_grids);
   g_test_add_func ("/ops/rows", test_rows);
+  g_test_add_func ("/ops/rotate-append", test_rotate_append);
   g_test_add_func ("/ops/linear", test_linear);
   g_test_add_func ("/ops/mix", test_mix);
   g_test_add_func ("/ops/attention", test_attention);

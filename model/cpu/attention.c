@@ -17,10 +17,12 @@ typedef struct {
   ValleyStream *stream;
   const ValleyKernels *kernels;
   const ValleyTensor *out, *q, *k, *v;
+  const ValleyKv *kv; /* instead of k and v: causal, over pages */
   const ValleyAttention *a;
   gsize group; /* query heads to a key/value head */
   gsize dim, padded_dim;
   gsize q_rows, k_rows; /* of one sequence */
+  gsize position;       /* with pages: of the first query */
   gsize row_block, n_row_blocks;
   gint failed; /* atomic */
 } Job;
@@ -78,47 +80,70 @@ load_queries (const Job *job, Share *share)
     const float *q = (const float *) valley_cpu_row (job->q, tensor_row (job, share, i))
                      + query_column (job, share, i);
 
-    gsize last = job->a->first_position + share->first_row + i / job->group;
+    gsize last = job->position + share->first_row + i / job->group;
 
     job->kernels->scale (share->q + i * job->dim, q, job->a->scale, job->dim);
-    share->limit[i] = job->a->causal ? last + 1 : job->k_rows;
+    share->limit[i] = job->kv != NULL ? last + 1 : job->k_rows;
     share->max[i] = -INFINITY;
     share->sum[i] = 0;
   }
   memset (share->o, 0, share->n_queries * job->padded_dim * sizeof *share->o);
 }
 
-/* The share's head of keys (or values) @first ... @first + n - 1; a block lies in one page. */
-static ValleyTensor
-head_of (const Job *job, const Share *share, const ValleyTensor *pages, gsize first, gsize n)
-{
-  gsize page_rows = job->a->page_rows, row = share->sequence * job->k_rows + first;
-  ValleyTensor head = page_rows > 0
-                          ? valley_tensor_rows (pages + row / page_rows, row % page_rows, n)
-                          : valley_tensor_rows (pages, row, n);
+/* The share's head of keys (or values): of a block of rows, all in one page where there are pages.
+ */
+typedef struct {
+  const guint8 *data;
+  ValleyDType dtype;
+  gsize stride;
+} Head;
 
-  return valley_tensor_cols (&head, share->kv_head * job->dim, job->dim);
+static Head
+head_of_pages (const Job *job, const Share *share, gsize plane, gsize first)
+{
+  const ValleyKv *kv = job->kv;
+  const guint8 *row = valley_cpu_page_row (kv, plane, first);
+
+  return (Head){ row + share->kv_head * job->dim * valley_dtype_bytes (kv->dtype), kv->dtype,
+                 kv->cols };
+}
+
+static Head
+head_of_tensor (const Job *job, const Share *share, const ValleyTensor *x, gsize first)
+{
+  const guint8 *row = valley_cpu_row (x, share->sequence * job->k_rows + first);
+
+  return (Head){ row + share->kv_head * job->dim * valley_dtype_bytes (x->dtype), x->dtype,
+                 x->stride };
+}
+
+static const guint8 *
+head_row (const Head *head, gsize row)
+{
+  return head->data + row * head->stride * valley_dtype_bytes (head->dtype);
 }
 
 static void
 load_keys (const Job *job, const Share *share, gsize first, gsize n)
 {
-  ValleyTensor keys = head_of (job, share, job->k, first, n);
-  ValleyTensor values = head_of (job, share, job->v, first, n);
+  const ValleyKv *kv = job->kv;
+  Head keys = kv != NULL ? head_of_pages (job, share, kv->keys, first)
+                         : head_of_tensor (job, share, job->k, first);
+  Head values = kv != NULL ? head_of_pages (job, share, kv->values, first)
+                           : head_of_tensor (job, share, job->v, first);
 
   if (keys.dtype == VALLEY_F32) {
-    job->kernels->transpose_keys (share->kt, valley_cpu_row (&keys, 0), keys.stride, n, job->dim);
+    job->kernels->transpose_keys (share->kt, (const float *) keys.data, keys.stride, n, job->dim);
   } else {
     for (gsize i = 0; i < n; i++) /* by way of v's place, which is filled below */
-      valley_cpu_convert (job->kernels, share->v + i * job->dim, VALLEY_F32,
-                          valley_cpu_row (&keys, i), keys.dtype, job->dim);
+      valley_cpu_convert (job->kernels, share->v + i * job->dim, VALLEY_F32, head_row (&keys, i),
+                          keys.dtype, job->dim);
     job->kernels->transpose_keys (share->kt, share->v, job->dim, n, job->dim);
   }
   for (gsize i = 0; i < n; i++) {
     float *v = share->v + i * job->padded_dim;
 
-    valley_cpu_convert (job->kernels, v, VALLEY_F32, valley_cpu_row (&values, i), values.dtype,
-                        job->dim);
+    valley_cpu_convert (job->kernels, v, VALLEY_F32, head_row (&values, i), values.dtype, job->dim);
     memset (v + job->dim, 0, (job->padded_dim - job->dim) * sizeof *v);
   }
 }
@@ -187,75 +212,73 @@ attention_task (gsize task, gpointer data)
   store (job, &share);
 }
 
-/* How many tensors @k and @v are each. */
-static gsize
-count_pages (const ValleyTensor *q, const ValleyAttention *a)
-{
-  return a->page_rows == 0 ? 1 : (a->first_position + q->rows + a->page_rows - 1) / a->page_rows;
-}
-
-/* Each page has the rows that fall to it, all have one type and width. */
 static gboolean
-pages_fit (const ValleyTensor *pages, gsize n, const ValleyTensor *q, const ValleyAttention *a)
+heads_fit (const ValleyTensor *out, const ValleyTensor *q, const ValleyAttention *a)
 {
-  for (gsize i = 0; i < n; i++)
-    if (pages[i].dtype != pages->dtype || pages[i].cols != pages->cols
-        || pages[i].rows < MIN (a->page_rows, a->first_position + q->rows - i * a->page_rows))
-      return FALSE;
-  return TRUE;
+  return out->dtype == VALLEY_F32 && q->dtype == VALLEY_F32 && a->n_kv_heads > 0
+         && a->n_heads % a->n_kv_heads == 0 && a->head_dim > 0
+         && q->cols == a->n_heads * a->head_dim && out->cols == q->cols && out->rows == q->rows;
 }
 
 static gboolean
-keys_fit (const ValleyTensor *q, const ValleyTensor *k, const ValleyTensor *v,
-          const ValleyAttention *a)
+tensors_fit (const ValleyTensor *q, const ValleyTensor *k, const ValleyTensor *v,
+             const ValleyAttention *a)
 {
-  gsize n_pages = count_pages (q, a);
-
-  if (a->page_rows > 0)
-    return a->causal && a->page_rows % VALLEY_KEY_BLOCK == 0 && pages_fit (k, n_pages, q, a)
-           && pages_fit (v, n_pages, q, a);
-  return v->rows == k->rows && k->rows % a->n_sequences == 0
-         && (!a->causal || a->first_position + q->rows <= k->rows);
+  return a->n_sequences > 0 && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols
+         && v->rows == k->rows && k->rows % a->n_sequences == 0 && q->rows % a->n_sequences == 0;
 }
 
 static gboolean
-shapes_fit (const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
-            const ValleyTensor *v, const ValleyAttention *a)
+pages_fit (const ValleyTensor *q, const ValleyKv *kv, const ValleyAttention *a)
 {
-  return a->n_kv_heads > 0 && a->n_heads % a->n_kv_heads == 0 && a->head_dim > 0
-         && a->n_sequences > 0 && (a->n_sequences == 1 || !a->causal)
-         && q->cols == a->n_heads * a->head_dim && out->cols == q->cols && out->rows == q->rows
-         && k->cols == a->n_kv_heads * a->head_dim && v->cols == k->cols
-         && q->rows % a->n_sequences == 0 && keys_fit (q, k, v, a);
+  return kv->cols == a->n_kv_heads * a->head_dim && kv->page_rows > 0
+         && kv->page_rows % VALLEY_KEY_BLOCK == 0
+         && kv->first_row + a->n_skipped + q->rows <= kv->n_pages * kv->page_rows;
+}
+
+/* The rest of the job, and the run. */
+static void
+run (Job *job)
+{
+  ValleyStream *stream = job->stream;
+  const ValleyAttention *a = job->a;
+  gsize n_sequences = job->kv != NULL ? 1 : a->n_sequences, n_tasks;
+  guint n_threads = valley_cpu_backend (stream)->n_threads;
+
+  job->kernels = valley_cpu_kernels (stream);
+  job->dim = a->head_dim;
+  job->padded_dim = (a->head_dim + 15) / 16 * 16;
+  job->group = a->n_heads / a->n_kv_heads;
+  job->q_rows = job->q->rows / n_sequences;
+  job->row_block = MAX (1, QUERIES / job->group);
+  job->n_row_blocks = (job->q_rows + job->row_block - 1) / job->row_block;
+  n_tasks = n_sequences * a->n_kv_heads * job->n_row_blocks;
+  if ((double) job->q->rows * job->q->cols * job->k_rows < 1 << 18)
+    n_threads = 1;
+  valley_pool_run (n_threads, n_tasks, &stream->cancelled, attention_task, job);
+  if (job->failed)
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for attention");
 }
 
 void
 valley_cpu_attention (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
                       const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a)
 {
-  Job job = { .stream = stream,
-              .kernels = valley_cpu_kernels (stream),
-              .out = out,
-              .q = q,
-              .k = k,
-              .v = v,
-              .a = a,
-              .dim = a->head_dim,
-              .padded_dim = (a->head_dim + 15) / 16 * 16 };
-  gsize n_tasks;
-  guint n_threads = valley_cpu_backend (stream)->n_threads;
+  Job job = { .stream = stream, .out = out, .q = q, .k = k, .v = v, .a = a };
 
-  VALLEY_CPU_REQUIRE (stream, out->dtype == VALLEY_F32 && q->dtype == VALLEY_F32
-                                  && shapes_fit (out, q, k, v, a));
-  job.group = a->n_heads / a->n_kv_heads;
-  job.q_rows = q->rows / a->n_sequences;
-  job.k_rows = a->page_rows > 0 ? a->first_position + q->rows : k->rows / a->n_sequences;
-  job.row_block = MAX (1, QUERIES / job.group);
-  job.n_row_blocks = (job.q_rows + job.row_block - 1) / job.row_block;
-  n_tasks = a->n_sequences * a->n_kv_heads * job.n_row_blocks;
-  if ((double) q->rows * q->cols * job.k_rows < 1 << 18)
-    n_threads = 1;
-  valley_pool_run (n_threads, n_tasks, &stream->cancelled, attention_task, &job);
-  if (job.failed)
-    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for attention");
+  VALLEY_CPU_REQUIRE (stream, heads_fit (out, q, a) && tensors_fit (q, k, v, a));
+  job.k_rows = k->rows / a->n_sequences;
+  run (&job);
+}
+
+void
+valley_cpu_attend (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
+                   const ValleyKv *kv, const ValleyAttention *a)
+{
+  Job job = { .stream = stream, .out = out, .q = q, .kv = kv, .a = a };
+
+  VALLEY_CPU_REQUIRE (stream, heads_fit (out, q, a) && pages_fit (q, kv, a));
+  job.position = kv->first_row + a->n_skipped;
+  job.k_rows = job.position + q->rows;
+  run (&job);
 }

@@ -138,18 +138,20 @@ const ValleyOps valley_cpu_ops = {
   .load_vector = load_vector,
   .upload = valley_cpu_upload,
   .download = valley_cpu_download,
+  .upload_ids = valley_cpu_upload_ids,
   .copy = valley_cpu_copy,
   .linear = valley_cpu_linear,
   .mix = valley_cpu_mix,
-  .embed = valley_cpu_embed,
   .add = valley_cpu_add,
   .layer_norm = valley_cpu_layer_norm,
   .rms_norm = valley_cpu_rms_norm,
   .rope = valley_cpu_rope,
+  .rotate_append = valley_cpu_rotate_append,
   .swiglu = valley_cpu_swiglu,
   .softmax = valley_cpu_softmax,
   .one_hot = valley_cpu_one_hot,
   .attention = valley_cpu_attention,
+  .attend = valley_cpu_attend,
   .im2col = valley_cpu_im2col,
   .pixel_shuffle = valley_cpu_pixel_shuffle,
   .average_pool = valley_cpu_average_pool,
@@ -169,6 +171,11 @@ valley_cpu_backend_new (ValleyPrecision precision, guint threads, gboolean stric
 {
   ValleyCpuBackend *cpu;
 
+  if (precision == VALLEY_PRECISION_F16) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "precision f16 is not computed on the CPU; expected auto, f32 or bf16, or a GPU");
+    return NULL;
+  }
   if (precision != VALLEY_PRECISION_F32 && precision != VALLEY_PRECISION_BF16) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                  "the CPU's precision must be f32 or bf16 by now, not %d", (int) precision);
@@ -177,6 +184,7 @@ valley_cpu_backend_new (ValleyPrecision precision, guint threads, gboolean stric
   cpu = g_new0 (ValleyCpuBackend, 1);
   cpu->parent.ops = &valley_cpu_ops;
   cpu->parent.precision = precision;
+  valley_precision_types (precision, TRUE, &cpu->parent.activations, &cpu->parent.kv);
   cpu->kernels = valley_kernels_get ();
   cpu->n_threads = threads > 0 ? threads : valley_pool_default_threads ();
   if (strict) {

@@ -77,6 +77,16 @@ void valley_cpu_memory_trim (ValleyCpuBackend *cpu, gsize keep_bytes);
 /* At least @bytes that live until the stream's next call; NULL sets the stream's error. */
 gpointer valley_cpu_stream_scratch (ValleyStream *stream, gsize bytes);
 
+/* Rows @first ... of a page's plane, which begins at @plane. */
+static inline gpointer
+valley_cpu_page_row (const ValleyKv *kv, gsize plane, gsize row)
+{
+  return kv->pages[row / kv->page_rows]->data
+         + (plane + row % kv->page_rows * kv->cols) * valley_dtype_bytes (kv->dtype);
+}
+
+/* Whether each of @ids (I32) is below @limit. */
+gboolean valley_cpu_ids_within (const ValleyTensor *ids, gsize limit);
 /* Runs @func over blocks of rows, in parallel when @work (elements touched) is worth it. */
 typedef void (*ValleyRowsFunc) (gsize first, gsize n, gpointer data);
 void valley_cpu_run_rows (ValleyStream *stream, gsize rows, gsize cols, ValleyRowsFunc func,
@@ -88,11 +98,10 @@ void valley_cpu_convert (const ValleyKernels *kernels, gpointer dst, ValleyDType
 /* The table's entries, by file. */
 void valley_cpu_upload (ValleyStream *, const ValleyTensor *dst, const float *src);
 gboolean valley_cpu_download (ValleyStream *, const ValleyTensor *src, float *dst, GError **);
+void valley_cpu_upload_ids (ValleyStream *, const ValleyTensor *dst, const gint32 *src);
 void valley_cpu_copy (ValleyStream *, const ValleyTensor *dst, const ValleyTensor *src);
-void valley_cpu_embed (ValleyStream *, const ValleyTensor *y, const ValleyTensor *table,
-                       const gint32 *ids);
 void valley_cpu_gather (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                        const gint32 *rows);
+                        const ValleyTensor *ids);
 void valley_cpu_cosine (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                         const ValleyTensor *z);
 void valley_cpu_im2col (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, gsize side);
@@ -105,13 +114,19 @@ void valley_cpu_max_pool (ValleyStream *, const ValleyTensor *y, const ValleyTen
 
 void valley_cpu_add (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x);
 void valley_cpu_layer_norm (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                            const ValleyTensor *weight, const ValleyTensor *bias, float eps);
+                            const ValleyTensor *delta, const ValleyTensor *weight,
+                            const ValleyTensor *bias, float eps);
 void valley_cpu_rms_norm (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
-                          const ValleyTensor *weight, float eps);
-void valley_cpu_rope (ValleyStream *, const ValleyTensor *x, const ValleyTensor *cos,
-                      const ValleyTensor *sin, gsize head_dim);
+                          const ValleyTensor *delta, const ValleyTensor *weight, float eps);
 void valley_cpu_swiglu (ValleyStream *, const ValleyTensor *y, const ValleyTensor *gate,
                         const ValleyTensor *up);
+/* rotary.c */
+void valley_cpu_rope (ValleyStream *, const ValleyTensor *x, const ValleyTensor *cos,
+                      const ValleyTensor *sin, const ValleyTensor *positions, gsize head_dim);
+void valley_cpu_rotate_append (ValleyStream *, const ValleyTensor *q, const ValleyTensor *k,
+                               const ValleyTensor *v, const ValleyTensor *cos,
+                               const ValleyTensor *sin, const ValleyTensor *positions,
+                               gsize head_dim, const ValleyKv *kv);
 void valley_cpu_softmax (ValleyStream *, const ValleyTensor *x);
 void valley_cpu_one_hot (ValleyStream *, const ValleyTensor *x);
 
@@ -122,6 +137,8 @@ void valley_cpu_mix (ValleyStream *, const ValleyTensor *y, const ValleyTensor *
                      const ValleyTensor *w);
 void valley_cpu_attention (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
                            const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a);
+void valley_cpu_attend (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
+                        const ValleyKv *kv, const ValleyAttention *a);
 
 extern const ValleyOps valley_cpu_ops;
 

@@ -53,10 +53,16 @@ valley_cpu_convert (const ValleyKernels *kernels, gpointer dst, ValleyDType dst_
 typedef struct {
   const ValleyKernels *kernels;
   const ValleyTensor *y, *x;
-  const gint32 *ids; /* NULL: the row's own number */
+  const ValleyTensor *ids; /* NULL: the row's own number */
   const float *host_in;
   float *host_out;
 } Job;
+
+static gsize
+id_of (const ValleyTensor *ids, gsize i)
+{
+  return (gsize) * (const gint32 *) valley_cpu_row (ids, i);
+}
 
 static void
 copy_rows (gsize first, gsize n, gpointer data)
@@ -65,7 +71,7 @@ copy_rows (gsize first, gsize n, gpointer data)
 
   for (gsize i = first; i < first + n; i++)
     valley_cpu_convert (job->kernels, valley_cpu_row (job->y, i), job->y->dtype,
-                        valley_cpu_row (job->x, job->ids != NULL ? (gsize) job->ids[i] : i),
+                        valley_cpu_row (job->x, job->ids != NULL ? id_of (job->ids, i) : i),
                         job->x->dtype, job->y->cols);
 }
 
@@ -74,36 +80,29 @@ valley_cpu_copy (ValleyStream *stream, const ValleyTensor *dst, const ValleyTens
 {
   Job job = { valley_cpu_kernels (stream), dst, src, .ids = NULL };
 
-  VALLEY_CPU_REQUIRE (stream, dst->rows == src->rows && dst->cols == src->cols);
+  VALLEY_CPU_REQUIRE (stream, dst->rows == src->rows && dst->cols == src->cols
+                                  && (dst->dtype == VALLEY_I32) == (src->dtype == VALLEY_I32));
   valley_cpu_run_rows (stream, dst->rows, dst->cols, copy_rows, &job);
 }
 
-static gboolean
-ids_within (const gint32 *ids, gsize n, gsize limit)
+gboolean
+valley_cpu_ids_within (const ValleyTensor *ids, gsize limit)
 {
-  for (gsize i = 0; i < n; i++)
-    if (ids[i] < 0 || (gsize) ids[i] >= limit)
+  for (gsize i = 0; i < ids->rows; i++)
+    if (id_of (ids, i) >= limit) /* a negative one is far beyond */
       return FALSE;
   return TRUE;
 }
 
 void
-valley_cpu_embed (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *table,
-                  const gint32 *ids)
-{
-  Job job = { valley_cpu_kernels (stream), y, table, .ids = ids };
-
-  VALLEY_CPU_REQUIRE (stream, y->cols == table->cols && ids_within (ids, y->rows, table->rows));
-  valley_cpu_run_rows (stream, y->rows, y->cols, copy_rows, &job);
-}
-
-void
 valley_cpu_gather (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
-                   const gint32 *rows)
+                   const ValleyTensor *ids)
 {
-  Job job = { valley_cpu_kernels (stream), y, x, .ids = rows };
+  Job job = { valley_cpu_kernels (stream), y, x, .ids = ids };
 
-  VALLEY_CPU_REQUIRE (stream, y->cols == x->cols && ids_within (rows, y->rows, x->rows));
+  VALLEY_CPU_REQUIRE (stream, y->cols == x->cols && y->dtype != VALLEY_I32 && x->dtype != VALLEY_I32
+                                  && ids->dtype == VALLEY_I32 && ids->cols == 1
+                                  && ids->rows == y->rows && valley_cpu_ids_within (ids, x->rows));
   valley_cpu_run_rows (stream, y->rows, y->cols, copy_rows, &job);
 }
 
@@ -122,8 +121,16 @@ valley_cpu_upload (ValleyStream *stream, const ValleyTensor *dst, const float *s
 {
   Job job = { valley_cpu_kernels (stream), .y = dst, .host_in = src };
 
-  VALLEY_CPU_REQUIRE (stream, valley_cpu_given (dst));
+  VALLEY_CPU_REQUIRE (stream, valley_cpu_given (dst) && dst->dtype != VALLEY_I32);
   valley_cpu_run_rows (stream, dst->rows, dst->cols, upload_rows, &job);
+}
+
+void
+valley_cpu_upload_ids (ValleyStream *stream, const ValleyTensor *dst, const gint32 *src)
+{
+  VALLEY_CPU_REQUIRE (stream, valley_cpu_given (dst) && dst->dtype == VALLEY_I32 && dst->cols == 1);
+  for (gsize i = 0; i < dst->rows; i++)
+    *(gint32 *) valley_cpu_row (dst, i) = src[i];
 }
 
 static void

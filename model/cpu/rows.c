@@ -1,4 +1,4 @@
-/* rows.c - operations that work row by row: norms, positions, gates, softmax.
+/* rows.c - operations that work row by row: norms, gates, softmax.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "internal.h"
 #include "pool.h"
@@ -49,8 +49,7 @@ is_vector_for (const ValleyTensor *vector, const ValleyTensor *x)
 
 typedef struct {
   const ValleyKernels *kernels;
-  const ValleyTensor *y, *x, *weight, *bias;
-  gsize head_dim;
+  const ValleyTensor *y, *x, *delta, *weight, *bias;
   float eps;
 } Job;
 
@@ -74,13 +73,35 @@ valley_cpu_add (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor 
   valley_cpu_run_rows (stream, y->rows, y->cols, add_rows, &job);
 }
 
+/* The row to be normed, with what is to be added to it. */
+static const float *
+summed_row (const Job *job, gsize i)
+{
+  float *x = valley_cpu_row (job->x, i);
+
+  if (valley_cpu_given (job->delta))
+    job->kernels->add (x, valley_cpu_row (job->delta, i), job->x->cols);
+  return x;
+}
+
+static gboolean
+norm_fits (const Job *job)
+{
+  return job->y->dtype == VALLEY_F32 && job->x->dtype == VALLEY_F32 && same_shape (job->y, job->x)
+         && is_vector_for (job->weight, job->x)
+         && (!valley_cpu_given (job->bias) || is_vector_for (job->bias, job->x))
+         && (!valley_cpu_given (job->delta)
+             || (job->delta->dtype == VALLEY_F32 && same_shape (job->delta, job->x)
+                 && job->y->memory != job->x->memory));
+}
+
 static void
 layer_norm_rows (gsize first, gsize n, gpointer data)
 {
   const Job *job = data;
 
   for (gsize i = first; i < first + n; i++)
-    job->kernels->layer_norm (valley_cpu_row (job->y, i), valley_cpu_row (job->x, i),
+    job->kernels->layer_norm (valley_cpu_row (job->y, i), summed_row (job, i),
                               valley_cpu_row (job->weight, 0),
                               valley_cpu_given (job->bias) ? valley_cpu_row (job->bias, 0) : NULL,
                               job->x->cols, job->eps);
@@ -88,13 +109,12 @@ layer_norm_rows (gsize first, gsize n, gpointer data)
 
 void
 valley_cpu_layer_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
-                       const ValleyTensor *weight, const ValleyTensor *bias, float eps)
+                       const ValleyTensor *delta, const ValleyTensor *weight,
+                       const ValleyTensor *bias, float eps)
 {
-  Job job = { valley_cpu_kernels (stream), y, x, weight, bias, .eps = eps };
+  Job job = { valley_cpu_kernels (stream), y, x, delta, weight, bias, eps };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && same_shape (y, x)
-                                  && is_vector_for (weight, x)
-                                  && (!valley_cpu_given (bias) || is_vector_for (bias, x)));
+  VALLEY_CPU_REQUIRE (stream, norm_fits (&job));
   valley_cpu_run_rows (stream, x->rows, x->cols, layer_norm_rows, &job);
 }
 
@@ -104,46 +124,18 @@ rms_norm_rows (gsize first, gsize n, gpointer data)
   const Job *job = data;
 
   for (gsize i = first; i < first + n; i++)
-    job->kernels->rms_norm (valley_cpu_row (job->y, i), valley_cpu_row (job->x, i),
+    job->kernels->rms_norm (valley_cpu_row (job->y, i), summed_row (job, i),
                             valley_cpu_row (job->weight, 0), job->x->cols, job->eps);
 }
 
 void
 valley_cpu_rms_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
-                     const ValleyTensor *weight, float eps)
+                     const ValleyTensor *delta, const ValleyTensor *weight, float eps)
 {
-  Job job = { valley_cpu_kernels (stream), y, x, weight, .eps = eps };
+  Job job = { valley_cpu_kernels (stream), y, x, delta, weight, .eps = eps };
 
-  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32 && same_shape (y, x)
-                                  && is_vector_for (weight, x));
+  VALLEY_CPU_REQUIRE (stream, norm_fits (&job));
   valley_cpu_run_rows (stream, x->rows, x->cols, rms_norm_rows, &job);
-}
-
-/* Here weight and bias are the cosines and sines. */
-static void
-rope_rows (gsize first, gsize n, gpointer data)
-{
-  const Job *job = data;
-
-  for (gsize i = first; i < first + n; i++)
-    for (gsize head = 0; head < job->x->cols; head += job->head_dim)
-      job->kernels->rope ((float *) valley_cpu_row (job->x, i) + head,
-                          valley_cpu_row (job->weight, i), valley_cpu_row (job->bias, i),
-                          job->head_dim / 2);
-}
-
-void
-valley_cpu_rope (ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos,
-                 const ValleyTensor *sin, gsize head_dim)
-{
-  Job job
-      = { valley_cpu_kernels (stream), .x = x, .weight = cos, .bias = sin, .head_dim = head_dim };
-
-  VALLEY_CPU_REQUIRE (stream, x->dtype == VALLEY_F32 && cos->dtype == VALLEY_F32
-                                  && sin->dtype == VALLEY_F32 && head_dim > 0 && head_dim % 2 == 0
-                                  && x->cols % head_dim == 0 && cos->rows == x->rows
-                                  && cos->cols == head_dim / 2 && same_shape (sin, cos));
-  valley_cpu_run_rows (stream, x->rows, x->cols, rope_rows, &job);
 }
 
 static void
@@ -160,7 +152,7 @@ void
 valley_cpu_swiglu (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *gate,
                    const ValleyTensor *up)
 {
-  Job job = { valley_cpu_kernels (stream), y, gate, .weight = up };
+  Job job = { valley_cpu_kernels (stream), .y = y, .x = gate, .weight = up };
 
   VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && gate->dtype == VALLEY_F32
                                   && up->dtype == VALLEY_F32 && same_shape (y, gate)
@@ -246,7 +238,7 @@ void
 valley_cpu_cosine (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
                    const ValleyTensor *z)
 {
-  Job job = { valley_cpu_kernels (stream), y, x, .weight = z };
+  Job job = { valley_cpu_kernels (stream), .y = y, .x = x, .weight = z };
 
   VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && x->dtype == VALLEY_F32
                                   && z->dtype == VALLEY_F32 && same_shape (x, z) && y->cols == 1

@@ -55,117 +55,143 @@ valley_cpu_memory_protect (ValleyMemory *memory, gboolean readable, gboolean wri
               (readable ? PROT_READ : PROT_NONE) | (writable ? PROT_WRITE : PROT_NONE));
 }
 
+/* What an operation was given. */
+typedef struct {
+  const ValleyTensor *const *tensors;
+  gsize n;
+} Given;
+
 static void
-begin (const ValleyTensor *written, const ValleyTensor *const *read, gsize n)
+protect (const Given *given, gboolean readable, gboolean writable)
 {
-  g_mutex_lock (&lock);
-  for (gsize i = 0; i < n; i++)
-    if (read[i] != NULL)
-      valley_cpu_memory_protect (read[i]->memory, TRUE, FALSE);
-  if (written != NULL)
-    valley_cpu_memory_protect (written->memory, TRUE, TRUE);
+  for (gsize i = 0; i < given->n; i++)
+    if (given->tensors[i] != NULL)
+      valley_cpu_memory_protect (given->tensors[i]->memory, readable, writable);
 }
 
 static void
-end (const ValleyTensor *written, const ValleyTensor *const *read, gsize n)
+protect_pages (const ValleyKv *kv, gboolean readable, gboolean writable)
 {
-  for (gsize i = 0; i < n; i++)
-    if (read[i] != NULL)
-      valley_cpu_memory_protect (read[i]->memory, FALSE, FALSE);
-  if (written != NULL)
-    valley_cpu_memory_protect (written->memory, FALSE, FALSE);
+  for (gsize i = 0; kv != NULL && i < kv->n_pages; i++)
+    valley_cpu_memory_protect (kv->pages[i], readable, writable);
+}
+
+static void
+begin (Given written, Given read)
+{
+  g_mutex_lock (&lock);
+  protect (&read, TRUE, FALSE);
+  protect (&written, TRUE, TRUE);
+}
+
+static void
+end (Given written, Given read)
+{
+  protect (&read, FALSE, FALSE);
+  protect (&written, FALSE, FALSE);
   g_mutex_unlock (&lock);
 }
+
+#define LIST(...) ((const ValleyTensor *const[]){ __VA_ARGS__ })
+#define GIVEN(...)                                                                                 \
+  ((Given){ LIST (__VA_ARGS__), sizeof LIST (__VA_ARGS__) / sizeof (const ValleyTensor *) })
 
 static gboolean
 download (ValleyStream *stream, const ValleyTensor *src, float *dst, GError **error)
 {
   gboolean good;
 
-  begin (NULL, &src, 1);
+  begin (GIVEN (NULL), GIVEN (src));
   good = valley_cpu_ops.download (stream, src, dst, error);
-  end (NULL, &src, 1);
+  end (GIVEN (NULL), GIVEN (src));
   return good;
 }
 
 /* STRICT (operation, its tensors to write and to read, its parameters, its arguments) */
-#define READ(...) ((const ValleyTensor *const[]){ __VA_ARGS__ })
-#define N_READ(...) (sizeof READ (__VA_ARGS__) / sizeof (const ValleyTensor *))
 #define STRICT(operation, written, read, parameters, arguments)                                    \
   static void operation parameters                                                                 \
   {                                                                                                \
-    begin (written, READ read, N_READ read);                                                       \
+    begin (GIVEN written, GIVEN read);                                                             \
     valley_cpu_ops.operation arguments;                                                            \
-    end (written, READ read, N_READ read);                                                         \
+    end (GIVEN written, GIVEN read);                                                               \
   }
 
-STRICT (upload, y, (NULL), (ValleyStream * s, const ValleyTensor *y, const float *src), (s, y, src))
-STRICT (copy, y, (x), (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x), (s, y, x))
-STRICT (linear, y, (x, w, bias),
+STRICT (upload, (y), (NULL), (ValleyStream * s, const ValleyTensor *y, const float *src),
+        (s, y, src))
+STRICT (upload_ids, (y), (NULL), (ValleyStream * s, const ValleyTensor *y, const gint32 *src),
+        (s, y, src))
+STRICT (copy, (y), (x), (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x), (s, y, x))
+STRICT (linear, (y), (x, w, bias),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w,
          const ValleyTensor *bias, ValleyActivation act, ValleyRole role),
         (s, y, x, w, bias, act, role))
-STRICT (mix, y, (x, w),
+STRICT (mix, (y), (x, w),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w),
         (s, y, x, w))
-STRICT (embed, y, (table),
-        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *table, const gint32 *ids),
-        (s, y, table, ids))
-STRICT (add, y, (x), (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x), (s, y, x))
-STRICT (layer_norm, y, (x, weight, bias),
-        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *weight,
-         const ValleyTensor *bias, float eps),
-        (s, y, x, weight, bias, eps))
-STRICT (rms_norm, y, (x, weight),
-        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *weight,
-         float eps),
-        (s, y, x, weight, eps))
-STRICT (rope, x, (cos, sin),
+STRICT (add, (y), (x), (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x), (s, y, x))
+STRICT (layer_norm, (y, valley_cpu_given (delta) ? x : NULL), (x, delta, weight, bias),
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *delta,
+         const ValleyTensor *weight, const ValleyTensor *bias, float eps),
+        (s, y, x, delta, weight, bias, eps))
+STRICT (rms_norm, (y, valley_cpu_given (delta) ? x : NULL), (x, delta, weight),
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *delta,
+         const ValleyTensor *weight, float eps),
+        (s, y, x, delta, weight, eps))
+STRICT (rope, (x), (cos, sin, positions),
         (ValleyStream * s, const ValleyTensor *x, const ValleyTensor *cos, const ValleyTensor *sin,
-         gsize head_dim),
-        (s, x, cos, sin, head_dim))
-STRICT (swiglu, y, (gate, up),
+         const ValleyTensor *positions, gsize head_dim),
+        (s, x, cos, sin, positions, head_dim))
+STRICT (swiglu, (y), (gate, up),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *gate, const ValleyTensor *up),
         (s, y, gate, up))
-STRICT (softmax, x, (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
-STRICT (one_hot, x, (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
-STRICT (im2col, y, (x),
+STRICT (softmax, (x), (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
+STRICT (one_hot, (x), (NULL), (ValleyStream * s, const ValleyTensor *x), (s, x))
+STRICT (im2col, (y), (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side),
         (s, y, x, side))
-STRICT (pixel_shuffle, y, (x),
+STRICT (pixel_shuffle, (y), (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize side, gsize ratio),
         (s, y, x, side, ratio))
-STRICT (average_pool, y, (x),
+STRICT (average_pool, (y), (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize in_height,
          gsize in_width, gsize out_height, gsize out_width),
         (s, y, x, in_height, in_width, out_height, out_width))
-STRICT (max_pool, y, (x),
+STRICT (max_pool, (y), (x),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, gsize in_height,
          gsize in_width, gsize out_height, gsize out_width),
         (s, y, x, in_height, in_width, out_height, out_width))
-STRICT (gather, y, (x),
-        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const gint32 *rows),
-        (s, y, x, rows))
-STRICT (cosine, y, (x, z),
+STRICT (gather, (y), (x, ids),
+        (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *ids),
+        (s, y, x, ids))
+STRICT (attention, (out), (q, k, v),
+        (ValleyStream * s, const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
+         const ValleyTensor *v, const ValleyAttention *a),
+        (s, out, q, k, v, a))
+STRICT (cosine, (y), (x, z),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *z),
         (s, y, x, z))
 
-/* Keys and values may be many tensors. */
 static void
-attention (ValleyStream *s, const ValleyTensor *out, const ValleyTensor *q, const ValleyTensor *k,
-           const ValleyTensor *v, const ValleyAttention *a)
+rotate_append (ValleyStream *s, const ValleyTensor *q, const ValleyTensor *k, const ValleyTensor *v,
+               const ValleyTensor *cos, const ValleyTensor *sin, const ValleyTensor *positions,
+               gsize head_dim, const ValleyKv *kv)
 {
-  gsize n = a->page_rows == 0 ? 1 : (a->first_position + q->rows + a->page_rows - 1) / a->page_rows;
-  g_autofree const ValleyTensor **read = g_new (const ValleyTensor *, 2 * n + 1);
+  begin (GIVEN (q, k), GIVEN (v, cos, sin, positions));
+  protect_pages (kv, TRUE, TRUE);
+  valley_cpu_ops.rotate_append (s, q, k, v, cos, sin, positions, head_dim, kv);
+  protect_pages (kv, FALSE, FALSE);
+  end (GIVEN (q, k), GIVEN (v, cos, sin, positions));
+}
 
-  read[0] = q;
-  for (gsize i = 0; i < n; i++) {
-    read[1 + 2 * i] = &k[i];
-    read[2 + 2 * i] = &v[i];
-  }
-  begin (out, read, 2 * n + 1);
-  valley_cpu_ops.attention (s, out, q, k, v, a);
-  end (out, read, 2 * n + 1);
+static void
+attend (ValleyStream *s, const ValleyTensor *out, const ValleyTensor *q, const ValleyKv *kv,
+        const ValleyAttention *a)
+{
+  begin (GIVEN (out), GIVEN (q));
+  protect_pages (kv, TRUE, FALSE);
+  valley_cpu_ops.attend (s, out, q, kv, a);
+  protect_pages (kv, FALSE, FALSE);
+  end (GIVEN (out), GIVEN (q));
 }
 
 void
@@ -176,18 +202,20 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->memory_free = memory_free;
   ops->upload = upload;
   ops->download = download;
+  ops->upload_ids = upload_ids;
   ops->copy = copy;
   ops->linear = linear;
   ops->mix = mix;
-  ops->embed = embed;
   ops->add = add;
   ops->layer_norm = layer_norm;
   ops->rms_norm = rms_norm;
   ops->rope = rope;
+  ops->rotate_append = rotate_append;
   ops->swiglu = swiglu;
   ops->softmax = softmax;
   ops->one_hot = one_hot;
   ops->attention = attention;
+  ops->attend = attend;
   ops->im2col = im2col;
   ops->pixel_shuffle = pixel_shuffle;
   ops->average_pool = average_pool;

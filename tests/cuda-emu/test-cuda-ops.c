@@ -265,7 +265,7 @@ gpu_layer_norm (const ValleyCudaMatrix *m, const Arguments *a)
 static void
 cpu_layer_norm (const ValleyTensor *t, const Arguments *a)
 {
-  OPS (cpu)->layer_norm (cpu.stream, &t[0], &t[1], &t[2], a->no_bias ? NULL : &t[3], 1e-3f);
+  OPS (cpu)->layer_norm (cpu.stream, &t[0], &t[1], NULL, &t[2], a->no_bias ? NULL : &t[3], 1e-3f);
 }
 
 static int
@@ -277,7 +277,7 @@ gpu_rms_norm_in_place (const ValleyCudaMatrix *m, const Arguments *a)
 static void
 cpu_rms_norm_in_place (const ValleyTensor *t, const Arguments *a)
 {
-  OPS (cpu)->rms_norm (cpu.stream, &t[0], &t[0], &t[1], 1e-3f);
+  OPS (cpu)->rms_norm (cpu.stream, &t[0], &t[0], NULL, &t[1], 1e-3f);
 }
 
 static int
@@ -313,7 +313,7 @@ gpu_rope (const ValleyCudaMatrix *m, const Arguments *a)
 static void
 cpu_rope (const ValleyTensor *t, const Arguments *a)
 {
-  OPS (cpu)->rope (cpu.stream, &t[0], &t[1], &t[2], a->head_dim);
+  OPS (cpu)->rope (cpu.stream, &t[0], &t[1], &t[2], NULL, a->head_dim);
 }
 
 static int
@@ -361,10 +361,15 @@ gpu_gather (const ValleyCudaMatrix *m, const Arguments *a)
 static void
 cpu_gather (const ValleyTensor *t, const Arguments *a)
 {
-  if (a->ids != NULL)
-    OPS (cpu)->gather (cpu.stream, &t[0], &t[1], a->ids);
-  else
+  ValleyTensor ids;
+
+  if (a->ids == NULL) {
     OPS (cpu)->copy (cpu.stream, &t[0], &t[1]);
+    return;
+  }
+  valley_tensor_init_ids (cpu.stream, &ids, a->ids, t[0].rows);
+  OPS (cpu)->gather (cpu.stream, &t[0], &t[1], &ids);
+  valley_tensor_clear (cpu.backend, &ids);
 }
 
 static int
