@@ -29,6 +29,7 @@ typedef struct _ValleyBackend ValleyBackend;
 typedef struct _ValleyStream ValleyStream;
 typedef struct _ValleyOps ValleyOps;
 typedef struct _ValleyGraph ValleyGraph; /* operations recorded to be run again */
+typedef struct _ValleyPictureOps ValleyPictureOps; /* picture_ops.h */
 
 typedef struct {
   ValleyMemory *memory; /* NULL: no tensor (an optional bias, a failed allocation) */
@@ -97,6 +98,7 @@ typedef struct {
 
 struct _ValleyOps {
   const char *name; /* "cpu" */
+  const ValleyPictureOps *pictures; /* NULL: they stay on the host, which makes their patches */
   void (*backend_free) (ValleyBackend *backend);
 
   ValleyStream *(*stream_new) (ValleyBackend *backend, GError **error);

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "alloc.h"
 #include "engine.h"
+#include "patches.h"
 
 static gsize
 eagle_patches (const ValleyConfig *config, const ValleyPicture *picture)
@@ -20,35 +21,16 @@ eagle_tokens (const ValleyConfig *config, const ValleyPicture *picture)
   return config->has_eagle ? eagle_patches (config, picture) / (merge * merge) : 0;
 }
 
-/* A fresh tensor on the device, and room for its elements in f32 on the host; NULL when that
- * fails. */
-static float *
-stage_patches (ValleyStream *stream, ValleyTensor *tensor, gsize rows, gsize cols)
-{
-  float *host = valley_alloc (rows, cols * sizeof (float));
-
-  valley_activations_init (stream, tensor, rows, cols);
-  if (host == NULL)
-    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's patches");
-  return host;
-}
-
 /* Tile @tile through the tower, the connector and the compressors -> @out, a fresh tensor. */
 static void
 encode_tile (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
              guint tile, guint index, const char *dump_dir, ValleyTensor *out)
 {
-  const ValleySiglipConfig *c = &model->config->siglip;
   ValleyDump tower = valley_dump_named (dump_dir, "frame.%u.siglip", index);
   ValleyDump frame = valley_dump_named (dump_dir, "frame.%u", index);
   ValleyTensor patches, features;
-  g_autofree float *host
-      = stage_patches (stream, &patches, c->side * c->side, 3 * c->patch_size * c->patch_size);
 
-  if (host != NULL) {
-    valley_siglip_patches (c, picture->siglip_rgb + tile * 3 * c->image_size * c->image_size, host);
-    stream->ops->upload (stream, &patches, host);
-  }
+  valley_patches_for_siglip (model, stream, picture, tile, &patches);
   valley_siglip_encode (&model->stages.siglip, stream, &patches, &features, &tower);
   valley_connector_run (&model->stages.connector, stream, &features, out, &frame);
   valley_compressors_run (&model->stages.compressors, stream, out, picture->n_tiles, &frame);
@@ -141,24 +123,18 @@ static void
 encode_eagle (const ValleyModel *model, ValleyStream *stream, const ValleyPicture *picture,
               guint index, const char *dump_dir, const ValleyTensor *out)
 {
-  const ValleyEagleConfig *c = &model->config->eagle;
   ValleyDump dump = valley_dump_named (dump_dir, "frame.%u.eagle", index);
-  gsize n = eagle_patches (model->config, picture);
-  g_autofree gint32 *positions = VALLEY_NEW (gint32, 2 * n);
+  g_autofree gint32 *positions = VALLEY_NEW (gint32, 2 * eagle_patches (model->config, picture));
   ValleyTensor patches, tokens;
-  g_autofree float *host = stage_patches (
-      stream, &patches, n, 3 * c->temporal_patch_size * c->patch_size * c->patch_size);
 
-  if (positions == NULL)
+  if (positions == NULL) {
     valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory for a picture's patches");
-  if (host != NULL && positions != NULL) {
-    valley_eagle_patches (c, picture->eagle_rgb, picture->sizes.eagle_width,
-                          picture->sizes.eagle_height, host, positions);
-    stream->ops->upload (stream, &patches, host);
-    valley_eagle_encode (&model->stages.eagle, stream, &patches, positions, &tokens, &dump);
-    stream->ops->copy (stream, out, &tokens);
-    valley_tensor_clear (stream->backend, &tokens);
+    return;
   }
+  valley_patches_for_eagle (model, stream, picture, &patches, positions);
+  valley_eagle_encode (&model->stages.eagle, stream, &patches, positions, &tokens, &dump);
+  stream->ops->copy (stream, out, &tokens);
+  valley_tensor_clear (stream->backend, &tokens);
   valley_tensor_clear (stream->backend, &patches);
 }
 

@@ -8,6 +8,7 @@
 #include "connector.h"
 #include "decoder.h"
 #include "image.h"
+#include "paint.h"
 #include "prompt.h"
 #include "qwen2vit.h"
 #include "siglip.h"
@@ -39,14 +40,25 @@ struct _ValleyModel {
   GMutex lock; /* of `state` */
   GCond changed;
   ValleyLoadState state;
-  /* Written by the one loading thread, read by others once the state is DONE. */
+  GMutex backend_lock;    /* of the making of these two, which then stay */
   ValleyBackend *backend;
+  ValleyPainter *painter;
+  /* Written by the one loading thread, read by others once the state is DONE. */
   ValleySafetensors *files;
   ValleyWeights *weights;
   ValleyTokenizer *tokenizer;
   ValleyPrompt *prompt;
   ValleyStages stages;
 };
+
+/* What a picture has instead of pixels when it lives on its model's device. */
+typedef enum { VALLEY_SIGLIP_IMAGE, VALLEY_EAGLE_IMAGE, VALLEY_N_IMAGES } ValleyImageIndex;
+typedef struct {
+  ValleyModel *model; /* held: the memory is its backend's */
+  GMutex lock;        /* of the images' patches, which the first to encode them takes */
+  ValleyDeviceImage images[VALLEY_N_IMAGES];
+  guint64 fingerprints[2 * VALLEY_N_IMAGES]; /* equal where the images are */
+} ValleyDevicePicture;
 
 struct _ValleyPicture {
   gint refs;
@@ -55,11 +67,28 @@ struct _ValleyPicture {
   guint8 *siglip_rgb; /* one tile after the other */
   guint n_tiles;      /* 1 for a frame, 0 without the tower */
   guint8 *eagle_rgb;
+  ValleyDevicePicture *device; /* NULL: the pixels are the two above */
   gboolean is_tiled;
   ValleyTiling tiling; /* of a tiled picture, and what is left of its grid */
   ValleyUnpad unpad;
   gsize token_side; /* tokens a side that the model it was made for makes of a tile */
 };
+
+/* picture.c: FALSE, with what was expected, for sizes that no tower of the model takes. */
+gboolean valley_picture_check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes,
+                                     gsize max_pixels, GError **error);
+
+/* devicepicture.c */
+void valley_device_picture_free (ValleyDevicePicture *device); /* NULL is fine */
+/* The sum of |a - b| over all bytes of two pictures of the same sizes and model. */
+gboolean valley_device_pictures_compare (const ValleyDevicePicture *a,
+                                         const ValleyDevicePicture *b, guint64 *sum,
+                                         GError **error);
+
+/* valley.c: the backend, made by whoever needs it first, and what paints on it; FALSE or NULL:
+ * @error. */
+gboolean valley_model_open_backend (ValleyModel *model, GError **error);
+ValleyPainter *valley_model_painter (ValleyModel *model, GError **error);
 
 /* picture.c: FALSE when the picture was made for a model with other towers. */
 gboolean valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model,

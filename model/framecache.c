@@ -104,30 +104,26 @@ hash_picture (const ValleyPicture *picture)
 
   hash = mix (hash, ((guint64) s->eagle_width << 32) | s->eagle_height);
   hash = mix (hash, s->siglip_side);
+  for (guint i = 0; picture->device != NULL && i < 2 * VALLEY_N_IMAGES; i++)
+    hash = mix (hash, picture->device->fingerprints[i]);
+  if (picture->device != NULL)
+    return hash;
   hash = hash_bytes (hash, picture->siglip_rgb, siglip_bytes (picture));
   return hash_bytes (hash, picture->eagle_rgb, eagle_bytes (picture));
 }
 
-/* Tiled pictures are alone in their window: nothing is gained by finding them again. */
+/* Tiled pictures are alone in their window: nothing is gained by finding them again.  One on the
+ * host and one on the device are not brought together for it. */
 static gboolean
 is_comparable (const ValleyPicture *a, const ValleyPicture *b)
 {
   const ValleyInputSizes *s = &a->sizes, *t = &b->sizes;
 
-  return !a->is_tiled && !b->is_tiled && s->siglip_width == t->siglip_width
-         && s->siglip_height == t->siglip_height && s->eagle_width == t->eagle_width
-         && s->eagle_height == t->eagle_height && s->siglip_side == t->siglip_side
-         && s->n_tokens_before == t->n_tokens_before && s->drop_threshold == t->drop_threshold
-         && s->closes_gaps == t->closes_gaps;
-}
-
-static gboolean
-is_equal (const ValleyPicture *a, const ValleyPicture *b)
-{
-  gsize siglip = siglip_bytes (a), eagle = eagle_bytes (a);
-
-  return is_comparable (a, b) && (siglip == 0 || memcmp (a->siglip_rgb, b->siglip_rgb, siglip) == 0)
-         && (eagle == 0 || memcmp (a->eagle_rgb, b->eagle_rgb, eagle) == 0);
+  return !a->is_tiled && !b->is_tiled && (a->device != NULL) == (b->device != NULL)
+         && s->siglip_width == t->siglip_width && s->siglip_height == t->siglip_height
+         && s->eagle_width == t->eagle_width && s->eagle_height == t->eagle_height
+         && s->siglip_side == t->siglip_side && s->n_tokens_before == t->n_tokens_before
+         && s->drop_threshold == t->drop_threshold && s->closes_gaps == t->closes_gaps;
 }
 
 static guint64
@@ -140,24 +136,49 @@ sum_differences (const guint8 *a, const guint8 *b, gsize n)
   return sum;
 }
 
+/* The sum of |a - b| over all bytes of two comparable pictures.  FALSE: they could not be compared
+ * on their device; whoever goes on there meets the error. */
+static gboolean
+measure_difference (const ValleyPicture *a, const ValleyPicture *b, guint64 *sum)
+{
+  if (a->device != NULL)
+    return valley_device_pictures_compare (a->device, b->device, sum, NULL);
+  *sum = sum_differences (a->siglip_rgb, b->siglip_rgb, siglip_bytes (a))
+         + sum_differences (a->eagle_rgb, b->eagle_rgb, eagle_bytes (a));
+  return TRUE;
+}
+
+static gboolean
+is_equal (const ValleyPicture *a, const ValleyPicture *b)
+{
+  gsize siglip = siglip_bytes (a), eagle = eagle_bytes (a);
+  guint64 sum;
+
+  if (!is_comparable (a, b))
+    return FALSE;
+  if (a->device != NULL)
+    return memcmp (a->device->fingerprints, b->device->fingerprints, sizeof a->device->fingerprints)
+               == 0
+           && measure_difference (a, b, &sum) && sum == 0;
+  return (siglip == 0 || memcmp (a->siglip_rgb, b->siglip_rgb, siglip) == 0)
+         && (eagle == 0 || memcmp (a->eagle_rgb, b->eagle_rgb, eagle) == 0);
+}
+
 /* Whether @picture differs from the last changed frame by no more than the threshold. */
 static gboolean
 is_nearly_changed (const ValleyFrameCache *cache, const ValleyPicture *picture)
 {
   const ValleyPicture *last;
-  gsize siglip, eagle;
+  double n_bytes;
   guint64 sum;
 
   if (cache->change_threshold <= 0 || cache->changed == NULL)
     return FALSE;
   last = cache->changed->picture;
-  if (!is_comparable (last, picture))
+  if (!is_comparable (last, picture) || !measure_difference (last, picture, &sum))
     return FALSE;
-  siglip = siglip_bytes (picture);
-  eagle = eagle_bytes (picture);
-  sum = sum_differences (last->siglip_rgb, picture->siglip_rgb, siglip)
-        + sum_differences (last->eagle_rgb, picture->eagle_rgb, eagle);
-  return (double) sum <= cache->change_threshold * 255.0 * (double) (siglip + eagle);
+  n_bytes = (double) (siglip_bytes (picture) + eagle_bytes (picture));
+  return (double) sum <= cache->change_threshold * 255.0 * n_bytes;
 }
 
 static ValleyFrame *

@@ -113,25 +113,42 @@ write_eagle_patch (const ValleyEagleConfig *eagle, const guint8 *rgb, gsize stri
   return out;
 }
 
+/* Where patch @i lies: blocks of merge x merge are row-major, and so is what is in each. */
+static void
+patch_place (const ValleyEagleConfig *eagle, gsize cols, gsize i, gsize *row, gsize *col)
+{
+  gsize merge = eagle->spatial_merge_size, block = i / (merge * merge), in = i % (merge * merge);
+
+  *row = block / (cols / merge) * merge + in / merge;
+  *col = block % (cols / merge) * merge + in % merge;
+}
+
 void
 valley_eagle_patches (const ValleyEagleConfig *eagle, const guint8 *rgb, guint width, guint height,
-                      float *out, gint32 *positions)
+                      float *out)
 {
-  gsize size = eagle->patch_size, merge = eagle->spatial_merge_size;
-  gsize rows = height / size, cols = width / size, stride = 3 * (gsize) width;
+  const float mean[3] = VALLEY_CLIP_MEAN, deviation[3] = VALLEY_CLIP_DEVIATION;
+  gsize size = eagle->patch_size, stride = 3 * (gsize) width, cols = width / size, row, col;
   float tables[3][256];
 
-  fill_table (tables[0], 0.48145466f, 0.26862954f);
-  fill_table (tables[1], 0.4578275f, 0.26130258f);
-  fill_table (tables[2], 0.40821073f, 0.27577711f);
-  for (gsize block_row = 0; block_row < rows; block_row += merge)
-    for (gsize block_col = 0; block_col < cols; block_col += merge)
-      for (gsize i = 0; i < merge * merge; i++) {
-        gsize row = block_row + i / merge, col = block_col + i % merge;
+  for (guint c = 0; c < 3; c++)
+    fill_table (tables[c], mean[c], deviation[c]);
+  for (gsize i = 0; i < cols * (height / size); i++) {
+    patch_place (eagle, cols, i, &row, &col);
+    out = write_eagle_patch (eagle, rgb + row * size * stride + 3 * col * size, stride,
+                             (const float (*)[256]) tables, out);
+  }
+}
 
-        out = write_eagle_patch (eagle, rgb + row * size * stride + 3 * col * size, stride,
-                                 (const float (*)[256]) tables, out);
-        *positions++ = (gint32) row;
-        *positions++ = (gint32) col;
-      }
+void
+valley_eagle_positions (const ValleyEagleConfig *eagle, guint width, guint height,
+                        gint32 *positions)
+{
+  gsize cols = width / eagle->patch_size, row, col;
+
+  for (gsize i = 0; i < cols * (height / eagle->patch_size); i++) {
+    patch_place (eagle, cols, i, &row, &col);
+    *positions++ = (gint32) row;
+    *positions++ = (gint32) col;
+  }
 }

@@ -41,7 +41,11 @@ void valley_tiling_unpad (const ValleyConfig *config, const ValleyTiling *tiling
 void valley_siglip_patches (const ValleySiglipConfig *siglip, const guint8 *rgb, float *out);
 /* Patch rows for the Eagle tower: rgb [height, width], both multiples of patch*merge ->
  * out [(h/patch)*(w/patch), 3*temporal*patch^2] in merge-block order, columns (channel, time,
- * y, x), the still frame repeated in time; CLIP's mean and deviation.  Each row's patch
- * coordinates go to @positions as (row, column) pairs. */
+ * y, x), the still frame repeated in time; CLIP's mean and deviation. */
+#define VALLEY_CLIP_MEAN { 0.48145466f, 0.4578275f, 0.40821073f }
+#define VALLEY_CLIP_DEVIATION { 0.26862954f, 0.26130258f, 0.27577711f }
 void valley_eagle_patches (const ValleyEagleConfig *eagle, const guint8 *rgb, guint width,
-                           guint height, float *out, gint32 *positions);
+                           guint height, float *out);
+/* Each row's patch coordinates, as (row, column) pairs. */
+void valley_eagle_positions (const ValleyEagleConfig *eagle, guint width, guint height,
+                             gint32 *positions);

@@ -71,9 +71,9 @@ check_reduction (const ValleyConfig *config, const ValleyInputSizes *sizes, GErr
 }
 
 /* Sizes may come from a caller's own arithmetic: they must be what a tower can take. */
-static gboolean
-check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes, gsize max_pixels,
-             GError **error)
+gboolean
+valley_picture_check_sizes (const ValleyConfig *config, const ValleyInputSizes *sizes,
+                            gsize max_pixels, GError **error)
 {
   gsize side = config->has_siglip ? config->siglip.image_size : 0;
   gsize unit = config->eagle.patch_size * config->eagle.spatial_merge_size;
@@ -102,6 +102,11 @@ valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GEr
 {
   gsize side = valley_config_tile_side (model->config, picture->n_tiles);
 
+  if (picture->device != NULL && picture->device->model != model) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "the picture lies on the device of another model; expected one for this model");
+    return FALSE;
+  }
   if (picture->n_tiles > 1 && picture->token_side != side) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
                  "the picture's tiles are for %" G_GSIZE_FORMAT
@@ -109,7 +114,8 @@ valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GEr
                  picture->token_side, side);
     return FALSE;
   }
-  return check_sizes (model->config, &picture->sizes, model->config->eagle.max_pixels, error);
+  return valley_picture_check_sizes (model->config, &picture->sizes,
+                                     model->config->eagle.max_pixels, error);
 }
 
 /* An empty picture with room for its pixels. */
@@ -141,7 +147,7 @@ valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *
 {
   ValleyPicture *picture;
 
-  if (!check_sizes (model->config, sizes, model->config->eagle.max_pixels, error))
+  if (!valley_picture_check_sizes (model->config, sizes, model->config->eagle.max_pixels, error))
     return NULL;
   if ((model->config->has_siglip && siglip_rgb == NULL)
       || (model->config->has_eagle && eagle_rgb == NULL)) {
@@ -275,6 +281,7 @@ valley_picture_unref (ValleyPicture *picture)
     return;
   g_free (picture->siglip_rgb);
   g_free (picture->eagle_rgb);
+  valley_device_picture_free (picture->device);
   g_free (picture);
 }
 

@@ -72,6 +72,7 @@ model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
   model->threads = options->threads;
   model->strict = options->strict;
   model->random_seed = options->random_seed;
+  g_mutex_init (&model->backend_lock);
   g_mutex_init (&model->lock);
   g_cond_init (&model->changed);
   if (registry == NULL)
@@ -143,9 +144,9 @@ valley_model_is_lost (ValleyModel *model)
 {
   gboolean lost;
 
-  g_mutex_lock (&model->lock);
-  lost = model->state == VALLEY_LOAD_DONE && g_atomic_int_get (&model->backend->lost);
-  g_mutex_unlock (&model->lock);
+  g_mutex_lock (&model->backend_lock);
+  lost = model->backend != NULL && g_atomic_int_get (&model->backend->lost);
+  g_mutex_unlock (&model->backend_lock);
   return lost;
 }
 
@@ -158,7 +159,8 @@ valley_model_ref (ValleyModel *model)
   return model;
 }
 
-/* Everything that loading made; the model can be loaded again afterwards. */
+/* Everything that loading made but the backend, which pictures may lie on; the model can be loaded
+ * again afterwards. */
 static void
 unload (ValleyModel *model)
 {
@@ -167,9 +169,6 @@ unload (ValleyModel *model)
   g_clear_pointer (&model->tokenizer, valley_tokenizer_free);
   g_clear_pointer (&model->weights, valley_weights_free);
   g_clear_pointer (&model->files, valley_safetensors_free);
-  if (model->backend != NULL)
-    model->backend->ops->backend_free (model->backend);
-  model->backend = NULL;
 }
 
 void
@@ -190,7 +189,11 @@ valley_model_unref (ValleyModel *model)
   if (!last)
     return;
   unload (model);
+  valley_painter_free (model->painter);
+  if (model->backend != NULL)
+    model->backend->ops->backend_free (model->backend);
   valley_config_free (model->config);
+  g_mutex_clear (&model->backend_lock);
   g_mutex_clear (&model->lock);
   g_cond_clear (&model->changed);
   g_free (model->key);
@@ -220,13 +223,48 @@ open_weights (ValleyModel *model, GCancellable *cancellable, GError **error)
   return TRUE;
 }
 
+gboolean
+valley_model_open_backend (ValleyModel *model, GError **error)
+{
+  g_mutex_lock (&model->backend_lock);
+  if (model->backend == NULL)
+    model->backend
+        = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
+  g_mutex_unlock (&model->backend_lock);
+  return model->backend != NULL;
+}
+
+gboolean
+valley_model_takes_device_frames (ValleyModel *model, GError **error)
+{
+  return valley_model_open_backend (model, error) && model->backend->ops->pictures != NULL;
+}
+
+ValleyPainter *
+valley_model_painter (ValleyModel *model, GError **error)
+{
+  if (!valley_model_open_backend (model, error))
+    return NULL;
+  if (model->backend->ops->pictures == NULL) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "the frame is in a device's memory, but the model runs on \"%s\"; expected one on "
+                 "the host",
+                 valley_model_device (model));
+    return NULL;
+  }
+  g_mutex_lock (&model->backend_lock);
+  if (model->painter == NULL)
+    model->painter = valley_painter_new (model->backend, error);
+  g_mutex_unlock (&model->backend_lock);
+  return model->painter;
+}
+
 static gboolean
 load (ValleyModel *model, GCancellable *cancellable, GError **error)
 {
   ValleyConfig *config = model->config;
 
-  model->backend = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
-  if (model->backend == NULL)
+  if (!valley_model_open_backend (model, error))
     return FALSE;
   if (g_cancellable_is_cancelled (cancellable)) /* the tokenizer alone takes a second */
     return set_cancelled (error);

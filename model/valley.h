@@ -226,6 +226,39 @@ VALLEY_API void valley_video_scaler_free (ValleyVideoScaler *scaler); /* NULL is
 VALLEY_API gboolean valley_video_scaler_paint (ValleyVideoScaler *scaler, const ValleyVideo *video,
                                                const ValleyVideoOutput *outputs, guint n_outputs);
 
+/* ---- frames in a device's memory ------------------------------------------ */
+
+/* How a stored frame is turned to be seen upright: transposed first, then mirrored. */
+typedef enum {
+  VALLEY_TURN_NONE = 0,
+  VALLEY_TURN_FLIP_X = 1,   /* columns from right to left */
+  VALLEY_TURN_FLIP_Y = 2,   /* rows from bottom to top */
+  VALLEY_TURN_TRANSPOSE = 4 /* rows become columns */
+} ValleyTurn;
+
+/* One of @video and @rgb; what they call data are addresses in the memory of the model's device
+ * (cuda: of its context), of words at even ones. */
+typedef struct {
+  const ValleyVideo *video;
+  const ValleyRgbImage *rgb;
+  gboolean limited_range; /* of @rgb: black is 16 and white 235 */
+  ValleyTurn turn;
+  gpointer ready;         /* cuda: a CUevent after which the frame is complete, or NULL: it is */
+} ValleyDeviceFrame;
+
+/* Whether valley_picture_new_from_device works for the model: whether its device has memory of its
+ * own.  Opens the device, which may take a while the first time; any thread may ask, before
+ * loading too.  FALSE without an @error: frames belong in the host's memory. */
+VALLEY_API gboolean valley_model_takes_device_frames (ValleyModel *model, GError **error);
+
+/* The same picture as the host's functions make of the same frame, to the byte, but it stays on
+ * the device.  Returns when the frame has been read: its memory may change then.  The picture is
+ * for this model alone, and holds a reference to it. */
+VALLEY_API ValleyPicture *valley_picture_new_from_device (ValleyModel *model, guint64 pts_ns,
+                                                          const ValleyInputSizes *sizes,
+                                                          const ValleyDeviceFrame *frame,
+                                                          GError **error);
+
 /* ---- session ------------------------------------------------------------- */
 
 /* One stream's state: the window's pictures with their encodings, the KV cache, the

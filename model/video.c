@@ -87,13 +87,6 @@ scratch_reserve (Scratch *scratch, gsize bytes)
 
 /* ---- coefficients --------------------------------------------------------- */
 
-static gboolean
-keys_equal (const ValleyTapsKey *a, const ValleyTapsKey *b)
-{
-  return a->in == b->in && a->out == b->out && a->start == b->start && a->length == b->length
-         && a->align == b->align && a->max_bits == b->max_bits;
-}
-
 /* Those of the last pictures are kept: a stream's sizes come again with every frame. */
 static const ValleyTaps *
 find_taps (ValleyVideoScaler *scaler, const ValleyTapsKey *key)
@@ -102,7 +95,7 @@ find_taps (ValleyVideoScaler *scaler, const ValleyTapsKey *key)
 
   scaler->n_lookups++;
   for (guint i = 0; i < N_TAPS; i++) {
-    if (keys_equal (&scaler->cache[i].key, key)) {
+    if (valley_taps_keys_equal (&scaler->cache[i].key, key)) {
       scaler->cache[i].used = scaler->n_lookups;
       return &scaler->cache[i].taps;
     }

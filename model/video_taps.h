@@ -12,6 +12,13 @@ typedef struct {
   guint max_bits;       /* of a coefficient, so that sums fit 32 bits */
 } ValleyTapsKey;
 
+static inline gboolean
+valley_taps_keys_equal (const ValleyTapsKey *a, const ValleyTapsKey *b)
+{
+  return a->in == b->in && a->out == b->out && a->start == b->start && a->length == b->length
+         && a->align == b->align && a->max_bits == b->max_bits;
+}
+
 /* FALSE when memory is short; @taps is to be cleared in any case. */
 gboolean valley_taps_init (ValleyTaps *taps, const ValleyTapsKey *key);
 void valley_taps_clear (ValleyTaps *taps);

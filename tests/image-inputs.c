@@ -34,12 +34,11 @@ write_inputs (const ValleyConfig *config, const ValleyPicture *picture)
   gsize n_rows = (gsize) (width / eagle->patch_size) * (height / eagle->patch_size);
   gsize n_columns = 3 * eagle->temporal_patch_size * eagle->patch_size * eagle->patch_size;
   g_autofree float *rows = g_new (float, n_rows *n_columns);
-  g_autofree gint32 *positions = g_new (gint32, 2 * n_rows);
 
   printf ("%u %zu %zu %u %u %zu %zu\n", picture->n_tiles, siglip->side * siglip->side,
           3 * siglip->patch_size * siglip->patch_size, width, height, n_rows, n_columns);
   write_siglip (siglip, picture);
-  valley_eagle_patches (eagle, picture->eagle_rgb, width, height, rows, positions);
+  valley_eagle_patches (eagle, picture->eagle_rgb, width, height, rows);
   fwrite (rows, sizeof *rows, n_rows * n_columns, stdout);
 }
 

@@ -532,7 +532,8 @@ test_eagle_patches (void)
   image_fill_random (&picture);
   out[n] = 1234;
   positions[2 * n_patches] = 1234;
-  valley_eagle_patches (&eagle, picture.pixels, 18, 12, out, positions);
+  valley_eagle_patches (&eagle, picture.pixels, 18, 12, out);
+  valley_eagle_positions (&eagle, 18, 12, positions);
   for (guint patch = 0; patch < n_patches; patch++) {
     guint block = patch / 4, inside = patch % 4; /* 2 x 3 blocks of 2 x 2 patches */
     guint row = block / 3 * 2 + inside / 2, col = block % 3 * 2 + inside % 2;

@@ -207,12 +207,11 @@ check_patches (const Wanted *w, const guint8 *upright)
 {
   gsize n = w->rows * w->cols;
   g_autofree float *want = g_new (float, n);
-  g_autofree gint32 *positions = g_new (gint32, 2 * w->rows);
   g_autofree guint8 *rounded = g_malloc (n * sizeof (float));
   g_autofree guint8 *got = host_bytes (w->patches, n * w->element + 2 * GUARD_BYTES);
 
   if (w->eagle.patch_size > 0)
-    valley_eagle_patches (&w->eagle, upright, w->width, w->height, want, positions);
+    valley_eagle_patches (&w->eagle, upright, w->width, w->height, want);
   else
     valley_siglip_patches (&w->siglip, upright, want);
   if (w->type == VALLEY_F32)
