@@ -46,6 +46,7 @@ template <typename T> using ValleyShared = T *;
 /* Returns what was there. */
 #define valley_atomic_add(pointer, value) atomicAdd (pointer, value)
 #define valley_atomic_max(pointer, value) atomicMax (pointer, value)
+#define valley_atomic_or(pointer, value) atomicOr (pointer, value)
 
 /* One access of sizeof (V) bytes; the address must be a multiple of that. */
 template <typename V, typename T>

@@ -107,6 +107,28 @@ int valley_cuda_attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
 size_t valley_cuda_attend_bytes (const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
                                  const ValleyCudaAttention *a, ValleyCudaRole role);
 
+/* ---- pick.cu, draw.cu ---- */
+
+typedef struct {
+  double temperature, top_p, repetition_penalty;
+  size_t top_k;
+  /* All in device memory, as in model/backend.h's ValleyPick; the first three may be NULL. */
+  const uint32_t *seen;
+  const int32_t *inputs;
+  const uint32_t *allowed;
+  size_t allowed_stride; /* in words; 0: one row for all */
+  const uint32_t *draws; /* needed with a temperature */
+} ValleyCudaPick;
+
+/* Sets the bits of @ids among @n_words words; those outside count for nothing. */
+int valley_cuda_see (uint32_t *seen, size_t n_words, const int32_t *ids, size_t n, size_t stride,
+                     struct CUstream_st *stream);
+/* Bytes that picking from so many rows wants to write to, aligned to 16. */
+size_t valley_cuda_pick_scratch (size_t rows, size_t cols, const ValleyCudaPick *pick);
+/* @picks: two words a row.  @logits: f32, at most 2^22 columns. */
+int valley_cuda_pick (int32_t *picks, const ValleyCudaMatrix *logits, const ValleyCudaPick *pick,
+                      void *scratch, struct CUstream_st *stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -69,6 +69,38 @@ __float_as_uint (float x)
   return bits;
 }
 
+static inline long long
+__double_as_longlong (double x)
+{
+  long long bits;
+
+  memcpy (&bits, &x, sizeof bits);
+  return bits;
+}
+
+static inline double
+__longlong_as_double (long long bits)
+{
+  double x;
+
+  memcpy (&x, &bits, sizeof x);
+  return x;
+}
+
+/* The number of zeros before the first bit that is set. */
+static inline int
+__clzll (long long x)
+{
+  return x == 0 ? 64 : __builtin_clzll ((unsigned long long) x);
+}
+
+/* The upper half of the product. */
+static inline unsigned long long
+__umul64hi (unsigned long long a, unsigned long long b)
+{
+  return (unsigned long long) (((unsigned __int128) a * b) >> 64);
+}
+
 /* The thread that runs now. */
 struct EmuPlace {
   uint3 thread, block;
@@ -225,6 +257,16 @@ valley_atomic_max (T *pointer, T value)
 
   emu_watch_atomic (pointer, sizeof value);
   *pointer = old > value ? old : value;
+  return old;
+}
+
+template <typename T>
+static inline T
+valley_atomic_or (T *pointer, T value)
+{
+  T old = *pointer;
+
+  *pointer = old | value;
   return old;
 }
 
