@@ -261,11 +261,12 @@ valley_atomic_max (T *pointer, T value)
 }
 
 template <typename T>
-static inline T
+static EMU_UNWATCHED T
 valley_atomic_or (T *pointer, T value)
 {
   T old = *pointer;
 
+  emu_watch_atomic (pointer, sizeof value);
   *pointer = old | value;
   return old;
 }

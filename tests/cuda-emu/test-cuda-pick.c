@@ -386,7 +386,7 @@ test_drawn (void)
   static const double ps[] = { 1, 0.95, 0.8, 0.5, 1e-4, 0.9999, 0 };
   static const double temperatures[] = { 1, 0.7, 0.1, 2.5, 1000, 1e-3, 1e-300, 5e-324 };
 
-  for (guint i = 0; i < rounds (250); i++) {
+  for (guint i = 0; i < rounds (150); i++) {
     Case c = case_new ((gsize) g_rand_int_range (rng, 1, MAX_ROWS + 1),
                        sizes[(guint) g_rand_int_range (rng, 0, G_N_ELEMENTS (sizes))], i % 6);
 
