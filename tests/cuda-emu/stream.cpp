@@ -22,12 +22,14 @@
 
 struct CUevent_st {
   uint64_t recorded, reached; /* how often */
+  EmuClock clock;
 };
 
 struct Command {
   std::function<cudaError_t ()> work; /* empty: waits for an event */
   cudaEvent_t event;
   uint64_t count;
+  EmuClock asked = {};
 };
 
 struct CUgraph_st {
@@ -235,8 +237,12 @@ run_one (void)
   stream = ready[emu_random ((uint32_t) ready.size ())];
   command = std::move (stream->queue.front ());
   stream->queue.pop_front ();
+  emu_order_begin (stream, command.asked);
   if (command.work && sticky == cudaSuccess)
     command.work ();
+  else if (!command.work)
+    emu_order_stream_learns (stream, command.event->clock);
+  emu_order_end ();
   return true;
 }
 
@@ -272,6 +278,7 @@ enqueue (cudaStream_t stream, Command command)
     stream->capture->commands.push_back (std::move (command));
     return cudaSuccess;
   }
+  command.asked = emu_order_of_host ();
   stream->queue.push_back (std::move (command));
   while (emu_random (4) == 0 && run_one ()) {
   }
@@ -308,6 +315,7 @@ cudaStreamDestroy (cudaStream_t stream)
   if (!is_known (stream))
     return cudaErrorInvalidResourceHandle;
   run_until ([=] { return stream->queue.empty (); });
+  emu_order_host_learns (emu_order_of_stream (stream));
   streams.erase (stream);
   delete stream;
   return cudaSuccess;
@@ -322,7 +330,9 @@ cudaStreamSynchronize (cudaStream_t stream)
     return cudaErrorInvalidResourceHandle;
   if (breaks_capture (stream))
     return last = cudaErrorStreamCaptureUnsupported;
-  return run_until ([=] { return stream->queue.empty (); });
+  run_until ([=] { return stream->queue.empty (); });
+  emu_order_host_learns (emu_order_of_stream (stream));
+  return cudaPeekAtLastError ();
 }
 
 cudaError_t
@@ -336,6 +346,8 @@ cudaStreamQuery (cudaStream_t stream)
     return last = cudaErrorStreamCaptureUnsupported;
   if (!stream->queue.empty ())
     run_one ();
+  if (stream->queue.empty ())
+    emu_order_host_learns (emu_order_of_stream (stream));
   return sticky != cudaSuccess ? sticky : stream->queue.empty () ? cudaSuccess : cudaErrorNotReady;
 }
 
@@ -344,12 +356,15 @@ cudaDeviceSynchronize (void)
 {
   Guard guard (emu_lock);
 
-  return run_until ([] {
+  run_until ([] {
     for (cudaStream_t stream : streams)
       if (!stream->queue.empty ())
         return false;
     return true;
   });
+  for (cudaStream_t stream : streams)
+    emu_order_host_learns (emu_order_of_stream (stream));
+  return cudaPeekAtLastError ();
 }
 
 cudaError_t
@@ -370,6 +385,7 @@ cudaDeviceReset (void)
   graphs.clear ();
   execs.clear ();
   emu_memory_reset ();
+  emu_order_forget ();
   sticky = last = cudaSuccess;
   return cudaSuccess;
 }
@@ -447,6 +463,7 @@ static cudaError_t
 copy_now (const Copy &copy)
 {
   const char *problem = copy_problem (copy);
+  cudaError_t error = cudaSuccess;
   std::string damage;
 
   if (problem != NULL)
@@ -455,8 +472,13 @@ copy_now (const Copy &copy)
   for (size_t row = 0; row < copy.n_rows; row++)
     memmove (copy.dst + row * copy.dst_pitch, copy.src + row * copy.src_pitch, copy.row_bytes);
   emu_memory_close (&damage);
+  for (size_t row = 0; error == cudaSuccess && row < copy.n_rows; row++) {
+    error = emu_order_range ("copy", copy.src + row * copy.src_pitch, copy.row_bytes, false);
+    if (error == cudaSuccess)
+      error = emu_order_range ("copy", copy.dst + row * copy.dst_pitch, copy.row_bytes, true);
+  }
   largest_copy[copy.kind] = std::max (largest_copy[copy.kind], copy.n_rows * copy.row_bytes);
-  return cudaSuccess;
+  return error;
 }
 
 cudaError_t
@@ -498,7 +520,7 @@ cudaMemsetAsync (void *dst, int value, size_t bytes, cudaStream_t stream)
     emu_memory_open ();
     memset (dst, value, bytes);
     emu_memory_close (&damage);
-    return cudaSuccess;
+    return emu_order_range ("memset", dst, bytes, true);
   };
 
   return enqueue (stream, { fill, NULL, 0 });
@@ -551,7 +573,10 @@ cudaEventDestroy (cudaEvent_t event)
   for (cudaStream_t stream : streams) /* and whoever waits for it has seen it */
     for (Command &command : stream->queue)
       if (!command.work && command.event == event)
-        command.work = [] { return cudaSuccess; };
+        command.work = [stream, clock = event->clock] {
+          emu_order_stream_learns (stream, clock);
+          return cudaSuccess;
+        };
   events.erase (event);
   delete event;
   return cudaSuccess;
@@ -570,6 +595,7 @@ cudaEventRecord (cudaEvent_t event, cudaStream_t stream)
   count = ++event->recorded;
   return enqueue (stream, { [=] {
                              event->reached = count;
+                             event->clock = emu_order_of_stream (stream);
                              return cudaSuccess;
                            },
                             NULL, 0 });
@@ -594,7 +620,9 @@ cudaEventSynchronize (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
-  return run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+  run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+  emu_order_host_learns (event->clock);
+  return cudaPeekAtLastError ();
 }
 
 cudaError_t
@@ -606,6 +634,8 @@ cudaEventQuery (cudaEvent_t event)
     return cudaErrorInvalidResourceHandle;
   if (event->reached < event->recorded)
     run_one ();
+  if (event->reached >= event->recorded)
+    emu_order_host_learns (event->clock);
   return sticky != cudaSuccess               ? sticky
          : event->reached >= event->recorded ? cudaSuccess
                                              : cudaErrorNotReady;

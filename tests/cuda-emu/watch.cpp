@@ -24,6 +24,12 @@ emu_counts_only (void)
   return counts_only;
 }
 
+bool
+emu_looks_for_races (void)
+{
+  return races;
+}
+
 void
 emu_watch_kernel (const EmuLaunch &launch)
 {
@@ -65,6 +71,8 @@ pass_on (const EmuAccess &access, const void *from)
     emu_count_access (access);
   if (races)
     emu_race_access (access, from);
+  if (races && access.space == EMU_GLOBAL)
+    emu_order_access (access);
 }
 
 static inline void

@@ -7,8 +7,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "cuda_runtime.h"
+
 #include <stddef.h>
 #include <stdint.h>
+#ifdef EMU_WATCH
+#include <map>
+#endif
 
 enum EmuSpace { EMU_GLOBAL, EMU_SHARED };
 
@@ -38,6 +43,19 @@ void emu_watch_kernel_end (void);
 void emu_watch_product (const EmuProduct &product);
 void emu_watch_atomic (const void *p, size_t bytes);
 void emu_watch_tensor_flops (uint64_t flops);
+/* What stream.cpp tells (order.cpp): who knows that which work has ended. */
+struct EmuClock {
+  std::map<uint32_t, uint32_t> ops; /* of each stream */
+};
+EmuClock emu_order_of_host (void);
+EmuClock emu_order_of_stream (const void *stream);
+void emu_order_stream_learns (const void *stream, const EmuClock &other);
+void emu_order_host_learns (const EmuClock &other);
+void emu_order_begin (const void *stream, const EmuClock &asked);
+void emu_order_end (void);
+void emu_order_forget (void);
+/* A copy's, or a library's own. */
+cudaError_t emu_order_range (const char *what, const void *p, size_t bytes, bool write);
 /* Whether arithmetic that decides no address is to be left out: figures at full widths. */
 bool emu_counts_only (void);
 #define EMU_UNWATCHED __attribute__ ((noinline, no_sanitize_thread))
@@ -79,6 +97,42 @@ emu_counts_only (void)
 {
   return false;
 }
+struct EmuClock {};
+static inline EmuClock
+emu_order_of_host (void)
+{
+  return {};
+}
+static inline EmuClock
+emu_order_of_stream (const void *)
+{
+  return {};
+}
+static inline void
+emu_order_stream_learns (const void *, const EmuClock &)
+{
+}
+static inline void
+emu_order_host_learns (const EmuClock &)
+{
+}
+static inline void
+emu_order_begin (const void *, const EmuClock &)
+{
+}
+static inline void
+emu_order_end (void)
+{
+}
+static inline void
+emu_order_forget (void)
+{
+}
+static inline cudaError_t
+emu_order_range (const char *, const void *, size_t, bool)
+{
+  return cudaSuccess;
+}
 #define EMU_UNWATCHED inline
 #endif
 
@@ -99,3 +153,5 @@ void emu_race_block_barrier (void);
 void emu_race_warp_barrier (unsigned first, unsigned lanes);
 /* @from: the code that does it. */
 void emu_race_access (const EmuAccess &access, const void *from);
+void emu_order_access (const EmuAccess &access);
+bool emu_looks_for_races (void);
