@@ -2,8 +2,8 @@
  *
  * Only the kernels are compiled with -fsanitize=thread; its runtime is not linked: watch.cpp
  * answers the calls that the compiler put before each access.  What is seen is counted
- * (count.cpp) and looked through for races (race.cpp).  Without EMU_WATCH nothing is told, and
- * nothing costs.
+ * (count.cpp) and looked through for races of threads (race.cpp) and of streams (order.cpp).
+ * Without EMU_WATCH nothing is told, and nothing costs (unwatched.h).
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -60,80 +60,7 @@ cudaError_t emu_order_range (const char *what, const void *p, size_t bytes, bool
 bool emu_counts_only (void);
 #define EMU_UNWATCHED __attribute__ ((noinline, no_sanitize_thread))
 #else
-static inline void
-emu_watch_kernel (const EmuLaunch &)
-{
-}
-static inline void
-emu_watch_block (uint64_t, unsigned)
-{
-}
-static inline void
-emu_watch_block_barrier (void)
-{
-}
-static inline void
-emu_watch_warp_barrier (unsigned, unsigned)
-{
-}
-static inline void
-emu_watch_kernel_end (void)
-{
-}
-static inline void
-emu_watch_product (const EmuProduct &)
-{
-}
-static inline void
-emu_watch_atomic (const void *, size_t)
-{
-}
-static inline void
-emu_watch_tensor_flops (uint64_t)
-{
-}
-static inline bool
-emu_counts_only (void)
-{
-  return false;
-}
-struct EmuClock {};
-static inline EmuClock
-emu_order_of_host (void)
-{
-  return {};
-}
-static inline EmuClock
-emu_order_of_stream (const void *)
-{
-  return {};
-}
-static inline void
-emu_order_stream_learns (const void *, const EmuClock &)
-{
-}
-static inline void
-emu_order_host_learns (const EmuClock &)
-{
-}
-static inline void
-emu_order_begin (const void *, const EmuClock &)
-{
-}
-static inline void
-emu_order_end (void)
-{
-}
-static inline void
-emu_order_forget (void)
-{
-}
-static inline cudaError_t
-emu_order_range (const char *, const void *, size_t, bool)
-{
-  return cudaSuccess;
-}
-#define EMU_UNWATCHED inline
+#include "unwatched.h"
 #endif
 
 /* ---- between the watching files ---- */
