@@ -109,6 +109,8 @@ struct _ValleyOps {
   /* NULL when there is not enough memory.  Contents are undefined. */
   ValleyMemory *(*memory_new) (ValleyBackend *backend, gsize bytes);
   void (*memory_free) (ValleyBackend *backend, ValleyMemory *memory);
+  /* Of the device, in bytes; NULL where memory is the host's.  FALSE: it does not say. */
+  gboolean (*memory_info) (ValleyBackend *backend, gsize *available, gsize *total);
   /* A weight matrix [rows, cols] from the mapped file: the CPU borrows the bytes (@host
    * outlives the tensor) unless its precision needs another type; a GPU copies them.  @host may
    * be unaligned: offsets count from the header's end, which old files did not pad. */
