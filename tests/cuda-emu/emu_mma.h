@@ -89,7 +89,7 @@ valley_load_matrices (unsigned out[4], ValleyShared<T> tile, unsigned offset, EM
 {
   EmuMatrices own = { out, &tile[offset].bits };
 
-  (void) tile[offset + 7];                     /* within bounds */
+  (void) tile[offset + 7];                   /* within bounds */
   valley_load_vector<uint4> (&tile[offset]); /* aligned, and seen by who watches */
   emu_warp_together (emu_load_matrices<TRANSPOSED>, &own, file, line);
 }
