@@ -225,6 +225,12 @@ valley_model_open_backend (ValleyModel *model, GError **error)
   return model->backend != NULL;
 }
 
+gpointer
+valley_model_cuda_context (ValleyModel *model)
+{
+  return model->device.context;
+}
+
 gboolean
 valley_model_takes_device_frames (ValleyModel *model, GError **error)
 {

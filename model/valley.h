@@ -255,6 +255,10 @@ typedef struct {
  * loading too.  FALSE without an @error: frames belong in the host's memory. */
 VALLEY_API gboolean valley_model_takes_device_frames (ValleyModel *model, GError **error);
 
+/* The CUcontext that the model was opened in (ValleyModelOptions.cuda_context), which frames are to
+ * belong to; NULL: it has one of its own, or none. */
+VALLEY_API gpointer valley_model_cuda_context (ValleyModel *model);
+
 /* The same picture as the host's functions make of the same frame, to the byte, but it stays on
  * the device.  Returns when the frame has been read: its memory may change then.  The picture is
  * for this model alone, and holds a reference to it. */
