@@ -42,6 +42,9 @@ template <typename T> using ValleyShared = T *;
 
 /* Before a loop whose array elements must stay in registers. */
 #define VALLEY_UNROLL _Pragma ("unroll")
+/* So many times only. */
+#define VALLEY_UNROLL_BY(n) VALLEY_PRAGMA (unroll n)
+#define VALLEY_PRAGMA(words) _Pragma (#words)
 
 /* Returns what was there. */
 #define valley_atomic_add(pointer, value) atomicAdd (pointer, value)
@@ -54,6 +57,14 @@ static __device__ __forceinline__ V
 valley_load_vector (const T *p)
 {
   return *reinterpret_cast<const V *> (p);
+}
+
+/* The same for what nobody reads again: it need not push other things out of the caches. */
+template <typename V, typename T>
+static __device__ __forceinline__ V
+valley_load_once (const T *p)
+{
+  return __ldcs (reinterpret_cast<const V *> (p));
 }
 
 template <typename V, typename T>

@@ -26,6 +26,44 @@ typedef struct {
   size_t rows, cols, stride; /* in elements */
 } ValleyCudaMatrix;
 
+/* The same as ValleyActivation. */
+typedef enum {
+  VALLEY_CUDA_ACT_NONE,
+  VALLEY_CUDA_ACT_GELU_TANH,
+  VALLEY_CUDA_ACT_GELU_ERF,
+  VALLEY_CUDA_ACT_QUICK_GELU,
+  VALLEY_CUDA_ACT_SILU
+} ValleyCudaActivation;
+
+/* The same as ValleyRole. */
+typedef enum { VALLEY_CUDA_PROMPT, VALLEY_CUDA_GENERATED } ValleyCudaRole;
+
+/* ---- blas.c: cuBLASLt and what has been chosen from it; one for each context ---- */
+
+typedef struct _ValleyCudaBlas ValleyCudaBlas;
+
+/* Thread-safe but for these.  The context must be current. */
+int valley_cuda_blas_new (ValleyCudaBlas **blas);
+void valley_cuda_blas_free (ValleyCudaBlas *blas);
+/* Before a stream is destroyed, when its work is done: frees its workspace. */
+void valley_cuda_blas_forget_stream (ValleyCudaBlas *blas, struct CUstream_st *stream);
+
+/* ---- linear.c ----
+ *
+ * @x and @w of any types, @bias (NULL: none) of @y's type or f32.  Prompt rows are fastest where
+ * all of them have one type and strides and column offsets are multiples of 16 bytes; whether
+ * they are decides the bits, too, and where a matrix lies otherwise does not.
+ *
+ * The first product of a shape must not be recorded into a graph: it measures. */
+
+/* y[M,N] = act (x[M,K] w[N,K]^T + bias[1,N]) */
+int valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                        const ValleyCudaMatrix *w, const ValleyCudaMatrix *bias,
+                        ValleyCudaActivation act, ValleyCudaRole role, struct CUstream_st *stream);
+/* y[M,N] = x[M,K] w[K,N] */
+int valley_cuda_mix (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                     const ValleyCudaMatrix *w, struct CUstream_st *stream);
+
 /* ---- norm.cu: y and x of one type, perhaps the same matrix ---- */
 
 /* @bias may be NULL. */
@@ -80,9 +118,6 @@ typedef struct {
   size_t n_sequences; /* valley_cuda_attention: rows are so many equal parts, each for itself */
   size_t n_skipped;   /* valley_cuda_attend: rows that were appended before q's first */
 } ValleyCudaAttention;
-
-/* The same as ValleyRole. */
-typedef enum { VALLEY_CUDA_PROMPT, VALLEY_CUDA_GENERATED } ValleyCudaRole;
 
 /* One layer's keys and values in pages.  Kernels read the table and @first when they run. */
 typedef struct {

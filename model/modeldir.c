@@ -4,7 +4,6 @@
 #include <dlfcn.h>
 #include <string.h>
 
-#include "modeldir.h"
 #include "valley.h"
 
 #define NAME "valley-tiny"
@@ -19,8 +18,9 @@ if_checkpoint (char *path)
   return g_file_test (config, G_FILE_TEST_IS_REGULAR) ? g_canonicalize_filename (path, NULL) : NULL;
 }
 
-char *
-valley_library_dir (void)
+/* The folder of the file that this code was loaded from. */
+static char *
+own_dir (void)
 {
   g_autofree char *path = NULL;
   Dl_info info;
@@ -48,7 +48,7 @@ char *
 valley_default_model_dir (void)
 {
   const char *named = g_getenv ("VALLEY_MODEL_DIR");
-  g_autofree char *dir = valley_library_dir ();
+  g_autofree char *dir = own_dir ();
   char *found = NULL;
 
   if (named != NULL && *named != '\0')

@@ -27,8 +27,10 @@ typedef enum {
   cudaErrorIllegalAddress = 700,
   cudaErrorMisalignedAddress = 716,
   cudaErrorLaunchFailure = 719,
+  cudaErrorNotSupported = 801,
   cudaErrorStreamCaptureUnsupported = 900,
-  cudaErrorStreamCaptureInvalidated = 901
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorUnknown = 999
 } cudaError_t;
 
 typedef enum {
@@ -42,6 +44,12 @@ typedef enum {
   cudaStreamCaptureModeThreadLocal,
   cudaStreamCaptureModeRelaxed
 } cudaStreamCaptureMode;
+
+typedef enum {
+  cudaStreamCaptureStatusNone,
+  cudaStreamCaptureStatusActive,
+  cudaStreamCaptureStatusInvalidated
+} cudaStreamCaptureStatus;
 
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
@@ -86,6 +94,7 @@ cudaError_t cudaEventQuery (cudaEvent_t event);
 
 /* One stream at a time; waiting for its events from another while it is captured is refused. */
 cudaError_t cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamIsCapturing (cudaStream_t stream, cudaStreamCaptureStatus *status);
 cudaError_t cudaStreamEndCapture (cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph,
                                   unsigned long long flags);

@@ -17,6 +17,8 @@ extern std::recursive_mutex emu_lock;
 /* Records a fault and makes @error sticky. */
 cudaError_t emu_fail (cudaError_t error, const char *format, ...)
     __attribute__ ((format (printf, 2, 3)));
+/* Work like a kernel: in its stream's order, late, part of a graph while one is captured. */
+cudaError_t emu_enqueue_work (cudaStream_t stream, std::function<cudaError_t ()> work);
 /* Whatever is left over when the program ends is told then. */
 void emu_watch_exit (void);
 uint32_t emu_random (uint32_t below);
@@ -47,12 +49,6 @@ bool emu_memory_describe (const void *address, std::string *words);
 bool emu_memory_is_pinned (const void *pointer, size_t bytes);
 std::string emu_memory_leaks (void);
 void emu_memory_reset (void);
-
-/* ---- async.cpp ---- */
-
-void emu_async_start_block (size_t n_threads);
-/* A fault when copies are still under way. */
-void emu_async_end_thread (void);
 
 /* ---- block.cpp ---- */
 

@@ -201,8 +201,10 @@ cudaGetErrorName (cudaError_t error)
     NAME (cudaErrorIllegalAddress)
     NAME (cudaErrorMisalignedAddress)
     NAME (cudaErrorLaunchFailure)
+    NAME (cudaErrorNotSupported)
     NAME (cudaErrorStreamCaptureUnsupported)
     NAME (cudaErrorStreamCaptureInvalidated)
+    NAME (cudaErrorUnknown)
 #undef NAME
   }
   return "unrecognized error code";
@@ -422,6 +424,14 @@ emu_enqueue_launch (const char *name, dim3 grid, dim3 block, size_t shared_bytes
               name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
   else
     enqueue (stream, { [=] { return emu_run_kernel (*launch); }, NULL, 0 });
+}
+
+cudaError_t
+emu_enqueue_work (cudaStream_t stream, std::function<cudaError_t ()> work)
+{
+  Guard guard (emu_lock);
+
+  return enqueue (stream, { std::move (work), NULL, 0 });
 }
 
 /* Rows of bytes; the last one's rest of the pitch is not touched. */
@@ -654,6 +664,19 @@ cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode)
     return emu_fail (cudaErrorInvalidValue, "the stream is captured already");
   stream->capture.reset (new CUgraph_st ());
   stream->capture_broken = false;
+  return cudaSuccess;
+}
+
+cudaError_t
+cudaStreamIsCapturing (cudaStream_t stream, cudaStreamCaptureStatus *status)
+{
+  Guard guard (emu_lock);
+
+  if (!is_known (stream))
+    return cudaErrorInvalidResourceHandle;
+  *status = stream->capture == NULL    ? cudaStreamCaptureStatusNone
+            : stream->capture_broken ? cudaStreamCaptureStatusInvalidated
+                                     : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 

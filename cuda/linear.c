@@ -1,0 +1,61 @@
+/* linear.c - which way a matrix product takes: a function of its shape, types, alignment and
+ * role, never of the number of rows.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "product.h"
+
+#include <cuda_runtime.h>
+
+#define ALIGNMENT 16 /* bytes: of addresses and rows, for all ways but the plain one */
+
+static int
+is_aligned (const ValleyCudaMatrix *m)
+{
+  size_t element = m->type == VALLEY_CUDA_F32 ? 4 : 2;
+
+  return (uintptr_t) m->data % ALIGNMENT == 0 && m->stride * element % ALIGNMENT == 0;
+}
+
+static int
+is_usual (const ValleyCudaProduct *p)
+{
+  return p->x->type == p->w->type && (p->y->type == p->x->type || p->y->type == VALLEY_CUDA_F32)
+         && is_aligned (p->x) && is_aligned (p->w);
+}
+
+static int
+prompt_product (ValleyCudaBlas *blas, const ValleyCudaProduct *p, cudaStream_t stream)
+{
+  int taken = 0, error = cudaSuccess;
+
+  if (is_usual (p) && is_aligned (p->y))
+    error = valley_cuda_blas_product (blas, p, stream, &taken);
+  if (error == cudaSuccess && !taken)
+    error = valley_cuda_plain_product (p, stream);
+  return error;
+}
+
+int
+valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                    const ValleyCudaMatrix *w, const ValleyCudaMatrix *bias,
+                    ValleyCudaActivation act, ValleyCudaRole role, cudaStream_t stream)
+{
+  ValleyCudaProduct p = { y, x, w, bias, act, 0 };
+
+  if (y->rows == 0 || y->cols == 0)
+    return cudaGetLastError ();
+  if (role == VALLEY_CUDA_PROMPT)
+    return prompt_product (blas, &p, stream);
+  return is_usual (&p) ? valley_cuda_few_product (&p, stream)
+                       : valley_cuda_plain_product (&p, stream);
+}
+
+int
+valley_cuda_mix (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                 const ValleyCudaMatrix *w, cudaStream_t stream)
+{
+  ValleyCudaProduct p = { y, x, w, NULL, VALLEY_CUDA_ACT_NONE, 1 };
+
+  if (y->rows == 0 || y->cols == 0)
+    return cudaGetLastError ();
+  return prompt_product (blas, &p, stream);
+}

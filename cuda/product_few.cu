@@ -1,0 +1,208 @@
+/* product_few.cu - products for few rows: what they take is the reading of the weights, so each
+ * weight is read once for up to eight rows.
+ *
+ * A block sums up COLUMNS elements of each row; its threads take 8 products at a time in turn,
+ * by loads of 16 bytes of which several are under way at any time, and add up what they have in
+ * one order.  How many threads there are follows from the sums' length alone.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "epilogue.h"
+#include "row.h"
+
+#define COLUMNS 4
+#define VECTOR 8
+#define MAX_WARPS 4 /* of a block: more would only wait for one another at its end */
+#define MAX_ROWS 8
+
+/* VECTOR elements as they lie in memory. */
+template <typename T> struct Vector {
+  uint4 words;
+};
+
+template <> struct Vector<float> {
+  float4 low, high;
+};
+
+template <typename T>
+static __device__ __forceinline__ Vector<T>
+load_vector (const T *p, bool once)
+{
+  return { once ? valley_load_once<uint4> (p) : valley_load_vector<uint4> (p) };
+}
+
+static __device__ __forceinline__ Vector<float>
+load_vector (const float *p, bool once)
+{
+  return { once ? valley_load_once<float4> (p) : valley_load_vector<float4> (p),
+           once ? valley_load_once<float4> (p + 4) : valley_load_vector<float4> (p + 4) };
+}
+
+template <typename T>
+static __device__ __forceinline__ void
+unpack (float *out, Vector<T> v)
+{
+  unsigned words[4] = { v.words.x, v.words.y, v.words.z, v.words.w };
+
+VALLEY_UNROLL
+  for (int j = 0; j < 4; j++) {
+    T low = { (uint16_t) words[j] }, high = { (uint16_t) (words[j] >> 16) };
+
+    out[2 * j] = valley_to_f32 (low);
+    out[2 * j + 1] = valley_to_f32 (high);
+  }
+}
+
+static __device__ __forceinline__ void
+unpack (float *out, Vector<float> v)
+{
+  float all[VECTOR] = { v.low.x, v.low.y, v.low.z, v.low.w, v.high.x, v.high.y, v.high.z, v.high.w };
+
+VALLEY_UNROLL
+  for (int j = 0; j < VECTOR; j++)
+    out[j] = all[j];
+}
+
+/* The last elements of a row, zeros beyond them. */
+template <typename T>
+static __device__ __forceinline__ void
+unpack_rest (float *out, const T *row, size_t i, size_t n)
+{
+VALLEY_UNROLL
+  for (int j = 0; j < VECTOR; j++)
+    out[j] = i + j < n ? valley_to_f32 (row[i + j]) : 0;
+}
+
+template <int ROWS>
+static __device__ __forceinline__ void
+add_products (float sums[ROWS][COLUMNS], int row, int column, const float *x, const float *w)
+{
+VALLEY_UNROLL
+  for (int j = 0; j < VECTOR; j++)
+    sums[row][column] = fmaf (w[j], x[j], sums[row][column]);
+}
+
+/* This thread's part of every sum. */
+template <typename T, int ROWS>
+static __device__ __forceinline__ void
+sum_up (float sums[ROWS][COLUMNS], const T *const *x, const T *const *w, size_t k)
+{
+  size_t i = VECTOR * threadIdx.x;
+  float a[VECTOR], b[VECTOR];
+
+VALLEY_UNROLL_BY (2)
+  for (; i + VECTOR <= k; i += VECTOR * blockDim.x) {
+    Vector<T> weights[COLUMNS];
+
+VALLEY_UNROLL
+    for (int c = 0; c < COLUMNS; c++)
+      weights[c] = load_vector (w[c] + i, true);
+VALLEY_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      unpack (a, load_vector (x[r] + i, false));
+VALLEY_UNROLL
+      for (int c = 0; c < COLUMNS; c++) {
+        unpack (b, weights[c]);
+        add_products<ROWS> (sums, r, c, a, b);
+      }
+    }
+  }
+  if (i < k) {
+VALLEY_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      unpack_rest (a, x[r], i, k);
+VALLEY_UNROLL
+      for (int c = 0; c < COLUMNS; c++) {
+        unpack_rest (b, w[c], i, k);
+        add_products<ROWS> (sums, r, c, a, b);
+      }
+    }
+  }
+}
+
+/* Rows and columns beyond the ends are the last ones once more, and not stored. */
+template <typename T, typename Y, int ROWS>
+static __global__ void
+__launch_bounds__ (MAX_WARPS *VALLEY_WARP)
+    few_product (Y *y, size_t y_stride, const T *x, size_t x_stride, unsigned n_rows, const T *w,
+                 size_t w_stride, unsigned n_columns, size_t k, ValleyEpilogue epilogue)
+{
+  VALLEY_SHARED (float, partial, MAX_WARPS *ROWS *COLUMNS);
+  unsigned first_row = blockIdx.y * ROWS, first_column = blockIdx.x * COLUMNS;
+  unsigned warp = threadIdx.x / VALLEY_WARP, n_warps = blockDim.x / VALLEY_WARP;
+  float sums[ROWS][COLUMNS] = {};
+  const T *x_rows[ROWS], *w_rows[COLUMNS];
+
+VALLEY_UNROLL
+  for (unsigned r = 0; r < ROWS; r++)
+    x_rows[r] = x + (first_row + r < n_rows ? first_row + r : n_rows - 1) * x_stride;
+VALLEY_UNROLL
+  for (unsigned c = 0; c < COLUMNS; c++)
+    w_rows[c] = w + (first_column + c < n_columns ? first_column + c : n_columns - 1) * w_stride;
+  sum_up<T, ROWS> (sums, x_rows, w_rows, k);
+VALLEY_UNROLL
+  for (int i = 0; i < ROWS * COLUMNS; i++) {
+    float sum = sums[i / COLUMNS][i % COLUMNS];
+
+    for (int bits = VALLEY_WARP / 2; bits > 0; bits /= 2)
+      sum += valley_shuffle_xor (VALLEY_FULL_WARP, sum, bits);
+    if (threadIdx.x % VALLEY_WARP == 0)
+      partial[warp * ROWS * COLUMNS + i] = sum;
+  }
+  valley_sync_block ();
+  if (threadIdx.x < ROWS * COLUMNS) {
+    unsigned row = first_row + threadIdx.x / COLUMNS, column = first_column + threadIdx.x % COLUMNS;
+    float sum = 0;
+
+    for (unsigned i = 0; i < n_warps; i++)
+      sum += partial[i * ROWS * COLUMNS + threadIdx.x];
+    if (row < n_rows && column < n_columns)
+      valley_from_f32 (y + row * y_stride + column, valley_finish_sum (epilogue, column, sum));
+  }
+}
+
+template <typename T, typename Y, int ROWS>
+static void
+launch_rows (const ValleyCudaProduct *p, cudaStream_t stream)
+{
+  Y *y = (Y *) p->y->data;
+  const T *x = (const T *) p->x->data, *w = (const T *) p->w->data;
+  size_t y_stride = p->y->stride, x_stride = p->x->stride, w_stride = p->w->stride, k = p->x->cols;
+  unsigned n_rows = (unsigned) p->y->rows, n_columns = (unsigned) p->y->cols;
+  ValleyEpilogue epilogue = valley_epilogue (p->bias, p->act);
+  size_t warps = (k - 1) / (VECTOR * VALLEY_WARP) + 1;
+  unsigned n_threads = VALLEY_WARP * (unsigned) (warps < MAX_WARPS ? warps : MAX_WARPS);
+  dim3 grid ((n_columns - 1) / COLUMNS + 1, (n_rows - 1) / ROWS + 1);
+
+  VALLEY_LAUNCH ((few_product<T, Y, ROWS>), grid, n_threads, 0, stream, y, y_stride, x, x_stride,
+                 n_rows, w, w_stride, n_columns, k, epilogue);
+}
+
+template <typename T, typename Y>
+static void
+launch (const ValleyCudaProduct *p, cudaStream_t stream)
+{
+  if (p->y->rows == 1)
+    launch_rows<T, Y, 1> (p, stream);
+  else if (p->y->rows == 2)
+    launch_rows<T, Y, 2> (p, stream);
+  else if (p->y->rows <= 4)
+    launch_rows<T, Y, 4> (p, stream);
+  else
+    launch_rows<T, Y, MAX_ROWS> (p, stream);
+}
+
+template <typename T>
+static void
+launch_type (const ValleyCudaProduct *p, cudaStream_t stream)
+{
+  if (p->y->type == VALLEY_CUDA_F32)
+    launch<T, float> (p, stream);
+  else
+    launch<T, T> (p, stream);
+}
+
+int
+valley_cuda_few_product (const ValleyCudaProduct *product, cudaStream_t stream)
+{
+  VALLEY_BY_TYPE (product->w->type, launch_type, product, stream);
+  return cudaGetLastError ();
+}
