@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "which-device.h"
+
 char *
 golden_dir (const char *name)
 {
@@ -13,7 +15,7 @@ golden_dir (const char *name)
 ValleyModel *
 open_model (const char *dir, ValleyPrecision precision)
 {
-  ValleyModelOptions options = { .device = "cpu", .precision = precision, .threads = 2 };
+  ValleyModelOptions options = { .device = test_device (), .precision = precision, .threads = 2 };
   GError *error = NULL;
   ValleyModel *model = valley_model_open (dir, &options, &error);
 

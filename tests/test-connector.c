@@ -14,6 +14,7 @@
 #include "engine.h"
 #include "reftensors.h"
 #include "scratch.h"
+#include "which-device.h"
 
 #define TOLERANCE 2e-5
 #define BF16_TOLERANCE 1.5e-2
@@ -155,8 +156,7 @@ run_open (Run *run, JsonObject *test, ValleyPrecision precision, guint threads, 
   g_assert_no_error (error);
   run->files = valley_safetensors_open (run->dir, &error);
   g_assert_no_error (error);
-  run->backend = valley_cpu_backend_new (precision, threads, strict, &error);
-  g_assert_no_error (error);
+  run->backend = test_backend_new (precision, threads, strict);
   run->stream = run->backend->ops->stream_new (run->backend, &error);
   g_assert_no_error (error);
   run->weights = valley_weights_new (run->files, run->backend, NULL);

@@ -10,6 +10,7 @@
 #include "engine-fixture.h"
 #include "randomweights.h"
 #include "scratch.h"
+#include "which-device.h"
 
 /* A golden's folder without its weights. */
 static char *
@@ -37,8 +38,9 @@ folder_without_weights (const char *name)
 static ValleyModel *
 open_random (const char *dir, guint64 seed)
 {
-  ValleyModelOptions options
-      = { .device = "cpu", .precision = VALLEY_PRECISION_F32, .threads = 2, .random_seed = seed };
+  ValleyModelOptions options = {
+    .device = test_device (), .precision = VALLEY_PRECISION_F32, .threads = 2, .random_seed = seed
+  };
   GError *error = NULL;
   ValleyModel *model = valley_model_open (dir, &options, &error);
 
