@@ -94,7 +94,8 @@ gst_valley_precision_get_type (void)
   static const GEnumValue values[] = {
     { VALLEY_PRECISION_AUTO, "bf16 where the device computes it natively, else f32", "auto" },
     { VALLEY_PRECISION_F32, "32-bit floating point", "f32" },
-    { VALLEY_PRECISION_BF16, "matrix products in bfloat16, the rest in f32", "bf16" },
+    { VALLEY_PRECISION_BF16, "bfloat16, with sums in f32", "bf16" },
+    { VALLEY_PRECISION_F16, "16-bit floats, with sums in f32; on a GPU only", "f16" },
     { 0, NULL, NULL },
   };
   static gsize type = 0;

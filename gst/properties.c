@@ -17,8 +17,9 @@ install_model (GObjectClass *klass)
                            NULL, RW_READY));
   g_object_class_install_property (klass, GST_VALLEY_PROP_DEVICE,
                                    g_param_spec_string ("device", "Device",
-                                                        "Where the model runs: auto or cpu", "auto",
-                                                        RW_READY));
+                                                        "Where the model runs: cpu, cuda, cuda:N, "
+                                                        "or auto (the first GPU, else the CPU)",
+                                                        "auto", RW_READY));
   g_object_class_install_property (
       klass, GST_VALLEY_PROP_PRECISION,
       g_param_spec_enum ("precision", "Precision", "Arithmetic of the matrix products",

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <json-glib/json-glib.h>
 
+#include "devices.h"
 #include "engine.h"
 
 typedef struct {
@@ -124,6 +125,17 @@ static gsize
 kv_bytes_per_token (const ValleyLlmConfig *llm, ValleyDType dtype)
 {
   return 2 * llm->n_layers * llm->n_kv_heads * llm->head_dim * valley_dtype_bytes (dtype);
+}
+
+/* What a model opened here with device=auto runs on. */
+static ValleyDevice
+auto_device (void)
+{
+  ValleyModelOptions options = { .device = "auto" };
+  ValleyDevice device;
+
+  valley_device_resolve (&options, &device, NULL);
+  return device;
 }
 
 /* ---- JSON ---- */
@@ -268,6 +280,7 @@ add_memory (JsonBuilder *b, const Report *report)
 static char *
 report_to_json (const Report *report)
 {
+  ValleyDevice device = auto_device ();
   const GPtrArray *problems
       = report->weights != NULL ? valley_weights_problems (report->weights) : NULL;
   g_autoptr (JsonBuilder) b = json_builder_new_immutable ();
@@ -282,6 +295,7 @@ report_to_json (const Report *report)
   add_unused (b, report);
   add_misshapen (b, problems);
   add_memory (b, report);
+  add_string (b, "auto_device", device.name);
   json_builder_set_member_name (b, "problems");
   json_builder_begin_array (b);
   for (guint i = 0; i < report->problems->len; i++)
@@ -374,12 +388,14 @@ static char *
 report_to_text (const Report *report)
 {
   GString *out = g_string_new (NULL);
+  ValleyDevice device = auto_device ();
 
   g_string_append_printf (out, "%s\n\n", report->dir);
   if (report->config != NULL)
     print_architecture (out, report->config);
   if (report->weights != NULL)
     print_memory (out, report);
+  g_string_append_printf (out, "Device            %s, unless told otherwise\n", device.name);
   if (report->files != NULL)
     print_tensors (out, report);
   g_string_append_c (out, '\n');

@@ -73,6 +73,7 @@ check "--dump writes every stage" is \
 
 golden_run --metrics >/dev/null 2>"$DIR/metrics"
 check "--metrics counts the tokens" grep -q "^output tokens *12$" "$DIR/metrics"
+check "and names the device" grep -Eq "^device *(cpu|cuda:0)$" "$DIR/metrics"
 
 check "a picture of bars" picture smpte "$DIR/bars.png"
 check "a picture of black" picture black "$DIR/black.png"
@@ -167,6 +168,11 @@ check "a file that is no picture" fails 1 "$DIR/text.png" \
   "$VALLEY" run --model "$TILED" --frames "$DIR/text.png" --prompt x
 check "an unknown device" fails 1 "toaster" \
   "$VALLEY" run --model "$TILED" --frames "$DIR/bars.png" --prompt x --device toaster
+check "no CUDA wing" fails 1 "/nowhere/wing.so" env VALLEY_CUDA_WING=/nowhere/wing.so \
+  "$VALLEY" run --model "$TILED" --frames "$DIR/bars.png" --prompt x --device cuda
+check "f16 on the CPU" fails 1 "f16" \
+  "$VALLEY" run --model "$TILED" --frames "$DIR/bars.png" --prompt x --device cpu --precision f16
+check "an unknown precision" fails 2 "auto, f32, bf16 or f16" "$VALLEY" run --precision f8
 check "logits to nowhere" eval 'golden_run --logits "$DIR/none/x.npy" 2>&1 | grep -F "$DIR/none/x.npy"'
 
 check "no command" fails 2 "valley --help" "$VALLEY"

@@ -130,8 +130,10 @@ parse_precision (const char *text, ValleyPrecision *value, GError **error)
     *value = VALLEY_PRECISION_F32;
   else if (strcmp (text, "bf16") == 0)
     *value = VALLEY_PRECISION_BF16;
+  else if (strcmp (text, "f16") == 0)
+    *value = VALLEY_PRECISION_F16;
   else
-    return refuse (error, "--precision: expected auto, f32 or bf16, found \"%s\"", text);
+    return refuse (error, "--precision: expected auto, f32, bf16 or f16, found \"%s\"", text);
   return TRUE;
 }
 

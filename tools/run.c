@@ -14,6 +14,7 @@
 
 /* What a result does not tell. */
 typedef struct {
+  const char *device;
   double load_ms, first_token_ms;
 } Times;
 
@@ -162,6 +163,7 @@ print_metrics (const ValleyResult *result, const Times *times)
 {
   struct rusage usage;
 
+  fprintf (stderr, "device            %s\n", times->device);
   fprintf (stderr, "finish reason     %s\n", result->finish_reason);
   fprintf (stderr, "confidence        %.3f\n", result->confidence);
   fprintf (stderr, "frames            %u\n", result->n_frames);
@@ -243,8 +245,10 @@ run_command (const Options *options, GError **error)
     return FALSE;
   model = open_model (options, error);
   times.load_ms = milliseconds_since (start);
-  if (model != NULL)
+  if (model != NULL) {
+    times.device = valley_model_device (model);
     session = valley_session_new (model, &session_options, error);
+  }
   if (session != NULL)
     done = push_pictures (model, session, options, error)
            && answer (session, options, &times, error);
