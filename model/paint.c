@@ -270,6 +270,8 @@ valley_painter_paint (ValleyPainter *painter, const ValleyDeviceFrame *frame,
   for (guint i = 0; i < n; i++)
     if (images[i].width == 0)
       fingerprints[2 * i] = fingerprints[2 * i + 1] = 0; /* no such tower */
+    else if (painted)
+      ops->publish (images[i].rgb);
   return painted;
 }
 

@@ -42,6 +42,9 @@ struct _ValleyPictureOps {
   void (*upload) (ValleyStream *, ValleyMemory *dst, gconstpointer src, gsize bytes);
   gboolean (*download) (ValleyStream *, ValleyMemory *src, gpointer dst, gsize bytes,
                         GError **error);
+  /* Once the stream that wrote @memory was waited for: from now on it is only read, by any stream
+   * of any thread, each of which waits for what reads it before it lets go of it. */
+  void (*publish) (ValleyMemory *memory);
   /* What is enqueued from now on runs after @event (cuda: a CUevent). */
   void (*wait_event) (ValleyStream *, gpointer event);
   /* Frames whose `data` are the device's addresses, as the CPU paints them, to the byte. */
