@@ -66,6 +66,17 @@ gst_valley_infer_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
   }
 }
 
+/* A neighbour's question for a CUDA context is for whoever has one. */
+gboolean
+gst_valley_infer_src_query (GstPad *pad, GstObject *parent, GstQuery *query)
+{
+  GstValleyInfer *self = GST_VALLEY_INFER (parent);
+
+  return (GST_QUERY_TYPE (query) == GST_QUERY_CONTEXT
+          && gst_valley_cuda_query (&self->cuda, GST_ELEMENT (self), query))
+         || gst_pad_query_default (pad, parent, query);
+}
+
 static gboolean
 text_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {

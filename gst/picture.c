@@ -1,12 +1,14 @@
 /* picture.c - GstVideoFrame to ValleyPicture: crop, pixel aspect, field and rotation.
  *
  * YUV is handed to the engine plane by plane (planes.c), RGB as it lies.  Formats with odd
- * packings go through GstVideoConverter first.
+ * packings go through GstVideoConverter first.  A frame in the memory of the model's device is
+ * only described: the engine paints it there.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "picture.h"
 
 #include <string.h>
 
+#include "cudaframes.h"
 #include "planes.h"
 
 struct _GstValleyPainter {
@@ -179,11 +181,9 @@ widen_range (guint8 *samples, gsize n)
   }
 }
 
-/* RGB is resized to the bit as the model's own preprocessing does.  (A field's lines are not
- * moved by the half line that they lie beside the frame's middle.) */
-static gboolean
-paint_rgb (const GstVideoFrame *frame, const GstValleyView *view, const ValleyVideoOutput *outputs,
-           guint n)
+/* (A field's lines are not moved by the half line that they lie beside the frame's middle.) */
+static ValleyRgbImage
+describe_rgb (const GstVideoFrame *frame, const GstValleyView *view)
 {
   const GstVideoFormatInfo *format = frame->info.finfo;
   gsize step = GST_VIDEO_FORMAT_INFO_PSTRIDE (format, 0);
@@ -199,9 +199,25 @@ paint_rgb (const GstVideoFrame *frame, const GstValleyView *view, const ValleyVi
 
   for (guint c = 0; c < 3; c++) /* GST_VIDEO_COMP_R and so on */
     image.rgb[c] = (guint8) GST_VIDEO_FORMAT_INFO_POFFSET (format, c);
+  return image;
+}
+
+static gboolean
+has_limited_range (const GstVideoFrame *frame)
+{
+  return frame->info.colorimetry.range == GST_VIDEO_COLOR_RANGE_16_235;
+}
+
+/* RGB is resized to the bit as the model's own preprocessing does. */
+static gboolean
+paint_rgb (const GstVideoFrame *frame, const GstValleyView *view, const ValleyVideoOutput *outputs,
+           guint n)
+{
+  ValleyRgbImage image = describe_rgb (frame, view);
+
   if (!valley_image_resize_rgb (&image, outputs, n))
     return FALSE;
-  if (frame->info.colorimetry.range == GST_VIDEO_COLOR_RANGE_16_235)
+  if (has_limited_range (frame))
     for (guint i = 0; i < n; i++)
       widen_range (outputs[i].rgb, 3 * (gsize) outputs[i].width * outputs[i].height);
   return TRUE;
@@ -321,37 +337,118 @@ paint_frame (GstValleyPainter *painter, ValleyModel *model, const GstVideoFrame 
   return valley_picture_new (model, pts, sizes, rgb[0], rgb[1], error);
 }
 
+/* ---- one picture of a frame on the model's own device --------------------- */
+
+static gboolean
+is_readable (const GstVideoFormatInfo *format)
+{
+  return gst_valley_planes_readable (format) || is_packed_rgb (format);
+}
+
+/* Whether the frame can stay where it is; if not, mapping it brings it to the host. */
+static gboolean
+stays_on_device (GstValleyPainter *painter, ValleyModel *model, GstBuffer *buffer)
+{
+  gpointer context = gst_valley_cuda_frame_context (buffer);
+
+  return context != NULL && is_readable (painter->info.finfo)
+         && context == valley_model_cuda_context (model)
+         && valley_model_takes_device_frames (model, NULL);
+}
+
+static ValleyTurn
+turn_of (GstVideoOrientationMethod orientation)
+{
+  switch (orientation) {
+  case GST_VIDEO_ORIENTATION_90R:
+    return VALLEY_TURN_TRANSPOSE | VALLEY_TURN_FLIP_X;
+  case GST_VIDEO_ORIENTATION_180:
+    return VALLEY_TURN_FLIP_X | VALLEY_TURN_FLIP_Y;
+  case GST_VIDEO_ORIENTATION_90L:
+    return VALLEY_TURN_TRANSPOSE | VALLEY_TURN_FLIP_Y;
+  case GST_VIDEO_ORIENTATION_HORIZ:
+    return VALLEY_TURN_FLIP_X;
+  case GST_VIDEO_ORIENTATION_VERT:
+    return VALLEY_TURN_FLIP_Y;
+  case GST_VIDEO_ORIENTATION_UL_LR:
+    return VALLEY_TURN_TRANSPOSE;
+  case GST_VIDEO_ORIENTATION_UR_LL:
+    return VALLEY_TURN_TRANSPOSE | VALLEY_TURN_FLIP_X | VALLEY_TURN_FLIP_Y;
+  default:
+    return VALLEY_TURN_NONE;
+  }
+}
+
+/* @frame's data are addresses on the device. */
+static ValleyPicture *
+paint_on_device (GstValleyPainter *painter, ValleyModel *model, GstVideoFrame *frame,
+                 const GstValleyView *view, const ValleyInputSizes *sizes, guint64 pts,
+                 GError **error)
+{
+  ValleyDeviceFrame on_device = { .turn = turn_of (painter->orientation) };
+  ValleyRgbImage rgb;
+  ValleyVideo video;
+
+  if (gst_valley_planes_readable (frame->info.finfo)) {
+    gst_valley_planes_describe (frame, view, &video);
+    on_device.video = &video;
+  } else {
+    rgb = describe_rgb (frame, view);
+    on_device.rgb = &rgb;
+    on_device.limited_range = has_limited_range (frame);
+  }
+  return valley_picture_new_from_device (model, pts, sizes, &on_device, error);
+}
+
+/* ---- one picture of any frame --------------------------------------------- */
+
+/* Of a mapped frame, on the host. */
+static ValleyPicture *
+paint_on_host (GstValleyPainter *painter, ValleyModel *model, GstVideoFrame *frame,
+               const GstValleyView *view, const ValleyInputSizes *sizes, guint64 pts,
+               GError **error)
+{
+  GstVideoFrame rgb;
+  ValleyPicture *picture;
+
+  if (is_readable (frame->info.finfo))
+    return paint_frame (painter, model, frame, view, sizes, pts, error);
+  if (!convert (painter, frame, &rgb)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                 "cannot convert video format %s to RGB",
+                 GST_VIDEO_FORMAT_INFO_NAME (frame->info.finfo));
+    return NULL;
+  }
+  picture = paint_frame (painter, model, &rgb, view, sizes, pts, error);
+  gst_video_frame_unmap (&rgb);
+  return picture;
+}
+
 ValleyPicture *
 gst_valley_painter_paint (GstValleyPainter *painter, ValleyModel *model, GstBuffer *buffer,
                           guint64 pts, GError **error)
 {
-  const GstVideoFormatInfo *format = painter->info.finfo;
   GstValleyView view = visible_part (painter, buffer);
-  GstVideoFrame frame, rgb;
+  gboolean on_device = stays_on_device (painter, model, buffer);
+  GstVideoFrame frame;
   ValleyInputSizes sizes;
-  ValleyPicture *picture = NULL;
+  ValleyPicture *picture;
   guint width, height;
 
   gst_valley_painter_display_size (painter, buffer, &width, &height);
   if (!valley_model_input_sizes (model, width, height, &painter->reduction, &sizes, error))
     return NULL;
-  if (!gst_video_frame_map (&frame, &painter->info, buffer,
-                            GST_MAP_READ | GST_VIDEO_FRAME_MAP_FLAG_NO_REF)) {
+  if (on_device ? !gst_valley_cuda_map (&frame, &painter->info, buffer)
+                : !gst_video_frame_map (&frame, &painter->info, buffer,
+                                        GST_MAP_READ | GST_VIDEO_FRAME_MAP_FLAG_NO_REF)) {
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_READ,
                  "cannot map a buffer of %" G_GSIZE_FORMAT " bytes as a %s frame",
-                 gst_buffer_get_size (buffer), GST_VIDEO_FORMAT_INFO_NAME (format));
+                 gst_buffer_get_size (buffer), GST_VIDEO_FORMAT_INFO_NAME (painter->info.finfo));
     return NULL;
   }
   view.field = first_field (&frame);
-  if (gst_valley_planes_readable (format) || is_packed_rgb (format)) {
-    picture = paint_frame (painter, model, &frame, &view, &sizes, pts, error);
-  } else if (convert (painter, &frame, &rgb)) {
-    picture = paint_frame (painter, model, &rgb, &view, &sizes, pts, error);
-    gst_video_frame_unmap (&rgb);
-  } else {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "cannot convert video format %s to RGB", GST_VIDEO_FORMAT_INFO_NAME (format));
-  }
+  picture = (on_device ? paint_on_device : paint_on_host) (painter, model, &frame, &view, &sizes,
+                                                           pts, error);
   gst_video_frame_unmap (&frame);
   return picture;
 }

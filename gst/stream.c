@@ -508,6 +508,9 @@ sink_query (GstPad *pad, GstObject *parent, GstQuery *query)
     gst_query_add_allocation_meta (query, GST_VIDEO_CROP_META_API_TYPE, NULL);
     return TRUE;
   }
+  if (GST_QUERY_TYPE (query) == GST_QUERY_CONTEXT
+      && gst_valley_cuda_query (&self->cuda, GST_ELEMENT (self), query))
+    return TRUE;
   return gst_pad_query_default (pad, parent, query);
 }
 

@@ -8,10 +8,17 @@ GST_DEBUG_CATEGORY (gst_valley_infer_debug);
 #define TEXT_CAPS "text/x-raw, format=(string)utf8"
 #define JSON_CAPS "application/x-json, format=(string)valleyinfer"
 
+#ifdef HAVE_GST_CUDA
+#define CUDA_CAPS                                                                                  \
+  "; " GST_VIDEO_CAPS_MAKE_WITH_FEATURES ("memory:CUDAMemory", GST_VIDEO_FORMATS_ALL)
+#else
+#define CUDA_CAPS ""
+#endif
+
 /* First what picture.c reads directly, so that a source with a choice takes one of these. */
 #define VIDEO_CAPS                                                                                 \
   GST_VIDEO_CAPS_MAKE ("{ I420, NV12, YV12, NV21, Y42B, NV16, Y444, RGBx, BGRx, RGB, BGR }")       \
-  "; " GST_VIDEO_CAPS_MAKE (GST_VIDEO_FORMATS_ALL)
+  "; " GST_VIDEO_CAPS_MAKE (GST_VIDEO_FORMATS_ALL) CUDA_CAPS
 
 static GstStaticPadTemplate sink_template
     = GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS (VIDEO_CAPS));
@@ -44,6 +51,24 @@ set_model (GstValleyInfer *self, ValleyModel *model)
   valley_model_unref (last);
 }
 
+/* Frames of the pipeline's CUDA elements are in their context: a model that runs on CUDA is to be
+ * there, too.  Which device "auto" means, the engine knows. */
+static ValleyModel *
+open_in_context (GstValleyInfer *self, const gchar *dir, ValleyModelOptions *options,
+                 GError **error)
+{
+  ValleyModel *model = valley_model_open (dir, options, error);
+
+  if (model == NULL)
+    return NULL;
+  options->cuda_context
+      = gst_valley_cuda_open (&self->cuda, GST_ELEMENT (self), valley_model_device (model));
+  if (options->cuda_context == NULL)
+    return model;
+  valley_model_unref (model);
+  return valley_model_open (dir, options, error);
+}
+
 /* Opens the model (its config.json, not its weights), unless it is open already. */
 static gboolean
 open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **error)
@@ -72,7 +97,7 @@ open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **er
   set_model (self, NULL); /* what it has goes before another one comes */
   g_free (self->model_key);
   self->model_key = g_steal_pointer (&key);
-  set_model (self, valley_model_open (dir, &options, error));
+  set_model (self, open_in_context (self, dir, &options, error));
   return self->model != NULL;
 }
 
@@ -190,9 +215,18 @@ change_state (GstElement *element, GstStateChange transition)
   }
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
     finish_stop (self);
-  if (transition == GST_STATE_CHANGE_READY_TO_NULL)
+  if (transition == GST_STATE_CHANGE_READY_TO_NULL) {
     set_model (self, NULL);
+    gst_valley_cuda_close (&self->cuda);
+  }
   return result;
+}
+
+static void
+set_context (GstElement *element, GstContext *context)
+{
+  gst_valley_cuda_set_context (&GST_VALLEY_INFER (element)->cuda, element, context);
+  GST_ELEMENT_CLASS (gst_valley_infer_parent_class)->set_context (element, context);
 }
 
 /* ---- properties ---------------------------------------------------------- */
@@ -314,6 +348,7 @@ finalize (GObject *object)
 
   gst_valley_worker_free (self->worker);
   gst_valley_painter_free (self->painter);
+  gst_valley_cuda_clear (&self->cuda);
   valley_windows_clear (&self->windows);
   gst_valley_settings_clear (&self->settings);
   gst_valley_settings_clear (&self->applied);
@@ -337,6 +372,7 @@ gst_valley_infer_class_init (GstValleyInferClass *klass)
   object_class->dispose = dispose;
   object_class->finalize = finalize;
   element_class->change_state = change_state;
+  element_class->set_context = set_context;
   element_class->request_new_pad = gst_valley_infer_request_pad;
   element_class->release_pad = gst_valley_infer_release_pad;
   gst_valley_settings_install (object_class);
@@ -364,6 +400,7 @@ static void
 gst_valley_infer_init (GstValleyInfer *self)
 {
   g_mutex_init (&self->lock);
+  gst_valley_cuda_init (&self->cuda);
   g_queue_init (&self->chunks);
   g_queue_init (&self->outbox);
   gst_segment_init (&self->segment, GST_FORMAT_UNDEFINED);
@@ -380,6 +417,7 @@ gst_valley_infer_init (GstValleyInfer *self)
     GST_PAD_SET_PROXY_SCHEDULING (*pad);
   }
   gst_pad_set_event_function (self->src, gst_valley_infer_src_event);
+  gst_pad_set_query_function (self->src, gst_valley_infer_src_query);
   gst_valley_infer_init_stream (self);
   gst_element_add_pad (GST_ELEMENT (self), self->sink);
   gst_element_add_pad (GST_ELEMENT (self), self->src);

@@ -17,6 +17,7 @@
 
 #include <gst/gst.h>
 
+#include "cudaframes.h"
 #include "picture.h"
 #include "settings.h"
 #include "textpad.h"
@@ -36,6 +37,7 @@ struct _GstValleyInfer {
                          exchanged under `lock` */
   gchar *model_key;   /* what `model` was opened with */
   GstValleyWorker *worker;
+  GstValleyCuda cuda; /* has a lock of its own */
 
   /* Object lock: */
   GstValleySettings settings;
@@ -158,6 +160,7 @@ GstPad *gst_valley_infer_request_pad (GstElement *element, GstPadTemplate *templ
 void gst_valley_infer_release_pad (GstElement *element, GstPad *pad);
 void gst_valley_infer_child_proxy_init (gpointer iface, gpointer data);
 gboolean gst_valley_infer_src_event (GstPad *pad, GstObject *parent, GstEvent *event);
+gboolean gst_valley_infer_src_query (GstPad *pad, GstObject *parent, GstQuery *query);
 GstIterator *gst_valley_infer_internal_links (GstPad *pad, GstObject *parent);
 
 /* watchdog.c; lock not held. */

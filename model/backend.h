@@ -96,6 +96,20 @@ typedef struct {
   gsize most_rows; /* bounds first_row and the rows appended, wherever this runs again */
 } ValleyKv;
 
+/* How tokens are chosen, in the order of Hugging Face's filters.  Bits are 32 to a word, token 0's
+ * the lowest.  Tensors may be NULL or empty but for `draws`; they are tightly packed. */
+typedef struct {
+  double temperature;        /* 0: the likeliest */
+  gsize top_k;               /* 0: off */
+  double top_p;              /* 1: off */
+  double repetition_penalty; /* 1: off, and nothing counts as seen */
+  const ValleyTensor *seen;    /* I32 [words, 1]: the tokens' bits */
+  const ValleyTensor *inputs;  /* I32 [rows, 1]: row i has also seen inputs 0 ... i */
+  const ValleyTensor *allowed; /* I32 [1 or rows, words]: only these tokens; NULL: all */
+  const ValleyTensor *draws;   /* I32 [2 rows, 1], with a temperature: a random number of 53 bits
+                                  for each row, its low word first */
+} ValleyPick;
+
 struct _ValleyOps {
   const char *name; /* "cpu" */
   const ValleyPictureOps *pictures; /* NULL: they stay on the host, which makes their patches */
@@ -109,6 +123,8 @@ struct _ValleyOps {
   /* NULL when there is not enough memory.  Contents are undefined. */
   ValleyMemory *(*memory_new) (ValleyBackend *backend, gsize bytes);
   void (*memory_free) (ValleyBackend *backend, ValleyMemory *memory);
+  /* Of the device, in bytes; NULL where memory is the host's.  FALSE: it does not say. */
+  gboolean (*memory_info) (ValleyBackend *backend, gsize *available, gsize *total);
   /* A weight matrix [rows, cols] from the mapped file: the CPU borrows the bytes (@host
    * outlives the tensor) unless its precision needs another type; a GPU copies them.  @host may
    * be unaligned: offsets count from the header's end, which old files did not pad. */
@@ -123,6 +139,8 @@ struct _ValleyOps {
   gboolean (*download) (ValleyStream *, const ValleyTensor *src, float *dst, GError **error);
   /* I32, one number a row. */
   void (*upload_ids) (ValleyStream *, const ValleyTensor *dst, const gint32 *src);
+  /* I32, tightly packed on both sides. */
+  gboolean (*download_ids) (ValleyStream *, const ValleyTensor *src, gint32 *dst, GError **error);
   /* Addresses of @n pages into @table's rows from @first on.  NULL where @table is not used. */
   void (*upload_pages) (ValleyStream *, const ValleyTensor *table, gsize first,
                         ValleyMemory *const *pages, gsize n);
@@ -194,6 +212,13 @@ struct _ValleyOps {
   /* y[i,0] = x[i] . z[i] / (|x[i]| |z[i]|), within -1 ... 1; 0 where one of them is all zeros */
   void (*cosine) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const ValleyTensor *z);
+  /* A token for each row of logits (f32): picks (I32 [rows, 2]) gets its id and the bits of its
+   * log-probability in f32, by the logits as they came.  The id is -1 where one of these is NaN or
+   * infinite, or nothing finite is allowed. */
+  void (*pick) (ValleyStream *, const ValleyTensor *picks, const ValleyTensor *logits,
+                const ValleyPick *pick);
+  /* Sets the bits of @ids (I32, one a row) in @seen; ids that have none there count for nothing. */
+  void (*see) (ValleyStream *, const ValleyTensor *seen, const ValleyTensor *ids);
 
   /* Where the device can run many operations for the price of one; else NULL.  From begin to end
    * the stream's operations are recorded, not run: none of them may allocate, upload, download or

@@ -8,11 +8,6 @@
 
 #include <math.h>
 
-/* Activations of one chunk of rows, reused by every layer and chunk. */
-typedef struct {
-  ValleyTensor normed, q, k, v, mixed, delta, gate, up;
-} Scratch;
-
 static void
 projection_init (ValleyWeights *w, const char *name, gsize rows, gsize cols, gboolean has_bias,
                  ValleyTensor *weight, ValleyTensor *bias)
@@ -91,45 +86,6 @@ valley_decoder_clear (ValleyDecoder *llm)
   g_clear_pointer (&llm->frequencies, g_free);
 }
 
-static void
-scratch_init (Scratch *s, ValleyStream *stream, const ValleyLlmConfig *c, gsize rows)
-{
-  valley_activations_init (stream, &s->normed, rows, c->hidden_size);
-  valley_activations_init (stream, &s->q, rows, c->n_heads * c->head_dim);
-  valley_activations_init (stream, &s->k, rows, c->n_kv_heads * c->head_dim);
-  valley_activations_init (stream, &s->v, rows, c->n_kv_heads * c->head_dim);
-  valley_activations_init (stream, &s->mixed, rows, c->n_heads * c->head_dim);
-  valley_activations_init (stream, &s->delta, rows, c->hidden_size);
-  valley_activations_init (stream, &s->gate, rows, c->intermediate_size);
-  valley_activations_init (stream, &s->up, rows, c->intermediate_size);
-}
-
-static void
-scratch_clear (Scratch *s, ValleyBackend *backend)
-{
-  ValleyTensor *tensors[]
-      = { &s->normed, &s->q, &s->k, &s->v, &s->mixed, &s->delta, &s->gate, &s->up };
-
-  for (gsize i = 0; i < G_N_ELEMENTS (tensors); i++)
-    valley_tensor_clear (backend, tensors[i]);
-}
-
-/* The scratch's first @rows rows. */
-static Scratch
-scratch_rows (const Scratch *s, gsize rows)
-{
-  return (Scratch){
-    .normed = valley_tensor_rows (&s->normed, 0, rows),
-    .q = valley_tensor_rows (&s->q, 0, rows),
-    .k = valley_tensor_rows (&s->k, 0, rows),
-    .v = valley_tensor_rows (&s->v, 0, rows),
-    .mixed = valley_tensor_rows (&s->mixed, 0, rows),
-    .delta = valley_tensor_rows (&s->delta, 0, rows),
-    .gate = valley_tensor_rows (&s->gate, 0, rows),
-    .up = valley_tensor_rows (&s->up, 0, rows),
-  };
-}
-
 /* Rows of queries or keys: projected, each head normalised where the model does so. */
 static void
 project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
@@ -151,42 +107,44 @@ project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTenso
 typedef struct {
   const ValleyDecoder *llm;
   ValleyStream *stream;
-  const ValleyForward *forward;
-  ValleyTensor x, positions;
-  ValleyKv kv;     /* where their keys and values go */
-  gsize n_skipped; /* rows that the last layer needs for their keys alone */
-  Scratch scratch; /* of as many rows */
-} Chunk;
+  ValleyDecoderRun *run;
+  const ValleyDump *dump;
+  ValleyPassKey key;
+  ValleyPassPlace place;
+  const ValleyKvPool *pool;
+  ValleyTensor x; /* where the embeddings are, or with ids in the place are put */
+} Pass;
 
 /* Queries of the last rows; all rows' keys and values enter the cache. */
 static void
-project (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, gsize skip)
+project (const Pass *pass, const ValleyDecoderLayer *l, const ValleyKv *kv,
+         const ValleyDecoderScratch *s, gsize skip)
 {
-  const ValleyLlmConfig *c = &chunk->llm->config;
-  const ValleyRotary *rotary = chunk->forward->rotary;
-  const ValleyOps *ops = chunk->stream->ops;
-  ValleyRole role = chunk->forward->role;
+  const ValleyLlmConfig *c = &pass->llm->config;
+  const ValleyRotary *rotary = &pass->run->rotary;
+  const ValleyOps *ops = pass->stream->ops;
+  ValleyRole role = pass->key.role;
   ValleyTensor last = valley_tensor_rows (&s->normed, skip, s->normed.rows - skip);
   ValleyTensor q = valley_tensor_rows (&s->q, 0, last.rows);
 
-  project_heads (c, chunk->stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, role, &s->k);
-  ops->linear (chunk->stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
+  project_heads (c, pass->stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, role, &s->k);
+  ops->linear (pass->stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
   if (q.rows > 0)
-    project_heads (c, chunk->stream, &last, &l->q, &l->q_bias, &l->q_norm, role, &q);
-  ops->rotate_append (chunk->stream, q.rows > 0 ? &q : NULL, &s->k, &s->v, &rotary->cos,
-                      &rotary->sin, &chunk->positions, c->head_dim, &chunk->kv);
+    project_heads (c, pass->stream, &last, &l->q, &l->q_bias, &l->q_norm, role, &q);
+  ops->rotate_append (pass->stream, q.rows > 0 ? &q : NULL, &s->k, &s->v, &rotary->cos,
+                      &rotary->sin, &pass->place.positions, c->head_dim, kv);
 }
 
 /* The rest of a layer for rows whose own and earlier keys are in the cache, but for adding the
  * scratch's delta. */
 static void
-finish_layer (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, const ValleyTensor *x,
-              gsize skip)
+finish_layer (const Pass *pass, const ValleyDecoderLayer *l, const ValleyKv *kv,
+              const ValleyDecoderScratch *s, const ValleyTensor *x, gsize skip)
 {
-  const ValleyLlmConfig *c = &chunk->llm->config;
-  ValleyStream *stream = chunk->stream;
+  const ValleyLlmConfig *c = &pass->llm->config;
+  ValleyStream *stream = pass->stream;
   const ValleyOps *ops = stream->ops;
-  ValleyRole role = chunk->forward->role;
+  ValleyRole role = pass->key.role;
   ValleyAttention attention = { .n_heads = c->n_heads,
                                 .n_kv_heads = c->n_kv_heads,
                                 .head_dim = c->head_dim,
@@ -195,7 +153,7 @@ finish_layer (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, const
                                 .n_skipped = skip,
                                 .role = role };
 
-  ops->attend (stream, &s->mixed, &s->q, &chunk->kv, &attention);
+  ops->attend (stream, &s->mixed, &s->q, kv, &attention);
   ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, role);
   ops->rms_norm (stream, &s->normed, x, &s->delta, &l->post_norm, c->rms_norm_eps);
   ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, role);
@@ -204,51 +162,104 @@ finish_layer (Chunk *chunk, const ValleyDecoderLayer *l, const Scratch *s, const
   ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, role);
 }
 
-/* Every layer adds its delta in the next one's norm, and the last one here. */
+/* Final norm and output head of @x, with @delta (or NULL) to be added first. */
 static void
-run_layers (Chunk *chunk)
+run_head (const Pass *pass, const ValleyTensor *x, const ValleyTensor *delta)
 {
-  const ValleyDecoder *llm = chunk->llm;
-  ValleyStream *stream = chunk->stream;
-  const ValleyDump *dump = chunk->forward->dump;
-  ValleyTensor x = chunk->x;
-  const Scratch *s = &chunk->scratch;
-  gboolean is_pending = FALSE;
-  Scratch last;
+  const ValleyDecoder *llm = pass->llm;
+  ValleyTensor normed = valley_tensor_rows (&pass->run->scratch.normed, 0, x->rows);
+  ValleyTensor logits = valley_tensor_rows (&pass->run->logits, 0, x->rows);
 
-  for (gsize i = 0; i < llm->config.n_layers && !valley_stream_stopped (stream); i++) {
-    gsize skip = i + 1 == llm->config.n_layers ? chunk->n_skipped : 0;
-
-    valley_kv_pool_set_layer (chunk->forward->cache->pool, i, &chunk->kv);
-    stream->ops->rms_norm (stream, &s->normed, &x, is_pending ? &s->delta : NULL,
-                           &llm->layers[i].input_norm, llm->config.rms_norm_eps);
-    project (chunk, &llm->layers[i], s, skip);
-    if (skip == x.rows)
-      return;
-    x = valley_tensor_rows (&x, skip, x.rows - skip);
-    last = scratch_rows (s, x.rows);
-    s = &last;
-    finish_layer (chunk, &llm->layers[i], s, &x, skip);
-    is_pending = !valley_dump_is_on (dump);
-    if (!is_pending)
-      stream->ops->add (stream, &x, &s->delta);
-    valley_dump_tensor (dump, stream, &x, "layer.%" G_GSIZE_FORMAT, i);
-  }
-  if (is_pending)
-    stream->ops->add (stream, &x, &s->delta);
+  pass->stream->ops->rms_norm (pass->stream, &normed, x, delta, &llm->norm,
+                               llm->config.rms_norm_eps);
+  /* Always a generated row's arithmetic: few rows are matrix-vector products, prompt or not. */
+  pass->stream->ops->linear (pass->stream, &logits, &normed, &llm->head, NULL, VALLEY_ACT_NONE,
+                             VALLEY_ROWS_GENERATED);
 }
 
-/* What the chunk's rows need of the cache and the rotary tables. */
+/* One layer over @x, of which @skip rows are needed for their keys alone and leave. */
 static void
-prepare_chunk (Chunk *chunk, gsize done)
+run_layer (const Pass *pass, gsize layer, ValleyTensor *x, gboolean is_pending, gsize skip)
 {
-  const ValleyForward *f = chunk->forward;
-  gsize first = f->cache->length + done;
+  const ValleyDecoderLayer *l = &pass->llm->layers[layer];
+  ValleyDecoderScratch s = valley_decoder_scratch_rows (&pass->run->scratch, x->rows);
+  ValleyKv kv = pass->place.kv;
 
-  valley_kv_cache_describe (f->cache, chunk->stream, first, chunk->x.rows, &chunk->kv);
-  valley_rotary_positions (f->rotary, chunk->stream,
-                           f->positions != NULL ? f->positions + done : NULL, first + f->cache->gap,
-                           chunk->x.rows, &chunk->positions);
+  valley_kv_pool_set_layer (pass->pool, layer, &kv);
+  pass->stream->ops->rms_norm (pass->stream, &s.normed, x, is_pending ? &s.delta : NULL,
+                               &l->input_norm, pass->llm->config.rms_norm_eps);
+  project (pass, l, &kv, &s, skip);
+  *x = valley_tensor_rows (x, skip, x->rows - skip);
+  if (x->rows == 0)
+    return;
+  s = valley_decoder_scratch_rows (&s, x->rows);
+  finish_layer (pass, l, &kv, &s, x, skip);
+}
+
+/* Every layer's delta is added by the next norm, or at the end; a dump wants it at once. */
+static void
+run_pass (gpointer data)
+{
+  const Pass *pass = data;
+  const ValleyDecoder *llm = pass->llm;
+  ValleyStream *stream = pass->stream;
+  gsize n_layers = llm->config.n_layers;
+  ValleyTensor x = pass->x, delta;
+  gboolean is_pending = FALSE;
+
+  if (pass->place.ids.memory != NULL)
+    stream->ops->gather (stream, &x, &llm->embeddings, &pass->place.ids);
+  for (gsize i = 0; i < n_layers && !valley_stream_stopped (stream); i++) {
+    run_layer (pass, i, &x, is_pending, i + 1 == n_layers ? pass->key.n_skipped : 0);
+    is_pending = x.rows > 0;
+    delta = valley_tensor_rows (&pass->run->scratch.delta, 0, x.rows);
+    if (valley_dump_is_on (pass->dump)) {
+      stream->ops->add (stream, &x, &delta);
+      is_pending = FALSE;
+      valley_dump_tensor (pass->dump, stream, &x, "layer.%" G_GSIZE_FORMAT, i);
+    }
+  }
+  if (pass->key.has_logits)
+    run_head (pass, &x, is_pending ? &delta : NULL);
+  else if (is_pending)
+    stream->ops->add (stream, &x, &delta);
+}
+
+static void
+place_pass (Pass *pass, const ValleyPassRows *rows)
+{
+  valley_decoder_run_place (pass->run, pass->stream, rows, &pass->place);
+  pass->pool = rows->cache->pool;
+  pass->key.keeps_unrotated = valley_kv_pool_keeps_unrotated (pass->pool);
+  pass->key.most_rows = pass->place.kv.most_rows;
+}
+
+/* The rows of @x behind the cache's and @done others.  What may be recorded happens where it can
+ * happen again: in the run's own rows. */
+static void
+run_chunk (Pass *pass, const ValleyForward *f, const ValleyTensor *x, gsize done)
+{
+  ValleyStream *stream = pass->stream;
+  gboolean is_recordable = stream->ops->graph_begin != NULL && !valley_dump_is_on (f->dump);
+  gsize skip = pass->key.n_skipped;
+  ValleyPassRows rows = { .cache = f->cache,
+                          .first = f->cache->length + done,
+                          .n = x->rows,
+                          .positions = f->positions != NULL ? f->positions + done : NULL };
+  ValleyTensor from, to;
+
+  place_pass (pass, &rows);
+  pass->x = is_recordable ? valley_tensor_rows (&pass->run->x, 0, x->rows) : *x;
+  if (!is_recordable) {
+    run_pass (pass);
+    return;
+  }
+  stream->ops->copy (stream, &pass->x, x);
+  valley_decoder_run_pass (pass->run, stream, &pass->key, run_pass, pass);
+  from = valley_tensor_rows (&pass->x, skip, x->rows - skip);
+  to = valley_tensor_rows (x, skip, x->rows - skip);
+  if (from.rows > 0)
+    stream->ops->copy (stream, &to, &from);
 }
 
 void
@@ -257,49 +268,71 @@ valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream, const Va
 {
   gboolean dumps = valley_dump_is_on (f->dump); /* whole layers */
   gsize at_once = dumps ? x->rows : MIN (f->rows_at_once, x->rows);
-  Scratch scratch;
 
   valley_kv_cache_reserve (f->cache, stream, f->cache->length + x->rows);
-  scratch_init (&scratch, stream, &llm->config, at_once);
+  valley_decoder_run_reserve (f->run, stream, at_once, 0);
   for (gsize done = 0; done < x->rows && !valley_stream_stopped (stream); done += at_once) {
     gsize rows = MIN (at_once, x->rows - done);
     gboolean is_last = done + rows == x->rows;
-    Chunk chunk = { .llm = llm,
-                    .stream = stream,
-                    .forward = f,
-                    .x = valley_tensor_rows (x, done, rows),
-                    .n_skipped = f->all_rows || dumps ? 0
-                                 : is_last            ? rows - 1
-                                                      : rows,
-                    .scratch = scratch_rows (&scratch, rows) };
+    ValleyTensor part = valley_tensor_rows (x, done, rows);
+    Pass pass = { .llm = llm,
+                  .stream = stream,
+                  .run = f->run,
+                  .dump = f->dump,
+                  .key = { .rows = rows,
+                           .n_skipped = f->all_rows || dumps ? 0
+                                        : is_last            ? rows - 1
+                                                             : rows,
+                           .role = f->role } };
 
-    prepare_chunk (&chunk, done);
-    run_layers (&chunk);
-    valley_tensor_clear (stream->backend, &chunk.positions);
+    run_chunk (&pass, f, &part, done);
   }
-  if (!valley_stream_stopped (stream)) {
-    valley_kv_cache_set_length (f->cache, f->cache->length + x->rows);
-    if (f->positions != NULL && x->rows > 0)
-      f->cache->gap = (gsize) f->positions[x->rows - 1] + 1 - f->cache->length;
-  }
-  scratch_clear (&scratch, stream->backend);
+  if (valley_stream_stopped (stream))
+    return;
+  valley_kv_cache_set_length (f->cache, f->cache->length + x->rows);
+  if (f->positions != NULL && x->rows > 0)
+    f->cache->gap = (gsize) f->positions[x->rows - 1] + 1 - f->cache->length;
+}
+
+ValleyTensor
+valley_decoder_head (const ValleyDecoder *llm, ValleyStream *stream, ValleyDecoderRun *run,
+                     const ValleyTensor *rows)
+{
+  Pass pass = { .llm = llm, .stream = stream, .run = run };
+
+  valley_decoder_run_reserve (run, stream, rows->rows, rows->rows);
+  if (!valley_stream_stopped (stream))
+    run_head (&pass, rows, NULL);
+  return valley_tensor_rows (&run->logits, 0, rows->rows);
 }
 
 gboolean
-valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, const ValleyTensor *rows,
-                       float *logits, GError **error)
+valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, ValleyDecoderRun *run,
+                       const ValleyTensor *rows, float *logits, GError **error)
 {
-  ValleyTensor normed, scores;
-  gboolean ok;
+  ValleyTensor on_device = valley_decoder_head (llm, stream, run, rows);
 
-  valley_activations_init (stream, &normed, rows->rows, llm->config.hidden_size);
-  valley_tensor_init (stream, &scores, VALLEY_F32, rows->rows, llm->config.vocab_size);
-  stream->ops->rms_norm (stream, &normed, rows, NULL, &llm->norm, llm->config.rms_norm_eps);
-  /* Always a generated row's arithmetic: few rows are matrix-vector products, prompt or not. */
-  stream->ops->linear (stream, &scores, &normed, &llm->head, NULL, VALLEY_ACT_NONE,
-                       VALLEY_ROWS_GENERATED);
-  ok = stream->ops->download (stream, &scores, logits, error);
-  valley_tensor_clear (stream->backend, &scores);
-  valley_tensor_clear (stream->backend, &normed);
-  return ok;
+  return stream->ops->download (stream, &on_device, logits, error);
+}
+
+ValleyTensor
+valley_decoder_step (const ValleyDecoder *llm, ValleyStream *stream, ValleyDecoderRun *run,
+                     ValleyKvCache *cache, const gint32 *ids, gsize n)
+{
+  ValleyPassRows rows = { .cache = cache, .first = cache->length, .n = n, .ids = ids };
+  Pass pass = { .llm = llm,
+                .stream = stream,
+                .run = run,
+                .key = { .rows = n, .role = VALLEY_ROWS_GENERATED, .has_logits = TRUE } };
+
+  valley_kv_cache_reserve (cache, stream, cache->length + n);
+  valley_decoder_run_reserve (run, stream, n, n);
+  if (!valley_stream_stopped (stream)) {
+    place_pass (&pass, &rows);
+    pass.x = valley_tensor_rows (&run->x, 0, n);
+    valley_decoder_run_pass (run, stream, &pass.key, run_pass, &pass);
+  }
+  if (!valley_stream_stopped (stream))
+    valley_kv_cache_set_length (cache, cache->length + n);
+  return valley_tensor_rows (&run->logits, 0, n);
 }

@@ -3,9 +3,8 @@
 #pragma once
 
 #include "config.h"
+#include "decoder_run.h"
 #include "dump.h"
-#include "kvcache.h"
-#include "rotary.h"
 #include "weights.h"
 
 typedef struct {
@@ -29,7 +28,7 @@ void valley_decoder_clear (ValleyDecoder *llm);
 /* One pass of rows through the decoder: where they go and how they are computed. */
 typedef struct {
   ValleyKvCache *cache; /* the rows before these; these are appended */
-  ValleyRotary *rotary;
+  ValleyDecoderRun *run;
   const gint32 *positions; /* of each row, for its rotation alone: which keys a row sees is the
                               cache's order.  Each at least the row's number; they set the cache's
                               gap.  NULL: cache->length + cache->gap ... */
@@ -44,6 +43,17 @@ typedef struct {
  * and the cache keeps its length. */
 void valley_decoder_forward (const ValleyDecoder *llm, ValleyStream *stream,
                              const ValleyForward *forward, const ValleyTensor *x);
-/* Final norm and output head of @rows -> @logits [rows, vocab_size] on the host; waits. */
+/* The logits of @rows, f32 [rows, vocab_size], until the run's next ones.  On failure the stream's
+ * error is set. */
+ValleyTensor valley_decoder_head (const ValleyDecoder *llm, ValleyStream *stream,
+                                  ValleyDecoderRun *run, const ValleyTensor *rows);
+/* The same on the host; waits. */
 gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream,
-                                const ValleyTensor *rows, float *logits, GError **error);
+                                ValleyDecoderRun *run, const ValleyTensor *rows, float *logits,
+                                GError **error);
+/* @n generated tokens behind @cache, whose rows enter it, and the logits of what follows each:
+ * as valley_decoder_head's.  On failure the stream's error is set and the cache keeps its length.
+ */
+ValleyTensor valley_decoder_step (const ValleyDecoder *llm, ValleyStream *stream,
+                                  ValleyDecoderRun *run, ValleyKvCache *cache, const gint32 *ids,
+                                  gsize n);

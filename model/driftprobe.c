@@ -71,13 +71,14 @@ new_logits (const ValleyDriftProbe *probe, gsize n, GError **error)
 }
 
 gboolean
-valley_drift_probe_begin (ValleyDriftProbe *probe, const ValleyPrefill *prefill,
-                          const ValleyTensor *last, ValleySampler *sampler, GError **error)
+valley_drift_probe_begin (ValleyDriftProbe *probe, ValleyPrefill *prefill, const ValleyTensor *last,
+                          ValleySampler *sampler, GError **error)
 {
   probe->sampler = sampler;
   probe->exact = new_logits (probe, 1, error);
   if (probe->exact != NULL
-      && valley_decoder_logits (prefill->llm, prefill->stream, last, probe->exact, error))
+      && valley_decoder_logits (prefill->llm, prefill->stream, &prefill->run, last, probe->exact,
+                                error))
     return TRUE;
   g_clear_pointer (&probe->exact, g_free); /* it will never be ready */
   return FALSE;
@@ -158,7 +159,8 @@ read_question (const Run *run, float *logits, GError **error)
   if (!append (run, &rows, run->probe->tail, NULL, error))
     return FALSE;
   last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
-  ok = valley_decoder_logits (run->prefill->llm, run->prefill->stream, &last, logits, error);
+  ok = valley_decoder_logits (run->prefill->llm, run->prefill->stream, &run->prefill->run, &last,
+                              logits, error);
   valley_rows_clear (&rows, run->prefill);
   return ok;
 }
@@ -167,24 +169,11 @@ read_question (const Run *run, float *logits, GError **error)
 static gboolean
 read_answer (const Run *run, const gint32 *ids, gsize n, float *logits, GError **error)
 {
-  const ValleyDecoder *llm = run->prefill->llm;
-  ValleyStream *stream = run->prefill->stream;
-  ValleyForward forward = { .cache = &run->probe->sequence->cache,
-                            .rotary = &run->prefill->rotary,
-                            .role = VALLEY_ROWS_GENERATED,
-                            .rows_at_once = n,
-                            .all_rows = TRUE };
-  ValleyTensor x, rows;
-  gboolean ok;
+  ValleyPrefill *prefill = run->prefill;
+  ValleyTensor on_device = valley_decoder_step (prefill->llm, prefill->stream, &prefill->run,
+                                                &run->probe->sequence->cache, ids, n);
 
-  valley_tensor_init (stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  valley_tensor_init_ids (stream, &rows, ids, n);
-  stream->ops->gather (stream, &x, &llm->embeddings, &rows);
-  valley_tensor_clear (stream->backend, &rows);
-  valley_decoder_forward (llm, stream, &forward, &x);
-  ok = valley_decoder_logits (llm, stream, &x, logits, error);
-  valley_tensor_clear (stream->backend, &x);
-  return ok;
+  return prefill->stream->ops->download (prefill->stream, &on_device, logits, error);
 }
 
 /* How many of the answer's @n next tokens are what would have been picked from @logits. */

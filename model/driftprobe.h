@@ -21,7 +21,7 @@ void valley_drift_probe_free (ValleyDriftProbe *probe); /* NULL is fine */
 
 /* @last: the output of the exact prompt's last row.  @sampler, taken over, is as the answer's was
  * before its first token. */
-gboolean valley_drift_probe_begin (ValleyDriftProbe *probe, const ValleyPrefill *prefill,
+gboolean valley_drift_probe_begin (ValleyDriftProbe *probe, ValleyPrefill *prefill,
                                    const ValleyTensor *last, ValleySampler *sampler,
                                    GError **error);
 /* The exact answer is over; these are its tokens. */

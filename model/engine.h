@@ -7,6 +7,7 @@
 #include "compressor.h"
 #include "connector.h"
 #include "decoder.h"
+#include "devices.h"
 #include "image.h"
 #include "paint.h"
 #include "prompt.h"
@@ -32,6 +33,7 @@ struct _ValleyModel {
   gint refs; /* under the registry's lock */
   char *key; /* in the registry */
   ValleyConfig *config;
+  ValleyDevice device;
   ValleyPrecision precision; /* never AUTO */
   guint threads;
   gboolean strict;

@@ -24,7 +24,7 @@ struct _ValleyGeneration {
   gboolean keep_logits;
 
   ValleyKvCache *cache; /* the caller's, like the next */
-  ValleyRotary *rotary;
+  ValleyDecoderRun *run;
   AnswerState state;
   guint max_new_tokens;
   ValleySampler *sampler;
@@ -94,7 +94,7 @@ valley_generation_reset (ValleyGeneration *generation)
 {
   generation->state = ANSWER_NONE;
   generation->cache = NULL;
-  generation->rotary = NULL;
+  generation->run = NULL;
   generation->draft = NULL;
   generation->n_rows = generation->n_rows_used = 0;
   g_clear_pointer (&generation->sampler, valley_sampler_free);
@@ -188,14 +188,14 @@ valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *re
 }
 
 gboolean
-valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache, ValleyRotary *rotary,
+valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache, ValleyDecoderRun *run,
                          const ValleyTensor *last, GError **error)
 {
-  if (!valley_decoder_logits (&generation->model->stages.llm, generation->stream, last,
+  if (!valley_decoder_logits (&generation->model->stages.llm, generation->stream, run, last,
                               generation->logits, error))
     return FALSE;
   generation->cache = cache;
-  generation->rotary = rotary;
+  generation->run = run;
   generation->first_row = cache->length - 1; /* the prompt's last */
   generation->n_rows = 1;
   generation->state = ANSWER_RUNNING;
@@ -251,26 +251,15 @@ choose_rows (ValleyGeneration *generation)
 static gboolean
 compute_rows (ValleyGeneration *generation, GError **error)
 {
-  const ValleyDecoder *llm = &generation->model->stages.llm;
+  ValleyStream *stream = generation->stream;
   gsize n = choose_rows (generation);
-  ValleyForward forward = { .cache = generation->cache,
-                            .rotary = generation->rotary,
-                            .role = VALLEY_ROWS_GENERATED,
-                            .rows_at_once = n,
-                            .all_rows = TRUE };
-  ValleyTensor x, ids;
-  gboolean ok;
+  ValleyTensor logits;
 
   generation->first_row = generation->cache->length;
   generation->n_rows_used = generation->n_rows = 0;
-  valley_tensor_init (generation->stream, &x, VALLEY_F32, n, llm->config.hidden_size);
-  valley_tensor_init_ids (generation->stream, &ids, generation->row_ids, n);
-  generation->stream->ops->gather (generation->stream, &x, &llm->embeddings, &ids);
-  valley_tensor_clear (generation->model->backend, &ids);
-  valley_decoder_forward (llm, generation->stream, &forward, &x);
-  ok = valley_decoder_logits (llm, generation->stream, &x, generation->logits, error);
-  valley_tensor_clear (generation->model->backend, &x);
-  if (!ok)
+  logits = valley_decoder_step (&generation->model->stages.llm, stream, generation->run,
+                                generation->cache, generation->row_ids, n);
+  if (!stream->ops->download (stream, &logits, generation->logits, error))
     return FALSE;
   generation->n_rows = n;
   generation->result.n_drafted += n - 1;

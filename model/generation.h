@@ -28,10 +28,10 @@ gboolean valley_generation_prepare (ValleyGeneration *generation, const ValleyRe
                                     const gint32 *prompt_ids, gsize n_prompt_ids,
                                     guint max_new_tokens, GError **error);
 /* The prompt is in @cache, @last is its last row's output: the answer can begin.  @cache stays
- * valid, and is the answer's alone, until the answer is over or forgotten; so does @rotary, which
+ * valid, and is the answer's alone, until the answer is over or forgotten; so does @run, which
  * others may use between two calls. */
 gboolean valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache,
-                                  ValleyRotary *rotary, const ValleyTensor *last, GError **error);
+                                  ValleyDecoderRun *run, const ValleyTensor *last, GError **error);
 ValleyStep valley_generation_next (ValleyGeneration *generation, GError **error);
 
 /* Tokens that answers were drafted of so far, and of them those that were right. */

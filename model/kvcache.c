@@ -7,6 +7,7 @@
 struct _ValleyKvPage {
   ValleyMemory *memory; /* [layer][plane][row][cols] */
   gsize refs;           /* sequences that hold it */
+  guint64 id;           /* of its memory */
 };
 
 struct _ValleyKvPool {
@@ -15,6 +16,7 @@ struct _ValleyKvPool {
   gsize n_planes; /* keys, values, perhaps unrotated keys */
   gsize cols, plane_bytes, page_bytes;
   guint64 max_bytes;
+  guint64 last_id;
   gsize n_used;    /* pages that sequences hold */
   GPtrArray *idle; /* pages that nobody holds */
 };
@@ -150,6 +152,7 @@ take_page (ValleyKvPool *pool, ValleyStream *stream)
     }
     page = g_new (ValleyKvPage, 1);
     page->memory = memory;
+    page->id = ++pool->last_id;
   }
   page->refs = 1;
   pool->n_used++;
@@ -387,6 +390,12 @@ valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize firs
     } else {
       cache->memories[i] = cache->pages[i]->memory;
     }
+}
+
+guint64
+valley_kv_cache_page_id (const ValleyKvCache *cache, gsize page)
+{
+  return cache->pages[page]->id;
 }
 
 void

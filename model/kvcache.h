@@ -81,5 +81,7 @@ ValleyTensor valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize
  * until the cache changes.  When the rows are not there the stream's error is set. */
 void valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize first, gsize n,
                                ValleyKv *kv);
+/* Which memory a page is; never another's as long as the pool lives, and never 0. */
+guint64 valley_kv_cache_page_id (const ValleyKvCache *cache, gsize page);
 /* Makes @kv another layer's. */
 void valley_kv_pool_set_layer (const ValleyKvPool *pool, gsize layer, ValleyKv *kv);

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
+#include "modeldir.h"
 #include "valley.h"
 
 #define NAME "valley-tiny"
@@ -18,9 +19,8 @@ if_checkpoint (char *path)
   return g_file_test (config, G_FILE_TEST_IS_REGULAR) ? g_canonicalize_filename (path, NULL) : NULL;
 }
 
-/* The folder of the file that this code was loaded from. */
-static char *
-own_dir (void)
+char *
+valley_library_dir (void)
 {
   g_autofree char *path = NULL;
   Dl_info info;
@@ -48,7 +48,7 @@ char *
 valley_default_model_dir (void)
 {
   const char *named = g_getenv ("VALLEY_MODEL_DIR");
-  g_autofree char *dir = own_dir ();
+  g_autofree char *dir = valley_library_dir ();
   char *found = NULL;
 
   if (named != NULL && *named != '\0')

@@ -119,7 +119,7 @@ valley_rows_append (ValleyRows *rows, ValleyPrefill *prefill, ValleyKvCache *cac
 {
   ValleyDump dump = valley_dump_named (prefill->dump_dir, "llm");
   ValleyForward forward = { .cache = cache,
-                            .rotary = &prefill->rotary,
+                            .run = &prefill->run,
                             .positions = rows->positions,
                             .role = VALLEY_ROWS_PROMPT,
                             .rows_at_once = prefill->rows_at_once,
@@ -221,7 +221,7 @@ valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n
     sequence->n_known -= n;
   else
     sequence->n_known = MIN (sequence->n_known, header);
-  valley_streaming_evict (&sequence->cache, prefill->stream, &prefill->rotary,
+  valley_streaming_evict (&sequence->cache, prefill->stream, &prefill->run.rotary,
                           &prefill->llm->config, header, n,
                           (const gint32 *) sequence->positions->data);
   return prefill->stream->ops->stream_wait (prefill->stream, error);

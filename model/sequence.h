@@ -10,7 +10,7 @@
 typedef struct {
   const ValleyDecoder *llm; /* outlives it */
   ValleyStream *stream;
-  ValleyRotary rotary;
+  ValleyDecoderRun run;
   gsize rows_at_once;   /* changes no bits */
   const char *dump_dir; /* or NULL */
 } ValleyPrefill;

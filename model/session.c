@@ -301,7 +301,7 @@ prefill (ValleySession *session, const ValleyRequest *request, GError **error)
   describe_rows (session, &counts);
   last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
   ok = valley_generation_start (session->generation, valley_windows_answer_cache (session->windows),
-                                &prefiller->rotary, &last, error);
+                                &prefiller->run, &last, error);
   if (ok)
     begin_probe (session, request, &last);
   valley_rows_clear (&rows, prefiller);

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/cpu.h"
 #include "engine.h"
+#include "room.h"
 
-/* Models of this process by "folder|device|precision|strict|seed", without a reference: the last
+/* Models of this process by "folder|device|context|precision|strict|seed", without a reference: the last
  * unref takes a model out, under the same lock that finds it. */
 static GMutex registry_lock;
 static GHashTable *registry;
@@ -37,17 +37,6 @@ valley_stages_clear (ValleyStages *stages)
 
 /* ---- opening ---- */
 
-static gboolean
-check_device (const ValleyModelOptions *options, GError **error)
-{
-  if (options->device == NULL || strcmp (options->device, "auto") == 0
-      || strcmp (options->device, "cpu") == 0)
-    return TRUE;
-  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
-               "device \"%s\" does not exist; expected \"auto\" or \"cpu\"", options->device);
-  return FALSE;
-}
-
 static char *
 canonical_path (const char *dir)
 {
@@ -60,7 +49,7 @@ canonical_path (const char *dir)
 
 /* Under the registry's lock. */
 static ValleyModel *
-model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
+model_new (char *key, ValleyConfig *config, const ValleyDevice *device, ValleyPrecision precision,
            const ValleyModelOptions *options)
 {
   ValleyModel *model = g_new0 (ValleyModel, 1);
@@ -68,6 +57,7 @@ model_new (char *key, ValleyConfig *config, ValleyPrecision precision,
   model->refs = 1;
   model->key = key;
   model->config = config;
+  model->device = *device;
   model->precision = precision;
   model->threads = options->threads;
   model->strict = options->strict;
@@ -87,6 +77,7 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   static const ValleyModelOptions defaults = { 0 };
   g_autofree char *path = NULL, *key = NULL;
   ValleyPrecision precision;
+  ValleyDevice device;
   ValleyConfig *config;
   ValleyModel *model;
 
@@ -97,25 +88,24 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
                  "no model folder was given and the bundled model was not found");
     return NULL;
   }
-  if (!check_device (options, error))
+  if (!valley_device_resolve (options, &device, error))
     return NULL;
-  precision = options->precision;
-  if (precision == VALLEY_PRECISION_AUTO)
-    precision = valley_cpu_has_native_bf16 () ? VALLEY_PRECISION_BF16 : VALLEY_PRECISION_F32;
+  precision = valley_device_precision (&device, options->precision);
   path = canonical_path (dir);
   /* Read even when the model is shared, so that a folder gone bad is told at once. */
   config = valley_config_read (path, error);
   if (config == NULL)
     return NULL;
-  key = g_strdup_printf ("%s|cpu|%d|%d|%" G_GUINT64_FORMAT, path, precision,
-                         options->strict != FALSE, options->random_seed);
+  key = g_strdup_printf ("%s|%s|%p|%d|%d|%" G_GUINT64_FORMAT, path, device.name, device.context,
+                         precision, options->strict != FALSE, options->random_seed);
 
   g_mutex_lock (&registry_lock);
   model = registry != NULL ? g_hash_table_lookup (registry, key) : NULL;
   if (model != NULL && !valley_model_is_lost (model))
     model->refs++;
   else
-    model = model_new (g_steal_pointer (&key), g_steal_pointer (&config), precision, options);
+    model = model_new (g_steal_pointer (&key), g_steal_pointer (&config), &device, precision,
+                       options);
   g_mutex_unlock (&registry_lock);
   valley_config_free (config);
   return model;
@@ -124,6 +114,7 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
 ValleyModel *
 valley_model_open_again (ValleyModel *model, GError **error)
 {
+  /* a context of its own: the one that the caller gave is the one that failed */
   ValleyModelOptions options = { .device = valley_model_device (model),
                                  .precision = model->precision,
                                  .threads = model->threads,
@@ -131,12 +122,6 @@ valley_model_open_again (ValleyModel *model, GError **error)
                                  .random_seed = model->random_seed };
 
   return valley_model_open (model->config->dir, &options, error);
-}
-
-const char *
-valley_model_device (ValleyModel *model)
-{
-  return "cpu";
 }
 
 gboolean
@@ -157,6 +142,12 @@ valley_model_ref (ValleyModel *model)
   model->refs++;
   g_mutex_unlock (&registry_lock);
   return model;
+}
+
+const char *
+valley_model_device (ValleyModel *model)
+{
+  return model->device.name;
 }
 
 /* Everything that loading made but the backend, which pictures may lie on; the model can be loaded
@@ -217,7 +208,7 @@ open_weights (ValleyModel *model, GCancellable *cancellable, GError **error)
     return TRUE;
   }
   model->files = valley_safetensors_open (model->config->dir, error);
-  if (model->files == NULL)
+  if (model->files == NULL || !valley_model_has_room (model, error))
     return FALSE;
   model->weights = valley_weights_new (model->files, model->backend, cancellable);
   return TRUE;
@@ -229,9 +220,15 @@ valley_model_open_backend (ValleyModel *model, GError **error)
   g_mutex_lock (&model->backend_lock);
   if (model->backend == NULL)
     model->backend
-        = valley_cpu_backend_new (model->precision, model->threads, model->strict, error);
+        = valley_device_open (&model->device, model->precision, model->threads, model->strict, error);
   g_mutex_unlock (&model->backend_lock);
   return model->backend != NULL;
+}
+
+gpointer
+valley_model_cuda_context (ValleyModel *model)
+{
+  return model->device.context;
 }
 
 gboolean

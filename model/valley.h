@@ -56,15 +56,18 @@ typedef enum {
 } ValleyPrecision;
 
 typedef struct {
-  const char *device; /* "auto" (or NULL) or "cpu" */
+  const char *device; /* "cpu", "cuda" (the first), "cuda:N", or "auto" (or NULL): the first
+                         CUDA device where there is one, else the CPU */
   ValleyPrecision precision;
-  guint threads;       /* how many of the process-wide pool's threads may work for this
-                          model at a time, the caller's own among them, at most 256;
-                          0: one a core.  Who opens a shared model first decides. */
-  gboolean strict;     /* tests: device memory is unreadable between operations */
-  guint64 random_seed; /* benchmarks: not 0: no weights are read, every tensor is made up
-                          of small random numbers; the folder holds config.json and the
-                          tokenizer alone */
+  guint threads;         /* how many of the process-wide pool's threads may work for this
+                            model at a time, the caller's own among them, at most 256;
+                            0: one a core.  Who opens a shared model first decides. */
+  gboolean strict;       /* tests: device memory is unreadable between operations */
+  guint64 random_seed;   /* benchmarks: not 0: no weights are read, every tensor is made up
+                            of small random numbers; the folder holds config.json and the
+                            tokenizer alone */
+  gpointer cuda_context; /* a CUcontext of that CUDA device, which the caller keeps until the
+                            model is freed; NULL: the model makes one of its own */
 } ValleyModelOptions;
 
 /* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own
@@ -78,14 +81,15 @@ VALLEY_API ValleyModel *valley_model_open (const char *dir, const ValleyModelOpt
                                            GError **error);
 VALLEY_API ValleyModel *valley_model_ref (ValleyModel *model);
 VALLEY_API void valley_model_unref (ValleyModel *model); /* NULL is fine */
-/* What "auto" has become: "cpu" ... */
+/* What "auto" has become, as a name that `device` takes: "cpu", "cuda:0". */
 VALLEY_API const char *valley_model_device (ValleyModel *model);
 /* Whether the device failed for good, so that every call for this model and its sessions fails
  * with VALLEY_ERROR_DEVICE; any thread may ask.  A model opened anew (valley_model_open no longer
  * finds this one) works again: load it, make new sessions, push the pictures that are still
  * needed. */
 VALLEY_API gboolean valley_model_is_lost (ValleyModel *model);
-/* The folder of @model with the same options, in whatever state @model is. */
+/* The folder of @model with the same options, but a context of its own, in whatever state @model
+ * is. */
 VALLEY_API ValleyModel *valley_model_open_again (ValleyModel *model, GError **error);
 
 /* Maps the weights, checks every tensor, reads the tokenizer.  Slow; call it off the
@@ -250,6 +254,10 @@ typedef struct {
  * own.  Opens the device, which may take a while the first time; any thread may ask, before
  * loading too.  FALSE without an @error: frames belong in the host's memory. */
 VALLEY_API gboolean valley_model_takes_device_frames (ValleyModel *model, GError **error);
+
+/* The CUcontext that the model was opened in (ValleyModelOptions.cuda_context), which frames are to
+ * belong to; NULL: it has one of its own, or none. */
+VALLEY_API gpointer valley_model_cuda_context (ValleyModel *model);
 
 /* The same picture as the host's functions make of the same frame, to the byte, but it stays on
  * the device.  Returns when the frame has been read: its memory may change then.  The picture is

@@ -10,6 +10,8 @@
 
 #define MAX_NAMED_PROBLEMS 3 /* in the error; the rest is counted */
 
+typedef enum { MATRIX, VECTOR } Kind;
+
 struct _ValleyWeights {
   const ValleySafetensors *files;
   ValleyRandomWeights *random; /* instead of files */
@@ -22,10 +24,9 @@ struct _ValleyWeights {
   GPtrArray *ignored;    /* prefixes */
   GArray *tensors;       /* ValleyTensor, their memory is ours */
   gsize used_bytes;
+  gsize elements[2]; /* by Kind */
   GError *error; /* the first failure to load */
 };
-
-typedef enum { MATRIX, VECTOR } Kind;
 
 static void
 problem_free (gpointer data)
@@ -196,6 +197,7 @@ request (ValleyWeights *weights, const char *name, Kind kind, const gsize *shape
   for (gsize i = 1; i < n_dims; i++)
     cols *= shape[i]; /* equal to the file's shape, whose product was checked */
   weights->used_bytes += found->bytes;
+  weights->elements[kind] += rows * cols;
   load (weights, found, kind, rows, cols, out);
 }
 
@@ -329,4 +331,11 @@ gsize
 valley_weights_used_bytes (const ValleyWeights *weights)
 {
   return weights->used_bytes;
+}
+
+void
+valley_weights_elements (const ValleyWeights *weights, gsize *matrices, gsize *vectors)
+{
+  *matrices = weights->elements[MATRIX];
+  *vectors = weights->elements[VECTOR];
 }

@@ -61,3 +61,5 @@ gboolean valley_weights_is_used (const ValleyWeights *weights, const char *name)
 gboolean valley_weights_is_misshapen (const ValleyWeights *weights, const char *name);
 gboolean valley_weights_is_ignored (const ValleyWeights *weights, const char *name);
 gsize valley_weights_used_bytes (const ValleyWeights *weights);
+/* How many elements were asked for as matrices, and as what is always f32. */
+void valley_weights_elements (const ValleyWeights *weights, gsize *matrices, gsize *vectors);

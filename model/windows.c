@@ -34,8 +34,8 @@ valley_windows_new (ValleyModel *model, ValleyStream *stream, const ValleySessio
                                       .stream = stream,
                                       .rows_at_once = PREFILL_ROWS,
                                       .dump_dir = options != NULL ? options->dump_dir : NULL };
-  valley_rotary_init (&windows->prefill.rotary, model->backend, model->stages.llm.frequencies,
-                      llm->head_dim / 2);
+  valley_decoder_run_init (&windows->prefill.run, model->backend, llm,
+                           model->stages.llm.frequencies);
   windows->cache = valley_frame_cache_new (model, stream, windows->prefill.dump_dir,
                                            options != NULL ? options->change_threshold : 0);
   windows->schedule = valley_schedule_new (&windows->windowing);
@@ -62,7 +62,7 @@ valley_windows_free (ValleyWindows *windows)
   valley_kv_cache_clear (&windows->header);
   valley_kv_cache_clear (&windows->answer);
   valley_kv_pool_free (windows->pool);
-  valley_rotary_clear (&windows->prefill.rotary);
+  valley_decoder_run_clear (&windows->prefill.run);
   valley_schedule_free (windows->schedule);
   g_array_unref (windows->header_ids);
   g_free (windows);

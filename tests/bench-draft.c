@@ -28,7 +28,7 @@ typedef struct {
   ValleyStream *stream;
   ValleyKvPool *pool;
   ValleyKvCache cache;
-  ValleyRotary rotary;
+  ValleyDecoderRun run;
   float *logits;
   gint32 ids[MOST_ROWS];
 } Bench;
@@ -63,25 +63,14 @@ open_model (Bench *b, const char *dir, guint threads)
 static double
 generate (Bench *b, gsize rows)
 {
-  const ValleyDecoder *llm = &b->model->stages.llm;
-  ValleyForward forward = { .cache = &b->cache,
-                            .rotary = &b->rotary,
-                            .role = VALLEY_ROWS_GENERATED,
-                            .rows_at_once = rows,
-                            .all_rows = TRUE };
   gsize length = b->cache.length;
   gint64 start = g_get_monotonic_time ();
   GError *error = NULL;
-  ValleyTensor x, ids;
+  ValleyTensor logits
+      = valley_decoder_step (&b->model->stages.llm, b->stream, &b->run, &b->cache, b->ids, rows);
 
-  valley_tensor_init (b->stream, &x, VALLEY_F32, rows, llm->config.hidden_size);
-  valley_tensor_init_ids (b->stream, &ids, b->ids, rows);
-  b->stream->ops->gather (b->stream, &x, &llm->embeddings, &ids);
-  valley_tensor_clear (b->stream->backend, &ids);
-  valley_decoder_forward (llm, b->stream, &forward, &x);
-  if (!valley_decoder_logits (llm, b->stream, &x, b->logits, &error))
+  if (!b->stream->ops->download (b->stream, &logits, b->logits, &error))
     fail (error);
-  valley_tensor_clear (b->stream->backend, &x);
   valley_kv_cache_set_length (&b->cache, length);
   return (double) (g_get_monotonic_time () - start) * 1e-6;
 }
@@ -223,8 +212,8 @@ main (int argc, char **argv)
     fail (error);
   b.pool = valley_kv_pool_new (b.model->backend, c->n_layers, c->n_kv_heads * c->head_dim, 0);
   valley_kv_cache_init (&b.cache, b.pool);
-  valley_rotary_init (&b.rotary, b.model->backend, b.model->stages.llm.frequencies,
-                      c->head_dim / 2);
+  valley_decoder_run_init (&b.run, b.model->backend, &b.model->stages.llm.config,
+                           b.model->stages.llm.frequencies);
   b.logits = VALLEY_NEW (float, MOST_ROWS * c->vocab_size);
   for (gsize i = 0; i < MOST_ROWS; i++)
     b.ids[i] = (gint32) (i * 7 % c->vocab_size);
@@ -233,7 +222,7 @@ main (int argc, char **argv)
   measure (&b);
   compare_answers (&b, TRUE);
   compare_answers (&b, FALSE);
-  valley_rotary_clear (&b.rotary);
+  valley_decoder_run_clear (&b.run);
   valley_kv_cache_clear (&b.cache);
   valley_kv_pool_free (b.pool);
   b.stream->ops->stream_free (b.stream);

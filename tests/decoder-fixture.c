@@ -85,7 +85,7 @@ small_decoder_new (GRand *rand, ValleyPrecision precision, guint threads, gboole
     make_layer (small, &llm->layers[i], type);
   llm->norm = make_weight (small, VALLEY_F32, 1, SMALL_HIDDEN, 1);
   llm->head = make_weight (small, type, SMALL_VOCABULARY, SMALL_HIDDEN, 0);
-  valley_rotary_init (&small->rotary, small->device.backend, llm->frequencies, DIM / 2);
+  valley_decoder_run_init (&small->run, small->device.backend, &llm->config, llm->frequencies);
   small->pool = valley_kv_pool_new (small->device.backend, LAYERS, KV_COLS, 0);
   return small;
 }
@@ -100,7 +100,7 @@ small_decoder_free (SmallDecoder *small)
   while (g_hash_table_iter_next (&iter, &memory, NULL))
     OPS (small->device)->memory_free (small->device.backend, memory);
   g_hash_table_unref (small->host);
-  valley_rotary_clear (&small->rotary);
+  valley_decoder_run_clear (&small->run);
   valley_kv_pool_free (small->pool);
   valley_decoder_clear (&small->llm);
   device_clear (&small->device);
@@ -113,7 +113,7 @@ small_decoder_forward (SmallDecoder *small, ValleyKvCache *cache, const float *x
 {
   ValleyStream *stream = small->device.stream;
   ValleyForward forward = { .cache = cache,
-                            .rotary = &small->rotary,
+                            .run = &small->run,
                             .positions = positions,
                             .role = role,
                             .rows_at_once = rows_at_once,

@@ -13,7 +13,7 @@ enum { SMALL_HIDDEN = 48, SMALL_VOCABULARY = 40 };
 typedef struct {
   Device device;
   ValleyDecoder llm;
-  ValleyRotary rotary;
+  ValleyDecoderRun run;
   ValleyKvPool *pool;
   GHashTable *host; /* of ValleyMemory: a weight's elements, for the reference */
 } SmallDecoder;

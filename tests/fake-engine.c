@@ -387,6 +387,27 @@ valley_picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *
   return picture;
 }
 
+/* The script runs on the host. */
+gboolean
+valley_model_takes_device_frames (ValleyModel *model, GError **error)
+{
+  return FALSE;
+}
+
+gpointer
+valley_model_cuda_context (ValleyModel *model)
+{
+  return NULL;
+}
+
+ValleyPicture *
+valley_picture_new_from_device (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *sizes,
+                                const ValleyDeviceFrame *frame, GError **error)
+{
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT, "the script has no device");
+  return NULL;
+}
+
 ValleyPicture *
 valley_picture_ref (ValleyPicture *picture)
 {

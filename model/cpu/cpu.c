@@ -139,6 +139,7 @@ const ValleyOps valley_cpu_ops = {
   .upload = valley_cpu_upload,
   .download = valley_cpu_download,
   .upload_ids = valley_cpu_upload_ids,
+  .download_ids = valley_cpu_download_ids,
   .copy = valley_cpu_copy,
   .linear = valley_cpu_linear,
   .mix = valley_cpu_mix,
@@ -158,6 +159,8 @@ const ValleyOps valley_cpu_ops = {
   .max_pool = valley_cpu_max_pool,
   .gather = valley_cpu_gather,
   .cosine = valley_cpu_cosine,
+  .pick = valley_cpu_pick,
+  .see = valley_cpu_see,
 };
 
 gboolean

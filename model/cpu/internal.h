@@ -99,6 +99,7 @@ void valley_cpu_convert (const ValleyKernels *kernels, gpointer dst, ValleyDType
 void valley_cpu_upload (ValleyStream *, const ValleyTensor *dst, const float *src);
 gboolean valley_cpu_download (ValleyStream *, const ValleyTensor *src, float *dst, GError **);
 void valley_cpu_upload_ids (ValleyStream *, const ValleyTensor *dst, const gint32 *src);
+gboolean valley_cpu_download_ids (ValleyStream *, const ValleyTensor *src, gint32 *dst, GError **);
 void valley_cpu_copy (ValleyStream *, const ValleyTensor *dst, const ValleyTensor *src);
 void valley_cpu_gather (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                         const ValleyTensor *ids);
@@ -139,6 +140,11 @@ void valley_cpu_attention (ValleyStream *, const ValleyTensor *out, const Valley
                            const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a);
 void valley_cpu_attend (ValleyStream *, const ValleyTensor *out, const ValleyTensor *q,
                         const ValleyKv *kv, const ValleyAttention *a);
+
+/* pick.c */
+void valley_cpu_pick (ValleyStream *, const ValleyTensor *picks, const ValleyTensor *logits,
+                      const ValleyPick *pick);
+void valley_cpu_see (ValleyStream *, const ValleyTensor *seen, const ValleyTensor *ids);
 
 extern const ValleyOps valley_cpu_ops;
 

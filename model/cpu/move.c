@@ -153,6 +153,14 @@ valley_cpu_download (ValleyStream *stream, const ValleyTensor *src, float *dst, 
   return stream->ops->stream_wait (stream, error);
 }
 
+gboolean
+valley_cpu_download_ids (ValleyStream *stream, const ValleyTensor *src, gint32 *dst, GError **error)
+{
+  for (gsize i = 0; i < src->rows && !valley_stream_stopped (stream); i++)
+    memcpy (dst + i * src->cols, valley_cpu_row (src, i), src->cols * sizeof *dst);
+  return stream->ops->stream_wait (stream, error);
+}
+
 /* ---- grids of rows ---- */
 
 typedef struct {

@@ -107,6 +107,17 @@ download (ValleyStream *stream, const ValleyTensor *src, float *dst, GError **er
   return good;
 }
 
+static gboolean
+download_ids (ValleyStream *stream, const ValleyTensor *src, gint32 *dst, GError **error)
+{
+  gboolean good;
+
+  begin (GIVEN (NULL), GIVEN (src));
+  good = valley_cpu_ops.download_ids (stream, src, dst, error);
+  end (GIVEN (NULL), GIVEN (src));
+  return good;
+}
+
 /* STRICT (operation, its tensors to write and to read, its parameters, its arguments) */
 #define STRICT(operation, written, read, parameters, arguments)                                    \
   static void operation parameters                                                                 \
@@ -170,6 +181,12 @@ STRICT (attention, (out), (q, k, v),
 STRICT (cosine, (y), (x, z),
         (ValleyStream * s, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *z),
         (s, y, x, z))
+STRICT (pick, (picks), (logits, p->seen, p->inputs, p->allowed, p->draws),
+        (ValleyStream * s, const ValleyTensor *picks, const ValleyTensor *logits,
+         const ValleyPick *p),
+        (s, picks, logits, p))
+STRICT (see, (seen), (ids), (ValleyStream * s, const ValleyTensor *seen, const ValleyTensor *ids),
+        (s, seen, ids))
 
 static void
 rotate_append (ValleyStream *s, const ValleyTensor *q, const ValleyTensor *k, const ValleyTensor *v,
@@ -203,6 +220,7 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->upload = upload;
   ops->download = download;
   ops->upload_ids = upload_ids;
+  ops->download_ids = download_ids;
   ops->copy = copy;
   ops->linear = linear;
   ops->mix = mix;
@@ -222,4 +240,6 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->max_pool = max_pool;
   ops->gather = gather;
   ops->cosine = cosine;
+  ops->pick = pick;
+  ops->see = see;
 }

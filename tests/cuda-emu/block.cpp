@@ -24,6 +24,7 @@ struct Thread {
   const char *file;
   int line;
   EmuWarpCall call;
+  EmuWarpWork work;
   unsigned lanes;
   uint64_t value, result;
   int argument;
@@ -152,6 +153,13 @@ emu_warp_call (EmuWarpCall call, unsigned lanes, uint64_t value, int argument, c
   return self->result;
 }
 
+void
+emu_warp_together (EmuWarpWork work, void *own, const char *file, int line)
+{
+  run.threads[emu_current_thread].work = work;
+  emu_warp_call (EMU_TOGETHER, ~0u, (uintptr_t) own, 0, file, line);
+}
+
 static bool
 is_same_call (const Thread *a, const Thread *b)
 {
@@ -175,10 +183,22 @@ source_lane (const Thread *self, unsigned lane)
 }
 
 static void
+work_together (const Thread *warp)
+{
+  void *own[WARP];
+
+  for (unsigned i = 0; i < WARP; i++)
+    own[i] = (void *) (uintptr_t) warp[i].value;
+  warp->work (own);
+}
+
+static void
 finish_warp_call (Thread *warp, unsigned n_lanes, unsigned lanes)
 {
   unsigned votes = 0;
 
+  if (lanes == ~0u && warp->call == EMU_TOGETHER)
+    work_together (warp);
   for (unsigned i = 0; i < n_lanes; i++)
     if (lanes >> i & 1 && warp[i].value != 0)
       votes |= 1u << i;
@@ -247,8 +267,9 @@ settle_barrier (void)
 static std::string
 describe (unsigned index)
 {
-  static const char *const calls[]
-      = { "synchronises its warp", "votes", "shuffles", "shuffles", "shuffles" };
+  static const char *const calls[] = {
+    "synchronises its warp", "votes", "computes with its warp", "shuffles", "shuffles", "shuffles"
+  };
   char words[200];
 
   if (index >= run.threads.size ())
@@ -300,6 +321,7 @@ static void
 thread_main (void)
 {
   run.launch->body ();
+  emu_async_end_thread ();
   run.threads[emu_current_thread].state = DONE;
 }
 
@@ -365,6 +387,7 @@ run_block (uint3 block)
   emu_watch_block (
       block.x + (uint64_t) launch->grid.x * (block.y + (uint64_t) launch->grid.y * block.z),
       size.x * size.y * size.z);
+  emu_async_start_block ((size_t) size.x * size.y * size.z);
   run.threads.assign ((size_t) size.x * size.y * size.z, Thread{});
   for (unsigned i = 0; i < run.threads.size (); i++) {
     run.threads[i].place = { i % size.x, i / size.x % size.y, i / size.x / size.y };

@@ -170,12 +170,17 @@ emu_dynamic_shared_as (const char *name)
 
 /* ---- threads that meet ---- */
 
-typedef enum { EMU_SYNC, EMU_BALLOT, EMU_FROM, EMU_XOR, EMU_DOWN } EmuWarpCall;
+typedef enum { EMU_SYNC, EMU_BALLOT, EMU_TOGETHER, EMU_FROM, EMU_XOR, EMU_DOWN } EmuWarpCall;
 
 void valley_sync_block (EMU_LINE);
 /* Waits for @lanes to make the same call, and returns @value of the lane that @argument means. */
 uint64_t emu_warp_call (EmuWarpCall call, unsigned lanes, uint64_t value, int argument,
                         const char *file, int line);
+
+/* What the hardware does for a whole warp at once: @work runs once, when all lanes are there, with
+ * what each of them gave.  It must not fault. */
+typedef void (*EmuWarpWork) (void *const own[32]);
+void emu_warp_together (EmuWarpWork work, void *own, const char *file, int line);
 
 static inline void
 valley_sync_warp (unsigned lanes, EMU_LINE)
@@ -235,6 +240,15 @@ valley_shuffle_down (unsigned lanes, T value, int by, EMU_LINE)
 {
   return emu_shuffle (EMU_DOWN, lanes, value, by, file, line);
 }
+
+/* ---- async.cpp: copies that a thread waits for later ---- */
+
+/* To shared memory; @from NULL: zeros.  @bytes is also the alignment. */
+void emu_copy_async (void *to, const void *from, size_t bytes);
+/* The copies since the last call are a group. */
+void emu_copy_commit (void);
+/* Until all but the last @n_left groups are there. */
+void emu_copy_wait (unsigned n_left);
 
 /* ---- memory ---- */
 

@@ -50,6 +50,12 @@ bool emu_memory_is_pinned (const void *pointer, size_t bytes);
 std::string emu_memory_leaks (void);
 void emu_memory_reset (void);
 
+/* ---- async.cpp ---- */
+
+void emu_async_start_block (size_t n_threads);
+/* A fault when copies are still under way. */
+void emu_async_end_thread (void);
+
 /* ---- block.cpp ---- */
 
 struct EmuLaunch {

@@ -488,6 +488,110 @@ test_places (void)
   end ();
 }
 
+/* ---- what a warp does as one, and copies that are waited for ---- */
+
+static void
+add_all (void *const own[32])
+{
+  unsigned sum = 0;
+
+  for (int i = 0; i < 32; i++)
+    sum += *(unsigned *) own[i];
+  for (int i = 0; i < 32; i++)
+    *(unsigned *) own[i] = sum + i;
+}
+
+static __global__ void
+work_as_one (unsigned *y, unsigned n)
+{
+  unsigned x = threadIdx.x;
+
+  if (threadIdx.x < n)
+    emu_warp_together (add_all, &x, __FILE__, __LINE__);
+  y[threadIdx.x] = x;
+}
+
+static void
+test_together (void)
+{
+  unsigned *p, host[64];
+
+  begin ();
+  p = device_new<unsigned> (64);
+  VALLEY_LAUNCH (work_as_one, 1, 64, 0, stream, p, 64u);
+  read_back (host, p, 64);
+  for (unsigned i = 0; i < 64; i++)
+    g_assert_cmpuint (host[i], ==, 496 + i / 32 * 1024 + i % 32);
+  VALLEY_LAUNCH (work_as_one, 1, 64, 0, stream, p, 40u);
+  EXPECT_FAULT (cudaErrorLaunchFailure, "kernel work_as_one", "computes with its warp",
+                "thread 40 has ended");
+}
+
+/* Each thread fetches four numbers, then four others; @wait: for how many groups it does not. */
+static __global__ void
+fetch (float *y, const float *x, int wait, size_t offset)
+{
+  VALLEY_SHARED (float, tile, 8 * 32);
+  unsigned i = 4 * threadIdx.x;
+
+  emu_copy_async (&tile[i], x + i + offset, 16);
+  emu_copy_commit ();
+  emu_copy_async (&tile[i + 128], NULL, 16);
+  emu_copy_commit ();
+  if (wait >= 0)
+    emu_copy_wait ((unsigned) wait);
+  y[i] = tile[i];
+  y[i + 128] = tile[i + 128];
+  if (wait > 0)
+    emu_copy_wait (0);
+}
+
+/* Whether all numbers of the two groups were there. */
+static void
+fetch_all (int wait, bool good[2])
+{
+  float *p, host[256];
+
+  begin ();
+  p = device_new<float> (256);
+  for (int i = 0; i < 256; i++)
+    host[i] = (float) i;
+  cudaMemcpyAsync (p, host, sizeof host, cudaMemcpyHostToDevice, stream);
+  VALLEY_LAUNCH (fetch, 1, 32, 0, stream, p, p, wait, (size_t) 0);
+  read_back (host, p, 256);
+  good[0] = good[1] = true;
+  for (int i = 0; i < 128; i += 4) {
+    good[0] = good[0] && host[i] == (float) i;
+    good[1] = good[1] && host[i + 128] == 0;
+  }
+  cudaFree (p);
+  end ();
+}
+
+static void
+test_async (void)
+{
+  float *p;
+  bool good[2];
+
+  for (int i = 0; i < 10; i++) {
+    fetch_all (0, good);
+    g_assert_true (good[0] && good[1]);
+    fetch_all (1, good);
+    g_assert_true (good[0]);
+    g_assert_false (good[1]); /* nobody waited: some are there, some are not */
+  }
+  begin ();
+  p = device_new<float> (256);
+  cudaMemsetAsync (p, 0, 256 * sizeof *p, stream);
+  VALLEY_LAUNCH (fetch, 1, 32, 0, stream, p, p, -1, (size_t) 0);
+  EXPECT_FAULT (cudaErrorLaunchFailure, "kernel fetch", "never waited for 2 copies");
+  begin ();
+  p = device_new<float> (256);
+  VALLEY_LAUNCH (fetch, 1, 32, 0, stream, p, p, 0, (size_t) 2);
+  EXPECT_FAULT (cudaErrorMisalignedAddress, "kernel fetch", "16 bytes from a misaligned address");
+}
+
 /* ---- streams ---- */
 
 static __global__ void
@@ -677,6 +781,8 @@ main (int argc, char **argv)
   g_test_add_func ("/emu/shared", test_shared);
   g_test_add_func ("/emu/configuration", test_configuration);
   g_test_add_func ("/emu/places", test_places);
+  g_test_add_func ("/emu/together", test_together);
+  g_test_add_func ("/emu/async", test_async);
   g_test_add_func ("/emu/streams", test_streams);
   g_test_add_func ("/emu/copies", test_copies);
   g_test_add_func ("/emu/graphs", test_graphs);

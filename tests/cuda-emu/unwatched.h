@@ -36,6 +36,14 @@ static inline void
 emu_watch_tensor_flops (uint64_t)
 {
 }
+static inline void
+emu_watch_copy_start (const void *, const void *, size_t)
+{
+}
+static inline void
+emu_watch_copy_end (const void *, size_t)
+{
+}
 static inline bool
 emu_counts_only (void)
 {

@@ -98,6 +98,25 @@ emu_watch_atomic (const void *p, size_t bytes)
   see (p, bytes, true, true, __builtin_return_address (0));
 }
 
+void
+emu_watch_copy_start (const void *to, const void *from, size_t bytes)
+{
+  if (from != NULL)
+    see (from, bytes, false, false, __builtin_return_address (0));
+  see (to, bytes, true, false, __builtin_return_address (0));
+}
+
+/* Not counted again. */
+void
+emu_watch_copy_end (const void *to, size_t bytes)
+{
+  size_t n_shared;
+  size_t in_shared = (size_t) ((const unsigned char *) to - emu_shared_memory (&n_shared));
+
+  if (races && in_shared < n_shared)
+    emu_race_access ({ EMU_SHARED, in_shared, bytes, true, false }, __builtin_return_address (0));
+}
+
 /* The names are the compiler's. */
 #pragma GCC diagnostic ignored "-Wmissing-declarations"
 #define FROM __builtin_return_address (0)

@@ -43,6 +43,10 @@ void emu_watch_kernel_end (void);
 void emu_watch_product (const EmuProduct &product);
 void emu_watch_atomic (const void *p, size_t bytes);
 void emu_watch_tensor_flops (uint64_t flops);
+/* A copy in the background reads at its start (@from may be NULL) and writes from then until its
+ * end, both told by the thread it belongs to. */
+void emu_watch_copy_start (const void *to, const void *from, size_t bytes);
+void emu_watch_copy_end (const void *to, size_t bytes);
 /* What stream.cpp tells (order.cpp): who knows that which work has ended. */
 struct EmuClock {
   std::map<uint32_t, uint32_t> ops; /* of each stream */

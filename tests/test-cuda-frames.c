@@ -1,0 +1,99 @@
+/* test-cuda-frames.c - frames in CUDA memory through the real element, with GStreamer's own CUDA
+ * elements over the stand-in for the driver (tests/cuda-emu/driver): what the model is shown is
+ * what it is shown of the same frames in the host's memory, wherever it runs.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "harness.h"
+
+#include <string.h>
+
+#define VIDEO "video/x-raw,format=%s,width=322,height=242,framerate=4/1"
+
+/* What an answer says, and how sure it was: one bit of a picture shows there. */
+static void
+append_result (GString *results, const GstStructure *result)
+{
+  g_autofree char *value = NULL;
+
+  for (guint i = 0; i < 3; i++) {
+    const char *names[] = { "result", "confidence", "frame_times" };
+    const GValue *field = gst_structure_get_value (result, names[i]);
+
+    g_assert_nonnull (field);
+    g_free (value);
+    value = gst_value_serialize (field);
+    g_string_append_printf (results, "%s ", value);
+  }
+  g_string_append_c (results, '\n');
+}
+
+/* Every answer about a stream, and how many of its frames were encoded. */
+static char *
+watch (const char *source, const char *device)
+{
+  GstElement *pipeline = pipe_new ("%s ! valleyinfer name=v device=%s chunk-duration=1000 ! "
+                                   "fakesink v.json_src ! fakesink",
+                                   source, device);
+  g_autoptr (GstElement) element = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
+  GString *results = g_string_new (NULL);
+  GstMessage *message = NULL;
+  GstStructure *stats = NULL;
+  gboolean done = FALSE;
+  guint64 encoded = 0;
+
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  while (!done) {
+    message = bus_wait (bus, GST_MESSAGE_EOS | GST_MESSAGE_ELEMENT);
+    done = GST_MESSAGE_TYPE (message) == GST_MESSAGE_EOS;
+    if (!done && gst_message_has_name (message, "valleyinfer/result"))
+      append_result (results, gst_message_get_structure (message));
+    gst_message_unref (message);
+  }
+  g_object_get (element, "stats", &stats, NULL);
+  g_assert_true (gst_structure_get_uint64 (stats, "frames-encoded", &encoded));
+  g_string_append_printf (results, "%" G_GUINT64_FORMAT " encoded", encoded);
+  gst_structure_free (stats);
+  g_clear_object (&element);
+  pipe_free (pipeline);
+  g_assert_cmpuint (results->len, >, 40);
+  return g_string_free (results, FALSE);
+}
+
+static char *
+source_of (const char *format, const char *before, const char *after)
+{
+  return g_strdup_printf ("videotestsrc num-buffers=8 pattern=ball ! " VIDEO " %s %s", format,
+                          before, after);
+}
+
+/* The same with the frames uploaded first. */
+static void
+check_upload (const char *format, const char *before, const char *device)
+{
+  g_autofree char *host = source_of (format, before, "");
+  g_autofree char *uploaded = source_of (format, before, "! cudaupload");
+  g_autofree char *want = watch (host, device), *got = watch (uploaded, device);
+
+  g_test_message ("%s %s: %s", format, before, got);
+  g_assert_cmpstr (got, ==, want);
+}
+
+/* Whoever has a decoder that leaves frames on the GPU may still run the model on the CPU. */
+static void
+test_cpu (void)
+{
+  const char *formats[] = { "NV12", "P010_10LE", "I420", "BGRx" };
+
+  if (test_lacks ("cudaupload"))
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (formats); i++)
+    check_upload (formats[i], "", "cpu");
+}
+
+int
+main (int argc, char **argv)
+{
+  test_init (&argc, &argv);
+  g_test_add_func ("/cuda-frames/cpu", test_cpu);
+  return test_finish ();
+}
