@@ -35,6 +35,8 @@ emu_mma (void *const own[32])
   emu_watch_tensor_flops (2 * 16 * 8 * 16);
   if (emu_counts_only ())
     return;
+  if (emu_counts_only ())
+    return;
   for (unsigned lane = 0; lane < 32; lane++) {
     const EmuMma *m = (const EmuMma *) own[lane];
     unsigned g = lane / 4, t = lane % 4;
