@@ -337,6 +337,15 @@ multiply_row (const cublasLtMatmulAlgo_t *algo, size_t rows, float sums[BLOCK], 
   }
 }
 
+/* In the place of products, where only counts are wanted. */
+static void
+clear_result (const Product *p)
+{
+  for (size_t j = 0; j < p->d_layout.cols; j++)
+    memset (p->d + j * p->d_layout.ld * element_bytes (p->d_layout.type), 0,
+            p->d_layout.rows * element_bytes (p->d_layout.type));
+}
+
 static void
 multiply (const Product *p)
 {
@@ -364,7 +373,7 @@ multiply (const Product *p)
 /* ---- work of a stream ---- */
 
 static cudaError_t
-check_operand (const char *name, const void *data, const EmuMatrixLayout *layout)
+check_operand (const char *name, const void *data, const EmuMatrixLayout *layout, bool write)
 {
   size_t n = (layout->cols - 1) * layout->ld + layout->rows;
   const char *problem = emu_memory_range_problem (data, n * element_bytes (layout->type));
@@ -374,7 +383,7 @@ check_operand (const char *name, const void *data, const EmuMatrixLayout *layout
   if ((uintptr_t) data % ALIGNMENT != 0)
     return emu_fail (cudaErrorMisalignedAddress,
                      "cublasLtMatmul: %s is not aligned as the algorithm was told", name);
-  return cudaSuccess;
+  return emu_order_range ("cublasLtMatmul", data, n * element_bytes (layout->type), write);
 }
 
 static cudaError_t
@@ -382,16 +391,16 @@ check_operands (const Product *p)
 {
   EmuMatrixLayout bias = { p->d_layout.type, p->d_layout.rows, 1, p->d_layout.rows };
   EmuMatrixLayout workspace = { CUDA_R_32F, p->algo.data[AT_WORKSPACE] / 4, 1, 1 };
-  cudaError_t error = check_operand ("A", p->a, &p->a_layout);
+  cudaError_t error = check_operand ("A", p->a, &p->a_layout, false);
 
   if (error == cudaSuccess)
-    error = check_operand ("B", p->b, &p->b_layout);
+    error = check_operand ("B", p->b, &p->b_layout, false);
   if (error == cudaSuccess)
-    error = check_operand ("D", p->d, &p->d_layout);
+    error = check_operand ("D", p->d, &p->d_layout, true);
   if (error == cudaSuccess && p->desc.epilogue & CUBLASLT_EPILOGUE_BIAS)
-    error = check_operand ("the bias", p->desc.bias, &bias);
+    error = check_operand ("the bias", p->desc.bias, &bias, false);
   if (error == cudaSuccess && workspace.rows > 0)
-    error = check_operand ("the workspace", p->workspace, &workspace);
+    error = check_operand ("the workspace", p->workspace, &workspace, true);
   return error;
 }
 
@@ -430,9 +439,13 @@ second_half (const Product *p, uint32_t run)
   emu_memory_open ();
   for (size_t i = 0; i < p->algo.data[AT_WORKSPACE] / 4; i++)
     good = good && ((uint32_t *) p->workspace)[i] == mark_of (p, run);
-  if (good)
+  if (good && emu_counts_only ())
+    clear_result (p);
+  else if (good)
     multiply (p);
   emu_memory_close (&damage);
+  emu_watch_product ({ p->d_layout.cols, p->d_layout.rows, p->b_layout.rows,
+                       element_bytes (p->b_layout.type), element_bytes (p->d_layout.type) });
   return good ? cudaSuccess
               : emu_fail (cudaErrorLaunchFailure,
                           "cublasLtMatmul: somebody else wrote to the workspace meanwhile");
