@@ -1,4 +1,5 @@
-/* attention.cu - checks shapes and chooses the kernel, by type, head size and role alone.
+/* attention.cu - checks shapes and chooses the kernel, by type, head size and role alone: where
+ * matrices lie or how many rows come must not change a row's bits.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "attention.h"
 #include "row.h"
@@ -26,24 +27,25 @@ flat_keys_fit (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k, const Valle
 static bool
 paged_keys_fit (const ValleyCudaMatrix *q, const ValleyCudaKv *kv, const ValleyCudaAttention *a)
 {
-  return kv->page_rows > 0 && kv->page_rows % VALLEY_KEY_BLOCK == 0 && kv->most_rows <= INT32_MAX
-         && kv->page_rows <= INT32_MAX && kv->cols == a->n_kv_heads * a->head_dim
-         && kv->type == q->type && a->n_skipped <= INT32_MAX;
+  return kv->page_rows > 0 && kv->page_rows % VALLEY_KEY_BLOCK == 0 && kv->page_rows <= INT32_MAX
+         && kv->most_rows <= INT32_MAX && kv->most_rows >= a->n_skipped + q->rows
+         && kv->cols == a->n_kv_heads * a->head_dim && kv->type == q->type;
 }
 
-/* Whether the tensor cores' kernels take it; a matter of shapes, so that a row's bits do not
- * depend on where it lies. */
+/* Whether tensor cores do it. */
 static bool
 is_for_tiles (ValleyCudaType type, const ValleyCudaAttention *a)
 {
-  return type != VALLEY_CUDA_F32 && a->head_dim % 8 == 0;
+  return type != VALLEY_CUDA_F32 && a->head_dim % 8 == 0 && a->head_dim <= VALLEY_MOST_TILE_DIM;
 }
 
 static bool
-is_aligned (const void *data, size_t stride)
+is_aligned (const ValleyCudaMatrix *m)
 {
-  return (uintptr_t) data % 16 == 0 && stride % 8 == 0;
+  return (uintptr_t) m->data % 16 == 0 && m->stride % 8 == 0;
 }
+
+/* ---- keys in one matrix ---- */
 
 template <typename T>
 static void
@@ -55,6 +57,17 @@ attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyC
                           (unsigned) a->n_sequences, stream);
 }
 
+template <typename T>
+static void
+attention_by_tiles (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
+                    const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
+                    const ValleyCudaAttention *a, cudaStream_t stream)
+{
+  valley_tower_attention (valley_queries<T> (out, q, a, a->n_sequences),
+                          valley_flat_keys<T> (k, v, a), (unsigned) a->n_kv_heads,
+                          (unsigned) a->n_sequences, stream);
+}
+
 int
 valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
                        const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
@@ -62,14 +75,20 @@ valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
 {
   if (valley_is_empty (q))
     return cudaGetLastError ();
-  if (!heads_fit (out, q, a) || !flat_keys_fit (q, k, v, a)
-      || (is_for_tiles (q->type, a)
-          && !(is_aligned (out->data, out->stride) && is_aligned (q->data, q->stride)
-               && is_aligned (k->data, k->stride) && is_aligned (v->data, v->stride))))
+  if (!heads_fit (out, q, a) || !flat_keys_fit (q, k, v, a))
     return cudaErrorInvalidValue;
-  VALLEY_BY_TYPE (q->type, attention, out, q, k, v, a, stream);
+  if (!is_for_tiles (q->type, a))
+    VALLEY_BY_TYPE (q->type, attention, out, q, k, v, a, stream);
+  else if (!is_aligned (out) || !is_aligned (q) || !is_aligned (k) || !is_aligned (v))
+    return cudaErrorInvalidValue;
+  else if (q->type == VALLEY_CUDA_BF16)
+    attention_by_tiles<ValleyBf16> (out, q, k, v, a, stream);
+  else
+    attention_by_tiles<ValleyF16> (out, q, k, v, a, stream);
   return cudaGetLastError ();
 }
+
+/* ---- keys in pages ---- */
 
 template <typename T>
 static void
@@ -80,21 +99,39 @@ attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCuda
                           (unsigned) a->n_kv_heads, 1, stream);
 }
 
+template <typename T>
+static void
+attend_by_tiles (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
+                 const ValleyCudaAttention *a, ValleyCudaRole role, float *workspace,
+                 cudaStream_t stream)
+{
+  ValleyQueries<T> queries = valley_queries<T> (out, q, a, 1);
+  ValleyPagedKeys<T> keys = valley_paged_keys<T> (kv, a);
+
+  if (role == VALLEY_CUDA_PROMPT)
+    valley_prompt_attention (queries, keys, (unsigned) a->n_kv_heads, stream);
+  else
+    valley_decode_attention (queries, keys, (unsigned) a->n_kv_heads, kv->most_rows, workspace,
+                             stream);
+}
+
 int
 valley_cuda_attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
                     const ValleyCudaAttention *a, ValleyCudaRole role, void *workspace,
                     cudaStream_t stream)
 {
-  (void) role;
-  (void) workspace;
   if (valley_is_empty (q))
     return cudaGetLastError ();
-  if (!heads_fit (out, q, a) || !paged_keys_fit (q, kv, a)
-      || (is_for_tiles (q->type, a)
-          && !(is_aligned (out->data, out->stride) && is_aligned (q->data, q->stride)
-               && kv->keys % 8 == 0 && kv->values % 8 == 0)))
+  if (!heads_fit (out, q, a) || !paged_keys_fit (q, kv, a))
     return cudaErrorInvalidValue;
-  VALLEY_BY_TYPE (q->type, attend, out, q, kv, a, stream);
+  if (!is_for_tiles (q->type, a))
+    VALLEY_BY_TYPE (q->type, attend, out, q, kv, a, stream);
+  else if (!is_aligned (out) || !is_aligned (q) || kv->keys % 8 != 0 || kv->values % 8 != 0)
+    return cudaErrorInvalidValue;
+  else if (q->type == VALLEY_CUDA_BF16)
+    attend_by_tiles<ValleyBf16> (out, q, kv, a, role, (float *) workspace, stream);
+  else
+    attend_by_tiles<ValleyF16> (out, q, kv, a, role, (float *) workspace, stream);
   return cudaGetLastError ();
 }
 
@@ -102,9 +139,8 @@ size_t
 valley_cuda_attend_bytes (const ValleyCudaMatrix *q, const ValleyCudaKv *kv,
                           const ValleyCudaAttention *a, ValleyCudaRole role)
 {
-  (void) q;
-  (void) kv;
-  (void) a;
-  (void) role;
-  return 0;
+  if (role == VALLEY_CUDA_PROMPT || !is_for_tiles (q->type, a))
+    return 0;
+  return sizeof (float)
+         * valley_decode_attention_floats (q->rows, a->n_heads, a->head_dim, kv->most_rows);
 }

@@ -150,3 +150,22 @@ valley_paged_keys (const ValleyCudaKv *kv, const ValleyCudaAttention *a)
 template <typename T, typename Keys>
 void valley_plain_attention (const ValleyQueries<T> &queries, const Keys &keys, unsigned n_kv_heads,
                              unsigned n_sequences, cudaStream_t stream);
+
+/* ---- 16-bit types, head sizes that are multiples of 8 up to VALLEY_MOST_TILE_DIM ---- */
+
+#define VALLEY_MOST_TILE_DIM 128u
+
+/* attention_towers.cu */
+template <typename T>
+void valley_tower_attention (const ValleyQueries<T> &queries, const ValleyFlatKeys<T> &keys,
+                             unsigned n_kv_heads, unsigned n_sequences, cudaStream_t stream);
+/* attention_prompt.cu */
+template <typename T>
+void valley_prompt_attention (const ValleyQueries<T> &queries, const ValleyPagedKeys<T> &keys,
+                              unsigned n_kv_heads, cudaStream_t stream);
+/* attention_decode.cu; @workspace: valley_decode_attention_floats of device memory */
+template <typename T>
+void valley_decode_attention (const ValleyQueries<T> &queries, const ValleyPagedKeys<T> &keys,
+                              unsigned n_kv_heads, size_t most_rows, float *workspace,
+                              cudaStream_t stream);
+size_t valley_decode_attention_floats (size_t rows, size_t n_heads, size_t dim, size_t most_rows);

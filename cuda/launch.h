@@ -25,6 +25,14 @@ template <typename T> using ValleyShared = T *;
   __shared__ __align__ (16) type name##_storage[n];                                                \
   ValleyShared<type> name = name##_storage
 
+/* The same bytes, as elements of another type. */
+template <typename V, typename T>
+static __device__ __forceinline__ ValleyShared<V>
+valley_shared_as (ValleyShared<T> array)
+{
+  return reinterpret_cast<V *> (array);
+}
+
 /* What the launch asked for, as elements of one type. */
 #define VALLEY_DYNAMIC_SHARED(type, name)                                                          \
   extern __shared__ __align__ (16) unsigned char valley_dynamic_shared[];                          \

@@ -155,6 +155,13 @@ template <typename T> struct ValleyShared {
     (type *) emu_shared_array (__FILE__, __LINE__, (n) * sizeof (type)), (size_t) (n), #name       \
   }
 
+template <typename V, typename T>
+static inline ValleyShared<V>
+valley_shared_as (ValleyShared<T> array)
+{
+  return { (V *) array.data, array.n * sizeof (T) / sizeof (V), array.name };
+}
+
 template <typename T>
 static inline ValleyShared<T>
 emu_dynamic_shared_as (const char *name)
