@@ -87,7 +87,7 @@ join_warps (const ValleyQueries<T> &queries, ValleyShared<float> o, ValleyShared
 /* x: splits, y: key/value heads, z: queries */
 template <unsigned DIM, typename T>
 static __global__ void
-__launch_bounds__ (VALLEY_TILE_THREADS)
+__launch_bounds__ (VALLEY_TILE_THREADS, DIM == 128 ? 3 : 4)
     split_attention (ValleyQueries<T> queries, ValleyPagedKeys<T> keys, float *workspace)
 {
   VALLEY_SHARED (T, tiles, VALLEY_TILES (DIM));

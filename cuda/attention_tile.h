@@ -24,38 +24,28 @@
 
 /* ---- into shared memory ---- */
 
-/* Calls @source (row, column) for the address of each 8 elements of a tile's @ROWS rows; NULL:
- * zeros */
-template <unsigned DIM, unsigned ROWS, typename T, typename Source>
-static __device__ __forceinline__ void
-valley_load_tile (ValleyShared<T> tiles, unsigned offset, const T *anything, Source source)
-{
-  constexpr unsigned PIECES = DIM / 8, N = ROWS * PIECES;
+/* Which 8 elements of a tile a thread copies: always of the same column, every ROWS_AT_ONCE rows,
+ * so that addresses are sums. */
+template <unsigned DIM> struct ValleyPiece {
+  static constexpr unsigned PIECES = DIM / 8, ROWS_AT_ONCE = VALLEY_TILE_THREADS / PIECES;
+  unsigned row = threadIdx.x / PIECES, column = threadIdx.x % PIECES * 8;
+};
 
-  VALLEY_UNROLL
-  for (unsigned i = 0; i < (N + VALLEY_TILE_THREADS - 1) / VALLEY_TILE_THREADS; i++) {
-    unsigned piece = threadIdx.x + i * VALLEY_TILE_THREADS;
-    unsigned row = piece / PIECES, column = piece % PIECES * 8;
-
-    if (N % VALLEY_TILE_THREADS == 0 || piece < N) {
-      const T *from = source (row, column);
-
-      valley_copy_async (tiles, offset + row * VALLEY_TILE_ROW (DIM) + column,
-                         from != NULL ? from : anything, from != NULL);
-    }
-  }
-}
-
-/* Keys or values: the first @n rows are there. */
+/* Keys or values: the first @n rows are there, the rest are zeros. */
 template <unsigned DIM, typename T>
 static __device__ __forceinline__ void
 valley_load_keys (ValleyShared<T> tiles, unsigned offset, const T *rows, size_t stride,
                   unsigned dim, unsigned n)
 {
-  valley_load_tile<DIM, VALLEY_KEY_BLOCK> (
-      tiles, offset, rows, [=] (unsigned row, unsigned column) -> const T * {
-        return row < n && column < dim ? rows + row * stride + column : NULL;
-      });
+  constexpr unsigned STEP = ValleyPiece<DIM>::ROWS_AT_ONCE;
+  ValleyPiece<DIM> piece;
+  const T *from = rows + piece.row * stride + piece.column;
+
+  VALLEY_UNROLL
+  for (unsigned i = 0; i < VALLEY_KEY_BLOCK; i += STEP, from += STEP * stride)
+    if (piece.row < STEP && (VALLEY_KEY_BLOCK % STEP == 0 || piece.row + i < VALLEY_KEY_BLOCK))
+      valley_copy_async (tiles, offset + (piece.row + i) * VALLEY_TILE_ROW (DIM) + piece.column,
+                         from, piece.row + i < n && piece.column < dim);
 }
 
 /* ROWS queries of a head from @first on, where the values will be. */
@@ -64,15 +54,19 @@ static __device__ __forceinline__ void
 valley_load_queries (ValleyShared<T> tiles, const ValleyQueries<T> &queries, unsigned sequence,
                      unsigned kv_head, unsigned first)
 {
-  valley_load_tile<DIM, ROWS> (
-      tiles, VALLEY_VALUES_TILE (DIM), queries.q, [&] (unsigned row, unsigned column) -> const T * {
-        return first + row < valley_n_queries (queries) && column < queries.dim
-                   ? queries.q
-                         + valley_query_offset (queries, sequence, kv_head, first + row,
-                                                queries.q_stride)
-                         + column
-                   : NULL;
-      });
+  ValleyPiece<DIM> piece;
+
+  for (unsigned row = piece.row; piece.row < piece.ROWS_AT_ONCE && row < ROWS;
+       row += piece.ROWS_AT_ONCE) {
+    const T *from
+        = queries.q
+          + valley_query_offset (queries, sequence, kv_head, first + row, queries.q_stride)
+          + piece.column;
+
+    valley_copy_async (tiles, VALLEY_VALUES_TILE (DIM) + row * VALLEY_TILE_ROW (DIM) + piece.column,
+                       from,
+                       first + row < valley_n_queries (queries) && piece.column < queries.dim);
+  }
 }
 
 /* ---- a warp's fragments ---- */
@@ -266,7 +260,10 @@ valley_store_queries (const ValleyQueries<T> &queries, unsigned first, ValleySum
 /* x: queries, y: key/value heads, z: sequences */
 template <unsigned DIM, typename T, typename Keys>
 static __global__ void
-__launch_bounds__ (VALLEY_TILE_THREADS) tile_attention (ValleyQueries<T> queries, Keys keys)
+__launch_bounds__ (VALLEY_TILE_THREADS, DIM == 128  ? 2
+                                        : DIM == 32 ? 4
+                                                    : 3)
+    tile_attention (ValleyQueries<T> queries, Keys keys)
 {
   VALLEY_SHARED (T, tiles, VALLEY_TILES (DIM));
   constexpr unsigned N = VALLEY_KEY_BLOCK / 8, V = VALLEY_VALUES_TILE (DIM);
