@@ -84,7 +84,7 @@ small_decoder_new (GRand *rand, ValleyPrecision precision, guint threads, gboole
   for (guint i = 0; i < LAYERS; i++)
     make_layer (small, &llm->layers[i], type);
   llm->norm = make_weight (small, VALLEY_F32, 1, SMALL_HIDDEN, 1);
-  llm->head = make_weight (small, type, SMALL_VOCABULARY, SMALL_HIDDEN, 0);
+  llm->embeddings = llm->head = make_weight (small, type, SMALL_VOCABULARY, SMALL_HIDDEN, 0);
   valley_decoder_run_init (&small->run, small->device.backend, &llm->config, llm->frequencies);
   small->pool = valley_kv_pool_new (small->device.backend, LAYERS, KV_COLS, 0);
   return small;
