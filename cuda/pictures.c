@@ -166,9 +166,9 @@ clear_sums (ValleyStream *stream, ValleyMemory *sums, gsize at, gsize n, uint64_
   int error = take (stream, sums);
 
   *first = (uint64_t *) sums->data + at;
-  return error != cudaSuccess
-             ? error
-             : cudaMemsetAsync (*first, 0, n * sizeof **first, valley_gpu_cuda (stream));
+  if (error == cudaSuccess)
+    error = cudaMemsetAsync (*first, 0, n * sizeof **first, valley_gpu_cuda (stream));
+  return error;
 }
 
 static void

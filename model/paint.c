@@ -251,6 +251,18 @@ paint_image (ValleyPainter *painter, const ValleyDeviceFrame *frame, ValleyDevic
                                                 image->rgb, image_bytes (image));
 }
 
+/* The sums; in any case nothing is at work on frames or pictures any more. */
+static gboolean
+finish (ValleyPainter *painter, guint64 *sums, gsize n, GError **error)
+{
+  const ValleyOps *ops = painter->backend->ops;
+
+  if (ops->pictures->download (painter->stream, painter->sums, sums, n * sizeof *sums, error))
+    return TRUE;
+  ops->stream_wait (painter->stream, NULL);
+  return FALSE;
+}
+
 gboolean
 valley_painter_paint (ValleyPainter *painter, const ValleyDeviceFrame *frame,
                       ValleyDeviceImage *images, const ValleyPatchShape *shapes, guint n,
@@ -264,8 +276,7 @@ valley_painter_paint (ValleyPainter *painter, const ValleyDeviceFrame *frame,
     ops->wait_event (painter->stream, frame->ready);
   for (guint i = 0; i < n; i++)
     paint_image (painter, frame, &images[i], &shapes[i], i);
-  painted = ops->download (painter->stream, painter->sums, fingerprints,
-                           2 * n * sizeof *fingerprints, error);
+  painted = finish (painter, fingerprints, 2 * n, error);
   g_mutex_unlock (&painter->lock);
   for (guint i = 0; i < n; i++)
     if (images[i].width == 0)
@@ -287,7 +298,7 @@ valley_painter_compare (ValleyPainter *painter, const ValleyDeviceImage *a,
   for (guint i = 0; i < n; i++)
     if (a[i].width > 0)
       ops->difference (painter->stream, painter->sums, i, a[i].rgb, b[i].rgb, image_bytes (&a[i]));
-  compared = ops->download (painter->stream, painter->sums, sums, n * sizeof *sums, error);
+  compared = finish (painter, sums, n, error);
   g_mutex_unlock (&painter->lock);
   *sum = 0;
   for (guint i = 0; i < n; i++)

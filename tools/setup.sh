@@ -14,7 +14,8 @@ BUILD_DIR=${VALLEY_BUILD_DIR:-$SOURCE_DIR/build}
 # nothing depends on one: textoverlay without a font draws nothing and says nothing.
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkgconf
   libdnnl-dev libjson-glib-dev libgdk-pixbuf-2.0-dev
-  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev
+  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
+  libgstrtspserver-1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
   gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x
   fonts-dejavu-core"
