@@ -6,9 +6,10 @@
 #   tests/gpu.sh run [DIR] [OUT]    there: DIR/valley-gpu.tar.xz (default: beside this script) is
 #                                   unpacked, tested and measured; OUT (default: gpu.json) tells all
 #
-# BUILD (default: build) has the wing (meson setup build -Dcuda=enabled).  With
-# VALLEY_GPU_EMULATED=1 the wing over tests/cuda-emu is packed instead, to try the script out.
-# Every part has a time limit, and the next goes on where one fails; all of it takes less than
+# BUILD (default: build) has the wing.  Tests of kernels are compiled here, with nvcc (NVCC) and
+# cuBLASLt's header (CUBLAS: a folder with include/cublasLt.h and lib/), for the architectures in
+# VALLEY_GPU_ARCHITECTURES.  With VALLEY_GPU_EMULATED=1 everything runs over tests/cuda-emu instead, to
+# try the script out.  Every part has a time limit, and the next goes on where one fails; all of it takes less than
 # eight minutes.  Exit status 1 when a test failed; times decide nothing.
 #
 # SPDX-License-Identifier: Apache-2.0
@@ -26,8 +27,9 @@ fail ()
 
 # The engine's own tests; what they say holds for every device (which-device.h).
 engine_tests="golden engine checkpoint windows-exact random connector reduction drift draft"
-# With kernels called directly: built for GPUs by nvcc, or over the emulator.
-kernel_tests="cuda-ops cuda-products cuda-attention cuda-pick cuda-twins"
+# With kernels called directly.
+kernel_tests="cuda-twins cuda-ops cuda-products cuda-attention cuda-pick cuda-picture"
+architectures=${VALLEY_GPU_ARCHITECTURES:-80 86 89 90 100 120}
 
 # Libraries of a program that no machine can be expected to have.
 libraries_of ()
@@ -44,15 +46,58 @@ copy_libraries ()
   done
 }
 
-# copy_program TO BUILD NAME : the test of that name; for a GPU or over the emulator.
+# copy_program TO BUILD NAME : the test of that name.
 copy_program ()
 {
-  local to=$1 build=$2 name=$3 candidate
-  for candidate in "$build/tests/gpu/test-$name" "$build/tests/gpu/$name" "$build/tests/test-$name" "$build/tests/$name"; do
-    [ -n "${VALLEY_GPU_EMULATED:-}" ] && candidate=${candidate/tests\/gpu/tests\/cuda-emu}
-    [ -x "$candidate" ] && cp "$candidate" "$to/bin/$name" && return
+  local candidate
+  for candidate in "$2/tests/cuda-emu/test-$3" "$2/tests/cuda-emu/$3" "$2/tests/gpu/$3" "$2/tests/test-$3"; do
+    [ -x "$candidate" ] && cp "$candidate" "$1/bin/$3" && return
   done
-  echo "gpu.sh: no $name in $build: it is left out" >&2
+  echo "gpu.sh: no $3 in $2: it is left out" >&2
+}
+
+# compile_programs TO BUILD : tests of kernels, and bench-products.
+compile_programs ()
+{
+  local to=$1 build=$2 nvcc toolkit flags libraries codes="" sm objects name source
+  nvcc=$(command -v "${NVCC:-nvcc}" || command -v /usr/local/cuda/bin/nvcc) || fail "no nvcc here (set NVCC)"
+  for toolkit in "$(dirname "$(dirname "$(readlink -f "$nvcc")")")" /usr/local/cuda; do
+    [ -e "$toolkit/include/cuda_runtime.h" ] && break
+  done
+  [ -e "${CUBLAS:-$toolkit}/include/cublasLt.h" ] || fail "no ${CUBLAS:-$toolkit}/include/cublasLt.h (set CUBLAS)"
+  for sm in $architectures; do
+    codes="$codes -gencode arch=compute_$sm,code=sm_$sm"
+  done
+  codes="$codes -gencode arch=compute_$sm,code=compute_$sm"
+  flags="-O2 -std=gnu11 -I$here/../cuda -I$here/../model -I$here/../model/cpu -I$toolkit/include
+    -I${CUBLAS:-$toolkit}/include $(pkg-config --cflags gio-2.0 json-glib-1.0)"
+  libraries="$build/model/libvalley-internal.a -L$toolkit/lib64 -lcudart_static -lrt -ldl -lpthread $(cublas_library "$toolkit")
+    $(pkg-config --libs gio-2.0 json-glib-1.0) -ldnnl -lgomp -lm"
+  objects=$(mktemp -d)
+  # shellcheck disable=SC2086
+  {
+    for source in "$here"/../cuda/*.cu; do
+      "$nvcc" -std=c++17 -O3 --threads 2 $codes -c "$source" -o "$objects/$(basename "$source" .cu).o" || fail "cannot compile $source"
+    done
+    for name in blas linear; do
+      cc $flags -c "$here/../cuda/$name.c" -o "$objects/$name.o" || fail "cannot compile cuda/$name.c"
+    done
+    for name in $kernel_tests bench-products; do
+      source=$here/cuda-emu/test-$name.c
+      [ $name = bench-products ] && source=$here/gpu/$name.c
+      [ $name = cuda-twins ] && continue
+      cc $flags -c "$source" -o "$objects/main" || fail "cannot compile $source"
+      c++ -o "$to/bin/$name" "$objects/main" "$objects"/*.o $libraries || fail "cannot link $name"
+    done
+    "$nvcc" -std=c++17 -O2 $codes -I"$here/../cuda" "$here/cuda-twins.cu" -o "$to/bin/cuda-twins" || fail "cannot compile cuda-twins.cu"
+  }
+  rm -rf "$objects"
+}
+
+# Wheels have no unversioned name for the linker.
+cublas_library ()
+{
+  find -L "${CUBLAS:-$1}"/lib "${CUBLAS:-$1}"/lib64 -maxdepth 1 -name 'libcublasLt.so*' 2>/dev/null | head -n 1
 }
 
 pack ()
@@ -63,9 +108,16 @@ pack ()
   [ -n "${VALLEY_GPU_EMULATED:-}" ] && wing=$build/tests/cuda-emu/libvalley-cuda-emu.so
   [ -e "$wing" ] || fail "no $wing; expected a build with it (meson setup $build -Dcuda=enabled)"
   mkdir -p "$stage/bin" "$stage/lib" "$to"
-  for name in $engine_tests $kernel_tests bench-products; do
+  for name in $engine_tests; do
     copy_program "$stage" "$build" "$name"
   done
+  if [ -n "${VALLEY_GPU_EMULATED:-}" ]; then
+    for name in $kernel_tests bench-products; do
+      copy_program "$stage" "$build" "$name"
+    done
+  else
+    compile_programs "$stage" "$build"
+  fi
   cp "$build/tools/valley" "$stage/bin/"
   cp -L "$build/model/libvalley.so.0" "$stage/lib/"
   cp "$wing" "$stage/lib/wing.so"
