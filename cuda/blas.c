@@ -419,7 +419,7 @@ choose (ValleyCudaBlas *blas, Choice *choice, void *workspace, cudaStream_t stre
 static int
 refuse_capture (cudaStream_t stream)
 {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   int error = cudaStreamIsCapturing (stream, &status);
 
   return error != cudaSuccess                      ? error

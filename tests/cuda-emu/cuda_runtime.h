@@ -45,11 +45,11 @@ typedef enum {
   cudaStreamCaptureModeRelaxed
 } cudaStreamCaptureMode;
 
-typedef enum {
+enum cudaStreamCaptureStatus {
   cudaStreamCaptureStatusNone,
   cudaStreamCaptureStatusActive,
   cudaStreamCaptureStatusInvalidated
-} cudaStreamCaptureStatus;
+};
 
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
@@ -94,7 +94,7 @@ cudaError_t cudaEventQuery (cudaEvent_t event);
 
 /* One stream at a time; waiting for its events from another while it is captured is refused. */
 cudaError_t cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode);
-cudaError_t cudaStreamIsCapturing (cudaStream_t stream, cudaStreamCaptureStatus *status);
+cudaError_t cudaStreamIsCapturing (cudaStream_t stream, enum cudaStreamCaptureStatus *status);
 cudaError_t cudaStreamEndCapture (cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph,
                                   unsigned long long flags);
