@@ -34,10 +34,10 @@ struct _GstValleyWorker {
   gboolean more_work;       /* the session may have some for idle moments */
   guint served_generation;
   guint64 served_epoch;
-  GError *frame_error;  /* the last frame that could not be encoded ... */
-  guint64 failed_frame; /* ... and its number */
-  ValleyKept kept;      /* the session's frames */
-  guint recent_losses;  /* since the last answer */
+  GError *frame_error;               /* of the last frames in a row that could not be encoded ... */
+  guint64 first_failed, last_failed; /* ... and their numbers */
+  ValleyKept kept;                   /* the session's frames */
+  guint recent_losses;               /* since the last answer */
 };
 
 /* workloop.c: the thread. */

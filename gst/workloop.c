@@ -12,6 +12,10 @@
 /* So often in a row, without an answer in between, a lost device is worth another try. */
 #define MAX_LOSSES 3
 
+/* How often, and how many times, memory for a model that is loaded again is looked for. */
+#define MEMORY_LOOK_US (500 * G_TIME_SPAN_MILLISECOND)
+#define MEMORY_LOOKS 20
+
 /* NULL, with @error: there is nothing more to work with. */
 static gboolean
 set_session (GstValleyWorker *worker, ValleySession *session, const GError *error)
@@ -34,6 +38,35 @@ set_session (GstValleyWorker *worker, ValleySession *session, const GError *erro
   return session != NULL;
 }
 
+/* Others may still hold the lost device's memory, who find out with their next frame. */
+static void
+wait_for_memory (GstValleyWorker *worker)
+{
+  gint64 end = g_get_monotonic_time () + MEMORY_LOOK_US;
+
+  g_mutex_lock (&worker->lock);
+  while (!worker->stopping && g_cond_wait_until (&worker->work, &worker->lock, end))
+    ;
+  g_mutex_unlock (&worker->lock);
+}
+
+static gboolean
+load_model (GstValleyWorker *worker, GError **error)
+{
+  guint tries = worker->recent_losses > 0 ? MEMORY_LOOKS : 0;
+  GError *reason = NULL;
+
+  while (!valley_model_load (worker->model, worker->cancellable, &reason)) {
+    if (tries-- == 0 || !g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY)) {
+      g_propagate_error (error, reason);
+      return FALSE;
+    }
+    g_clear_error (&reason);
+    wait_for_memory (worker); /* loading notices when it is cancelled meanwhile */
+  }
+  return TRUE;
+}
+
 static gboolean
 load (GstValleyWorker *worker)
 {
@@ -41,7 +74,7 @@ load (GstValleyWorker *worker)
   g_autoptr (GError) error = NULL;
 
   worker->calls.load (worker->owner, GST_VALLEY_LOAD_STARTED, NULL);
-  if (valley_model_load (worker->model, worker->cancellable, &error))
+  if (load_model (worker, &error))
     session = valley_session_new (worker->model, &worker->options, &error);
   return set_session (worker, session, error);
 }
@@ -103,9 +136,11 @@ push (GstValleyWorker *worker, const ValleyKeptFrame *kept)
   valley_session_drop_before (worker->session, kept->frame.keep_from);
   if (valley_session_push (worker->session, kept->picture, kept->frame.begins, &error))
     return;
+  if (worker->frame_error == NULL || worker->last_failed + 1 != kept->frame.number)
+    worker->first_failed = kept->frame.number;
+  worker->last_failed = kept->frame.number;
   g_clear_error (&worker->frame_error);
   worker->frame_error = error;
-  worker->failed_frame = kept->frame.number;
 }
 
 /* ---- a lost device ------------------------------------------------------- */
@@ -245,8 +280,8 @@ generate (GstValleyWorker *worker, GstValleyChunk *chunk, guint index, GError **
   const GArray *frames = chunk->window.frames;
   ValleyStep step = VALLEY_STEP_ERROR;
 
-  if (worker->frame_error != NULL && worker->failed_frame >= chunk->window.first_frame
-      && worker->failed_frame - chunk->window.first_frame < frames->len) {
+  if (worker->frame_error != NULL && worker->last_failed >= chunk->window.first_frame
+      && worker->first_failed < chunk->window.first_frame + frames->len) {
     g_propagate_error (error, g_error_copy (worker->frame_error));
     return FALSE;
   }

@@ -19,6 +19,7 @@
  *                                asked for, N in all (default 1)
  *   lose-load                    the model that is opened after that cannot be loaded
  *   reload=MS                    or takes so long to
+ *   full=N                       or finds no memory the first N times
  *   work=N unit=MS               a push leaves N pieces of work, each of which takes so long;
  *                                begin takes as long as what is left
  *   still                        an answer equal to the question's last one is `unchanged`
@@ -48,7 +49,7 @@ struct _ValleyModel {
   char *script; /* its key in `used` */
   gint lost;    /* atomic */
   char *text, *show, *gate;
-  guint load_ms, reload_ms, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
+  guint load_ms, reload_ms, full, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
   gint fail_window, fail_frame, fail_slot, fall, lose_window, lose_frame, lose_times;
   guint gate_slot, most;
   gboolean fail_load, fail_session, lose_load, echo, echo_system, system_first, windowing, still, tally;
@@ -109,6 +110,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->load_ms = number;
   else if (g_str_equal (key, "reload"))
     model->reload_ms = number;
+  else if (g_str_equal (key, "full"))
+    model->full = number;
   else if (g_str_equal (key, "encode"))
     model->encode_ms = number;
   else if (g_str_equal (key, "prefill"))
@@ -329,6 +332,11 @@ valley_model_load (ValleyModel *model, GCancellable *cancellable, GError **error
     g_usleep (1000);
   if (g_cancellable_is_cancelled (cancellable)) {
     g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED, "loading was cancelled");
+    return FALSE;
+  }
+  if (again && model->full > 0) {
+    model->full--;
+    g_set_error_literal (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "the device is full");
     return FALSE;
   }
   if (model->lose_load && again) {

@@ -189,6 +189,17 @@ test_not_loaded_again (void)
   check_error (rig, "no device is left");
 }
 
+/* Whoever else had the model gives its memory back a little later. */
+static void
+test_memory_comes (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "lose-frame=2,full=2", NULL);
+
+  rig_push_span (rig, 0, 2100 * MS, 50);
+  check_line (rig, 0, "f4 40,40,40,40");
+  check_losses (rig, 1);
+}
+
 static void
 wait_for_loss (Rig *rig)
 {
@@ -240,6 +251,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/device/lost-twice", test_lost_twice);
   g_test_add_func ("/element/device/given-up", test_given_up);
   g_test_add_func ("/element/device/not-loaded-again", test_not_loaded_again);
+  g_test_add_func ("/element/device/memory-comes", test_memory_comes);
   g_test_add_func ("/element/device/flush", test_flush);
   g_test_add_func ("/element/device/stop", test_stop);
   return test_finish ();
