@@ -317,7 +317,7 @@ valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream, ValleyDec
 
 ValleyTensor
 valley_decoder_step (const ValleyDecoder *llm, ValleyStream *stream, ValleyDecoderRun *run,
-                     ValleyKvCache *cache, const gint32 *ids, gsize n)
+                     ValleyKvCache *cache, const gint32 *ids, gsize n, ValleyTensor *inputs)
 {
   ValleyPassRows rows = { .cache = cache, .first = cache->length, .n = n, .ids = ids };
   Pass pass = { .llm = llm,
@@ -334,5 +334,7 @@ valley_decoder_step (const ValleyDecoder *llm, ValleyStream *stream, ValleyDecod
   }
   if (!valley_stream_stopped (stream))
     valley_kv_cache_set_length (cache, cache->length + n);
+  if (inputs != NULL)
+    *inputs = pass.place.ids;
   return valley_tensor_rows (&run->logits, 0, n);
 }

@@ -52,8 +52,8 @@ gboolean valley_decoder_logits (const ValleyDecoder *llm, ValleyStream *stream,
                                 ValleyDecoderRun *run, const ValleyTensor *rows, float *logits,
                                 GError **error);
 /* @n generated tokens behind @cache, whose rows enter it, and the logits of what follows each:
- * as valley_decoder_head's.  On failure the stream's error is set and the cache keeps its length.
- */
+ * as valley_decoder_head's.  @inputs (or NULL) becomes their ids on the device, until the run's
+ * next pass. On failure the stream's error is set and the cache keeps its length. */
 ValleyTensor valley_decoder_step (const ValleyDecoder *llm, ValleyStream *stream,
                                   ValleyDecoderRun *run, ValleyKvCache *cache, const gint32 *ids,
-                                  gsize n);
+                                  gsize n, ValleyTensor *inputs);

@@ -57,12 +57,12 @@ valley_drift_probe_free (ValleyDriftProbe *probe)
   g_free (probe);
 }
 
-/* @n rows' logits, to free. */
+/* A row's logits, to free. */
 static float *
-new_logits (const ValleyDriftProbe *probe, gsize n, GError **error)
+new_logits (const ValleyDriftProbe *probe, GError **error)
 {
-  gsize bytes = probe->model->config->llm.vocab_size * sizeof (float);
-  float *logits = valley_alloc (n, bytes);
+  gsize n = probe->model->config->llm.vocab_size;
+  float *logits = VALLEY_NEW (float, n);
 
   if (logits == NULL)
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
@@ -75,7 +75,7 @@ valley_drift_probe_begin (ValleyDriftProbe *probe, ValleyPrefill *prefill, const
                           ValleySampler *sampler, GError **error)
 {
   probe->sampler = sampler;
-  probe->exact = new_logits (probe, 1, error);
+  probe->exact = new_logits (probe, error);
   if (probe->exact != NULL
       && valley_decoder_logits (prefill->llm, prefill->stream, &prefill->run, last, probe->exact,
                                 error))
@@ -149,65 +149,67 @@ append_frames (const Run *run, GError **error)
   return TRUE;
 }
 
+/* Whether the answer's tokens from @ids on are what is picked from @logits, of rows computed for
+ * @inputs. */
 static gboolean
-read_question (const Run *run, float *logits, GError **error)
+check_tokens (const Run *run, const ValleyTensor *logits, const ValleyTensor *inputs,
+              const gint32 *ids, gboolean *same, GError **error)
 {
+  ValleySampler *sampler = run->probe->sampler;
+  ValleyToken tokens[MAX_ROWS];
+
+  if (!valley_sampler_pick (sampler, run->prefill->stream, logits, inputs, tokens, error))
+    return FALSE;
+  *same = TRUE;
+  for (gsize i = 0; i < logits->rows; i++)
+    *same &= tokens[i].id == ids[i];
+  valley_sampler_keep (sampler, run->prefill->stream, logits->rows);
+  return TRUE;
+}
+
+/* @first: becomes the first token's logits. */
+static gboolean
+read_question (const Run *run, float *first, gboolean *same, GError **error)
+{
+  const gint32 *ids = (const gint32 *) run->probe->ids->data;
+  ValleyStream *stream = run->prefill->stream;
   ValleyRows rows;
-  ValleyTensor last;
+  ValleyTensor last, logits;
   gboolean ok;
 
   if (!append (run, &rows, run->probe->tail, NULL, error))
     return FALSE;
   last = valley_tensor_rows (&rows.x, rows.x.rows - 1, 1);
-  ok = valley_decoder_logits (run->prefill->llm, run->prefill->stream, &run->prefill->run, &last,
-                              logits, error);
+  logits = valley_decoder_head (run->prefill->llm, stream, &run->prefill->run, &last);
+  ok = stream->ops->download (stream, &logits, first, error)
+       && check_tokens (run, &logits, NULL, ids, same, error);
   valley_rows_clear (&rows, run->prefill);
   return ok;
 }
 
-/* Rows of answer tokens, and the logits of what follows each. */
+/* Rows of @n answer tokens from @ids on, each of which the next should follow. */
 static gboolean
-read_answer (const Run *run, const gint32 *ids, gsize n, float *logits, GError **error)
+read_answer (const Run *run, const gint32 *ids, gsize n, gboolean *same, GError **error)
 {
   ValleyPrefill *prefill = run->prefill;
-  ValleyTensor on_device = valley_decoder_step (prefill->llm, prefill->stream, &prefill->run,
-                                                &run->probe->sequence->cache, ids, n);
+  ValleyTensor inputs, logits = valley_decoder_step (prefill->llm, prefill->stream, &prefill->run,
+                                                     &run->probe->sequence->cache, ids, n, &inputs);
 
-  return prefill->stream->ops->download (prefill->stream, &on_device, logits, error);
+  return check_tokens (run, &logits, &inputs, ids + 1, same, error);
 }
 
-/* How many of the answer's @n next tokens are what would have been picked from @logits. */
-static gsize
-count_agreeing (ValleyDriftProbe *probe, const float *logits, const gint32 *ids, gsize n)
-{
-  gsize n_vocabulary = probe->model->config->llm.vocab_size, i;
-
-  for (i = 0; i < n; i++) {
-    double log_probability;
-    gint32 id;
-
-    if (!valley_sampler_pick (probe->sampler, logits + i * n_vocabulary, &id, &log_probability,
-                              NULL)
-        || id != ids[i])
-      break;
-  }
-  return i;
-}
-
-/* @logits: of the first token to begin with, and room for MAX_ROWS. */
+/* After the first token. */
 static gboolean
-compare_answers (const Run *run, float *logits, gboolean *same, GError **error)
+compare_answers (const Run *run, gboolean *same, GError **error)
 {
   const gint32 *ids = (const gint32 *) run->probe->ids->data;
-  gsize n_ids = run->probe->ids->len, done = count_agreeing (run->probe, logits, ids, 1), n;
+  gsize n_ids = run->probe->ids->len, n;
 
-  *same = done == 1;
-  for (; *same && done < n_ids; done += n) {
+  for (gsize done = 1; *same && done < n_ids; done += n) {
     n = MIN (MAX_ROWS, n_ids - done);
-    if (!read_answer (run, ids + done - 1, n, logits, error))
+    if (!read_answer (run, ids + done - 1, n, same, error))
       return FALSE;
     *run->text_rows += n;
-    *same = count_agreeing (run->probe, logits, ids + done, n) == n;
   }
   return TRUE;
 }
@@ -217,14 +219,14 @@ valley_drift_probe_run (ValleyDriftProbe *probe, ValleyPrefill *prefill, ValleyD
                         guint64 *frame_rows, guint64 *text_rows, GError **error)
 {
   Run run = { probe, prefill, frame_rows, text_rows };
-  g_autofree float *logits = new_logits (probe, MAX_ROWS, error);
+  g_autofree float *logits = new_logits (probe, error);
   double divergence;
   gboolean same;
 
-  if (logits == NULL || !append_frames (&run, error) || !read_question (&run, logits, error))
+  if (logits == NULL || !append_frames (&run, error) || !read_question (&run, logits, &same, error))
     return FALSE;
   divergence = valley_drift_divergence (probe->exact, logits, probe->model->config->llm.vocab_size);
-  if (!compare_answers (&run, logits, &same, error))
+  if (!compare_answers (&run, &same, error))
     return FALSE;
   valley_drift_add (drift, divergence, same);
   return TRUE;

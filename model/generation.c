@@ -34,13 +34,13 @@ struct _ValleyGeneration {
   GHashTable *drafts; /* a question's slot: its ValleyDraft; NULL: no drafting */
   ValleyDraft *draft; /* this question's, or NULL */
   gboolean greedy;
-  gboolean no_draft;         /* this answer */
-  gint32 row_ids[MAX_ROWS];  /* the last token, and guesses after it */
-  gsize first_row;           /* their place in the cache */
-  gsize n_rows, n_rows_used; /* how many there are, and were picked from */
-  float *logits;             /* one row after the other */
-  gsize logits_capacity;     /* in rows */
-  guint64 drafted, accepted; /* by all answers */
+  gboolean no_draft;            /* this answer */
+  gint32 row_ids[MAX_ROWS];     /* the last token, and guesses after it */
+  gsize first_row;              /* their place in the cache */
+  gsize n_rows, n_rows_used;    /* how many there are, and were picked from */
+  ValleyToken tokens[MAX_ROWS]; /* that the model says follow each */
+  float *logits;                /* of the rows, with keep_logits or a dump */
+  guint64 drafted, accepted;    /* by all answers */
 
   float *kept; /* every step's, with keep_logits or a dump */
   gsize n_kept, kept_capacity;
@@ -51,28 +51,20 @@ struct _ValleyGeneration {
 
 ValleyGeneration *
 valley_generation_new (ValleyModel *model, ValleyStream *stream,
-                       const ValleySessionOptions *options, GError **error)
+                       const ValleySessionOptions *options)
 {
   ValleyGeneration *generation = g_new0 (ValleyGeneration, 1);
-  gsize n = model->config->llm.vocab_size;
 
   generation->model = model;
   generation->stream = stream;
   generation->dump_dir = g_strdup (options != NULL ? options->dump_dir : NULL);
   generation->keep_logits = options != NULL && options->keep_logits;
   generation->output_ids = g_array_new (FALSE, TRUE, sizeof (gint32));
-  generation->logits = VALLEY_NEW (float, n);
-  generation->logits_capacity = 1;
   if (options == NULL || !options->no_draft)
     generation->drafts
         = g_hash_table_new_full (NULL, NULL, NULL, (GDestroyNotify) valley_draft_free);
   generation->result.text = "";
-  if (generation->logits != NULL)
-    return generation;
-  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
-               "not enough memory for the logits of %" G_GSIZE_FORMAT " tokens", n);
-  valley_generation_free (generation);
-  return NULL;
+  return generation;
 }
 
 void
@@ -187,12 +179,49 @@ valley_generation_prepare (ValleyGeneration *generation, const ValleyRequest *re
   return TRUE;
 }
 
+/* ---- logits ---- */
+
+static gboolean
+wants_logits (const ValleyGeneration *generation)
+{
+  return generation->keep_logits || generation->dump_dir != NULL;
+}
+
+static gboolean
+download_logits (ValleyGeneration *generation, const ValleyTensor *logits, GError **error)
+{
+  gsize n = generation->model->config->llm.vocab_size;
+
+  if (generation->logits == NULL)
+    generation->logits = valley_alloc (MAX_ROWS, n * sizeof (float));
+  if (generation->logits != NULL)
+    return generation->stream->ops->download (generation->stream, logits, generation->logits,
+                                              error);
+  g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
+               "not enough memory for the logits of %d rows of %" G_GSIZE_FORMAT " tokens",
+               MAX_ROWS, n);
+  return FALSE;
+}
+
+/* What follows each row, which were computed for @inputs (NULL: the prompt's last).  Logits leave
+ * the device only where somebody wants them. */
+static gboolean
+pick_tokens (ValleyGeneration *generation, const ValleyTensor *logits, const ValleyTensor *inputs,
+             GError **error)
+{
+  return (!wants_logits (generation) || download_logits (generation, logits, error))
+         && valley_sampler_pick (generation->sampler, generation->stream, logits, inputs,
+                                 generation->tokens, error);
+}
+
 gboolean
 valley_generation_start (ValleyGeneration *generation, ValleyKvCache *cache, ValleyDecoderRun *run,
                          const ValleyTensor *last, GError **error)
 {
-  if (!valley_decoder_logits (&generation->model->stages.llm, generation->stream, run, last,
-                              generation->logits, error))
+  ValleyTensor logits
+      = valley_decoder_head (&generation->model->stages.llm, generation->stream, run, last);
+
+  if (!pick_tokens (generation, &logits, NULL, error))
     return FALSE;
   generation->cache = cache;
   generation->run = run;
@@ -213,23 +242,6 @@ is_stop_id (const ValleyConfig *config, gint32 id)
   return FALSE;
 }
 
-/* Room for @rows rows' logits; without it one row has to do. */
-static gsize
-reserve_logits (ValleyGeneration *generation, gsize rows)
-{
-  gsize row_bytes = generation->model->config->llm.vocab_size * sizeof (float);
-  float *larger;
-
-  if (rows <= generation->logits_capacity)
-    return rows;
-  larger = valley_alloc_resize (generation->logits, MAX_ROWS, row_bytes);
-  if (larger == NULL)
-    return 1;
-  generation->logits = larger;
-  generation->logits_capacity = MAX_ROWS;
-  return rows;
-}
-
 /* The last token, and guesses of what follows it as far as they can be of use: not beyond the
  * answer's end, and only into the cache's own pages, so that no answer fails for its guesses. */
 static gsize
@@ -245,7 +257,7 @@ choose_rows (ValleyGeneration *generation)
     n = valley_draft_propose (generation->draft, generation->row_ids + 1, most);
   while (n_useful < n && !is_stop_id (generation->model->config, generation->row_ids[1 + n_useful]))
     n_useful++;
-  return reserve_logits (generation, 1 + n_useful);
+  return 1 + n_useful;
 }
 
 static gboolean
@@ -253,13 +265,14 @@ compute_rows (ValleyGeneration *generation, GError **error)
 {
   ValleyStream *stream = generation->stream;
   gsize n = choose_rows (generation);
-  ValleyTensor logits;
+  ValleyTensor logits, inputs;
 
+  valley_sampler_keep (generation->sampler, stream, generation->n_rows_used);
   generation->first_row = generation->cache->length;
   generation->n_rows_used = generation->n_rows = 0;
   logits = valley_decoder_step (&generation->model->stages.llm, stream, generation->run,
-                                generation->cache, generation->row_ids, n);
-  if (!stream->ops->download (stream, &logits, generation->logits, error))
+                                generation->cache, generation->row_ids, n, &inputs);
+  if (!pick_tokens (generation, &logits, &inputs, error))
     return FALSE;
   generation->n_rows = n;
   generation->result.n_drafted += n - 1;
@@ -298,11 +311,11 @@ check_guess (ValleyGeneration *generation, gint32 id)
 /* ---- tokens ---- */
 
 static gboolean
-keep_logits (ValleyGeneration *generation, const float *logits, GError **error)
+keep_logits (ValleyGeneration *generation, gsize row, GError **error)
 {
   gsize n = generation->model->config->llm.vocab_size;
 
-  if (!generation->keep_logits && generation->dump_dir == NULL)
+  if (!wants_logits (generation))
     return TRUE;
   if (generation->n_kept == generation->kept_capacity) {
     gsize capacity = MAX (16, 2 * generation->kept_capacity);
@@ -316,26 +329,28 @@ keep_logits (ValleyGeneration *generation, const float *logits, GError **error)
     generation->kept = larger;
     generation->kept_capacity = capacity;
   }
-  memcpy (generation->kept + generation->n_kept++ * n, logits, n * sizeof (float));
+  memcpy (generation->kept + generation->n_kept++ * n, generation->logits + row * n,
+          n * sizeof (float));
   return TRUE;
 }
 
-/* Computes and picks one token; @reason becomes why the answer ends with it, or NULL. */
+/* Computes, where needed, and takes one token; @reason becomes why the answer ends with it, or
+ * NULL. */
 static gboolean
 take_token (ValleyGeneration *generation, const char **reason, GError **error)
 {
-  const float *logits;
+  const ValleyToken *token;
   gboolean stop;
-  gint32 id = 0;
-  double log_probability = 0;
+  gint32 id;
 
   if (!valley_stream_check_cancelled (generation->stream, error)
       || (generation->n_rows_used == generation->n_rows && !compute_rows (generation, error)))
     return FALSE;
-  logits = generation->logits + generation->n_rows_used * generation->model->config->llm.vocab_size;
-  if (!keep_logits (generation, logits, error)
-      || !valley_sampler_pick (generation->sampler, logits, &id, &log_probability, error))
+  token = &generation->tokens[generation->n_rows_used];
+  if (!keep_logits (generation, generation->n_rows_used, error)
+      || !valley_token_check (token, error))
     return FALSE;
+  id = token->id;
   generation->n_rows_used++;
   check_guess (generation, id);
   if (generation->draft != NULL)
@@ -343,7 +358,7 @@ take_token (ValleyGeneration *generation, const char **reason, GError **error)
   g_array_append_val (generation->output_ids, id);
   stop = is_stop_id (generation->model->config, id);
   if (!stop) {
-    generation->log_probability += log_probability;
+    generation->log_probability += token->log_probability;
     generation->n_scored++;
     stop = valley_answer_add (&generation->answer, generation->model->tokenizer, id);
   }

@@ -11,7 +11,7 @@ typedef struct _ValleyGeneration ValleyGeneration;
 /* @model and @stream outlive it.  Of @options (NULL: defaults) the dump folder, keep_logits and
  * no_draft count. */
 ValleyGeneration *valley_generation_new (ValleyModel *model, ValleyStream *stream,
-                                         const ValleySessionOptions *options, GError **error);
+                                         const ValleySessionOptions *options);
 void valley_generation_free (ValleyGeneration *generation); /* NULL is fine */
 
 /* Forgets the answer and its result. */

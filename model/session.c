@@ -77,12 +77,11 @@ valley_session_new (ValleyModel *model, const ValleySessionOptions *options, GEr
   session->stream = model->backend->ops->stream_new (model->backend, error);
   if (session->stream != NULL)
     session->windows = valley_windows_new (model, session->stream, options, error);
-  if (session->windows != NULL)
-    session->generation = valley_generation_new (model, session->stream, options, error);
-  if (session->generation == NULL) {
+  if (session->windows == NULL) {
     valley_session_free (session);
     return NULL;
   }
+  session->generation = valley_generation_new (model, session->stream, options);
   valley_windows_set_header (session->windows, (const gint32 *) session->prompt.header->data,
                              session->prompt.header->len);
   return session;

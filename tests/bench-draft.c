@@ -66,8 +66,8 @@ generate (Bench *b, gsize rows)
   gsize length = b->cache.length;
   gint64 start = g_get_monotonic_time ();
   GError *error = NULL;
-  ValleyTensor logits
-      = valley_decoder_step (&b->model->stages.llm, b->stream, &b->run, &b->cache, b->ids, rows);
+  ValleyTensor logits = valley_decoder_step (&b->model->stages.llm, b->stream, &b->run, &b->cache,
+                                             b->ids, rows, NULL);
 
   if (!b->stream->ops->download (b->stream, &logits, b->logits, &error))
     fail (error);

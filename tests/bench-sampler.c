@@ -7,10 +7,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "device.h"
 #include "sampler.h"
 
 #define VOCABULARY 151679
 #define ROUNDS 20
+
+static Device d;
 
 static double
 seconds (void)
@@ -51,17 +54,23 @@ static double
 time_picking (ValleySamplerOptions options, const float *logits)
 {
   ValleySampler *sampler = valley_sampler_new (&options, VOCABULARY, NULL);
-  double best = INFINITY, log_probability;
-  gint32 id;
+  double best = INFINITY;
+  ValleyTensor row;
+  ValleyToken token;
+
+  valley_tensor_init (d.stream, &row, VALLEY_F32, 1, VOCABULARY);
+  OPS (d)->upload (d.stream, &row, logits);
 
   for (guint i = 0; i < ROUNDS; i++) {
     double start = seconds ();
 
-    if (!valley_sampler_pick (sampler, logits, &id, &log_probability, NULL))
+    if (!valley_sampler_pick (sampler, d.stream, &row, NULL, &token, NULL)
+        || !valley_token_check (&token, NULL))
       g_error ("the sampler refused finite logits");
     best = MIN (best, seconds () - start);
   }
   valley_sampler_free (sampler);
+  valley_tensor_clear (d.backend, &row);
   return best * 1e3;
 }
 
@@ -102,7 +111,9 @@ run (double spread)
 int
 main (void)
 {
+  d = device_new (VALLEY_PRECISION_F32, 1, FALSE);
   run (3);
   run (0.5);
+  device_clear (&d);
   return 0;
 }

@@ -81,7 +81,7 @@ step (Twins *t, guint sequence, gsize n)
 
     use (t, i);
     logits = valley_decoder_step (&t->small->llm, stream, &t->runs[i], &t->caches[i][sequence], ids,
-                                  n);
+                                  n, NULL);
     got[i] = g_new (float, n *SMALL_VOCABULARY);
     g_assert_true (stream->ops->download (stream, &logits, got[i], NULL));
     g_assert_cmpuint (recording_counts.n_id_uploads - n_uploads, ==, i);
@@ -265,7 +265,8 @@ test_cancelled (void)
   step (t, 0, 1);
   use (t, RECORDED);
   g_atomic_int_set (&stream->cancelled, 1);
-  valley_decoder_step (&t->small->llm, stream, &t->runs[RECORDED], &t->caches[RECORDED][0], &id, 1);
+  valley_decoder_step (&t->small->llm, stream, &t->runs[RECORDED], &t->caches[RECORDED][0], &id, 1,
+                       NULL);
   g_assert_false (stream->ops->stream_wait (stream, NULL));
   g_atomic_int_set (&stream->cancelled, 0);
   g_assert_cmpuint (t->caches[RECORDED][0].length, ==, t->caches[DIRECT][0].length);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "sampler.h"
 
 #define N_DRAWS 20000
@@ -21,17 +22,36 @@ make (ValleySamplerOptions options, gsize n)
   return sampler;
 }
 
+static Device d;
+
+/* One row, which becomes the answer's token. */
+static gboolean
+pick_token (ValleySampler *sampler, const float *logits, gsize n, ValleyToken *token,
+            GError **error)
+{
+  ValleyTensor row;
+  gboolean ok;
+
+  valley_tensor_init (d.stream, &row, VALLEY_F32, 1, n);
+  OPS (d)->upload (d.stream, &row, logits);
+  ok = valley_sampler_pick (sampler, d.stream, &row, NULL, token, error)
+       && valley_token_check (token, error);
+  if (ok)
+    valley_sampler_keep (sampler, d.stream, 1);
+  valley_tensor_clear (d.backend, &row);
+  return ok;
+}
+
 static gint32
-pick (ValleySampler *sampler, const float *logits)
+pick (ValleySampler *sampler, const float *logits, gsize n)
 {
   GError *error = NULL;
-  double log_probability = 1;
-  gint32 id = -1;
+  ValleyToken token;
 
-  g_assert_true (valley_sampler_pick (sampler, logits, &id, &log_probability, &error));
+  g_assert_true (pick_token (sampler, logits, n, &token, &error));
   g_assert_no_error (error);
-  g_assert_cmpfloat (log_probability, <=, 0);
-  return id;
+  g_assert_cmpfloat (token.log_probability, <=, 0);
+  return token.id;
 }
 
 static void
@@ -40,8 +60,8 @@ test_greedy (void)
   static const float ties[] = { 1, 3, 2, 3 }, masked[] = { -INFINITY, -5, -INFINITY, -6 };
   ValleySampler *sampler = make (greedy, 4);
 
-  g_assert_cmpint (pick (sampler, ties), ==, 1);
-  g_assert_cmpint (pick (sampler, masked), ==, 1);
+  g_assert_cmpint (pick (sampler, ties, 4), ==, 1);
+  g_assert_cmpint (pick (sampler, masked, 4), ==, 1);
   valley_sampler_free (sampler);
 }
 
@@ -58,12 +78,11 @@ test_no_numbers (void)
   for (gsize i = 0; i < 2 * G_N_ELEMENTS (bad); i++) {
     ValleySampler *sampler = make (i % 2 == 0 ? greedy : hot, 3);
     g_autoptr (GError) error = NULL;
-    double log_probability;
-    gint32 id = -1;
+    ValleyToken token;
 
-    g_assert_false (valley_sampler_pick (sampler, bad[i / 2], &id, &log_probability, &error));
+    g_assert_false (pick_token (sampler, bad[i / 2], 3, &token, &error));
     g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
-    g_assert_cmpint (id, ==, -1);
+    g_assert_cmpint (token.id, ==, -1);
     valley_sampler_free (sampler);
   }
 }
@@ -74,14 +93,14 @@ test_log_probability (void)
   static const float logits[] = { 0, 1, 2 };
   const ValleySamplerOptions odd
       = { .temperature = 7, .top_k = 1, .top_p = 0.1, .repetition_penalty = 1.5 };
-  double expected = 2 - log (exp (0) + exp (1) + exp (2)), got;
+  double expected = 2 - log (exp (0) + exp (1) + exp (2));
   ValleySampler *sampler = make (odd, 3);
   GError *error = NULL;
-  gint32 id;
+  ValleyToken token;
 
-  g_assert_true (valley_sampler_pick (sampler, logits, &id, &got, &error));
-  g_assert_cmpint (id, ==, 2);
-  g_assert_cmpfloat_with_epsilon (got, expected, 1e-12);
+  g_assert_true (pick_token (sampler, logits, 3, &token, &error));
+  g_assert_cmpint (token.id, ==, 2);
+  g_assert_cmpfloat_with_epsilon (token.log_probability, expected, 1e-7);
   valley_sampler_free (sampler);
 }
 
@@ -95,14 +114,14 @@ test_repetition (void)
 
   valley_sampler_see (sampler, -200);
   valley_sampler_see (sampler, 3);
-  g_assert_cmpint (pick (sampler, positive), ==, 1); /* now 1 is seen: 3 / 1.1 < 2.9 */
-  g_assert_cmpint (pick (sampler, positive), ==, 0);
+  g_assert_cmpint (pick (sampler, positive, 3), ==, 1); /* now 1 is seen: 3 / 1.1 < 2.9 */
+  g_assert_cmpint (pick (sampler, positive, 3), ==, 0);
   valley_sampler_free (sampler);
   options.repetition_penalty = 2;
   sampler = make (options, 3);
-  g_assert_cmpint (pick (sampler, negative), ==, 1); /* -2 * 2 < -3 */
-  g_assert_cmpint (pick (sampler, negative), ==, 0); /* -3 * 2 < -3.5 */
-  g_assert_cmpint (pick (sampler, negative), ==, 2);
+  g_assert_cmpint (pick (sampler, negative, 3), ==, 1); /* -2 * 2 < -3 */
+  g_assert_cmpint (pick (sampler, negative, 3), ==, 0); /* -3 * 2 < -3.5 */
+  g_assert_cmpint (pick (sampler, negative, 3), ==, 2);
   valley_sampler_free (sampler);
 }
 
@@ -114,7 +133,7 @@ count (ValleySamplerOptions options, const float *logits, gsize n, guint *counts
 
   memset (counts, 0, n * sizeof *counts);
   for (guint i = 0; i < N_DRAWS; i++)
-    counts[pick (sampler, logits)]++;
+    counts[pick (sampler, logits, n)]++;
   valley_sampler_free (sampler);
 }
 
@@ -191,8 +210,8 @@ test_tiny_temperature (void)
     ValleySampler *sampler = make (cold, 4);
 
     for (guint round = 0; round < 20; round++) {
-      g_assert_cmpint (pick (sampler, logits), ==, 2);
-      g_assert_cmpint (pick (sampler, ties) % 2, ==, 0);
+      g_assert_cmpint (pick (sampler, logits, 4), ==, 2);
+      g_assert_cmpint (pick (sampler, ties, 4) % 2, ==, 0);
     }
     valley_sampler_free (sampler);
   }
@@ -234,10 +253,10 @@ test_determinism (void)
   options.seed ^= 1;
   c = make (options, 64);
   for (guint i = 0; i < 100; i++) {
-    gint32 id = pick (a, flat);
+    gint32 id = pick (a, flat, 64);
 
-    g_assert_cmpint (pick (b, flat), ==, id);
-    differences += pick (c, flat) != id;
+    g_assert_cmpint (pick (b, flat, 64), ==, id);
+    differences += pick (c, flat, 64) != id;
   }
   g_assert_cmpuint (differences, >, 50);
   valley_sampler_free (a);
@@ -342,7 +361,7 @@ test_against_sorting (void)
 
     fill_logits (logits, n, round % 7 % 6);
     for (guint i = 0; i < 5; i++)
-      g_assert_cmpint (pick (sampler, logits), ==,
+      g_assert_cmpint (pick (sampler, logits, n), ==,
                        pick_by_sorting (&options, logits, n, next_unit (&state)));
     valley_sampler_free (sampler);
   }
@@ -370,7 +389,11 @@ test_options (void)
 int
 main (int argc, char **argv)
 {
+  int status;
+
   g_test_init (&argc, &argv, NULL);
+  compare_init ("sampler");
+  d = device_new (VALLEY_PRECISION_F32, 1, FALSE);
   g_test_add_func ("/sampler/greedy", test_greedy);
   g_test_add_func ("/sampler/no-numbers", test_no_numbers);
   g_test_add_func ("/sampler/log-probability", test_log_probability);
@@ -382,5 +405,7 @@ main (int argc, char **argv)
   g_test_add_func ("/sampler/determinism", test_determinism);
   g_test_add_func ("/sampler/against-sorting", test_against_sorting);
   g_test_add_func ("/sampler/options", test_options);
-  return g_test_run ();
+  status = g_test_run ();
+  device_clear (&d);
+  return status;
 }
