@@ -74,36 +74,34 @@ valley_cuda_copy_rows (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, con
 
 /* ---- grids of rows ---- */
 
-/* Matrices of f32 as kernels take them, and the grids' sizes in rows. */
-struct Grids {
-  float *y;
-  const float *x;
+/* Matrices of one type as kernels take them, and the grids' sizes in rows. */
+template <typename T> struct Grids {
+  T *y;
+  const T *x;
   size_t y_stride, x_stride;
   unsigned y_cols, x_cols;
   unsigned in_height, in_width, out_height, out_width, ratio;
 };
 
-static Grids
-grids_of (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height, size_t in_width,
-          size_t out_height, size_t out_width)
+struct Sizes {
+  size_t in_height, in_width, out_height, out_width, ratio;
+};
+
+template <typename T>
+static Grids<T>
+grids_of (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const Sizes *s)
 {
-  return { (float *) y->data,
-           (const float *) x->data,
+  return { (T *) y->data,
+           (const T *) x->data,
            y->stride,
            x->stride,
            (unsigned) y->cols,
            (unsigned) x->cols,
-           (unsigned) in_height,
-           (unsigned) in_width,
-           (unsigned) out_height,
-           (unsigned) out_width,
-           1 };
-}
-
-static dim3
-cells_grid (const ValleyCudaMatrix *y)
-{
-  return dim3 ((unsigned) y->rows, (unsigned) ((y->cols - 1) / THREADS + 1));
+           (unsigned) s->in_height,
+           (unsigned) s->in_width,
+           (unsigned) s->out_height,
+           (unsigned) s->out_width,
+           (unsigned) s->ratio };
 }
 
 static __device__ __forceinline__ unsigned
@@ -112,14 +110,28 @@ column (void)
   return blockIdx.y * THREADS + threadIdx.x;
 }
 
-static __device__ __forceinline__ const float *
-cell (const Grids *g, unsigned row, unsigned col)
+template <typename T>
+static __device__ __forceinline__ const T *
+cell (const Grids<T> *g, unsigned row, unsigned col)
 {
   return g->x + ((size_t) row * g->in_width + col) * g->x_stride;
 }
 
+/* launch_NAME launches the kernel NAME for a type. */
+#define GRID_KERNEL(name)                                                                          \
+  template <typename T>                                                                            \
+  static void launch_##name (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,                 \
+                             const Sizes *sizes, cudaStream_t stream)                              \
+  {                                                                                                \
+    Grids<T> g = grids_of<T> (y, x, sizes);                                                        \
+    dim3 grid ((unsigned) y->rows, (unsigned) ((y->cols - 1) / THREADS + 1));                      \
+                                                                                                   \
+    VALLEY_LAUNCH (name, grid, THREADS, 0, stream, g);                                             \
+  }
+
+template <typename T>
 static __global__ void
-__launch_bounds__ (THREADS) im2col_cells (Grids g)
+__launch_bounds__ (THREADS) im2col_cells (Grids<T> g)
 {
   unsigned i = column (), channel = i / 9, tap = i % 9;
   /* one more than the input's row and column, for the padding */
@@ -128,23 +140,25 @@ __launch_bounds__ (THREADS) im2col_cells (Grids g)
   bool inside = row >= 1 && row <= g.in_height && col >= 1 && col <= g.in_width;
 
   if (i < g.y_cols)
-    g.y[blockIdx.x * g.y_stride + i] = inside ? cell (&g, row - 1, col - 1)[channel] : 0;
+    g.y[blockIdx.x * g.y_stride + i] = inside ? cell (&g, row - 1, col - 1)[channel] : T{};
 }
+
+GRID_KERNEL (im2col_cells)
 
 int
 valley_cuda_im2col (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
                     cudaStream_t stream)
 {
-  size_t out = (side + 1) / 2;
-  Grids g = grids_of (y, x, side, side, out, out);
+  Sizes s = { side, side, (side + 1) / 2, (side + 1) / 2, 1 };
 
   if (!valley_is_empty (y))
-    VALLEY_LAUNCH (im2col_cells, cells_grid (y), THREADS, 0, stream, g);
+    VALLEY_BY_TYPE (y->type, launch_im2col_cells, y, x, &s, stream);
   return cudaGetLastError ();
 }
 
+template <typename T>
 static __global__ void
-__launch_bounds__ (THREADS) pixel_shuffle_cells (Grids g)
+__launch_bounds__ (THREADS) pixel_shuffle_cells (Grids<T> g)
 {
   unsigned i = column (), part = i / g.x_cols;
   unsigned row = blockIdx.x / g.out_width * g.ratio + part / g.ratio;
@@ -154,15 +168,16 @@ __launch_bounds__ (THREADS) pixel_shuffle_cells (Grids g)
     g.y[blockIdx.x * g.y_stride + i] = cell (&g, row, col)[i % g.x_cols];
 }
 
+GRID_KERNEL (pixel_shuffle_cells)
+
 int
 valley_cuda_pixel_shuffle (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
                            size_t ratio, cudaStream_t stream)
 {
-  Grids g = grids_of (y, x, side, side, side / ratio, side / ratio);
+  Sizes s = { side, side, side / ratio, side / ratio, ratio };
 
-  g.ratio = (unsigned) ratio;
   if (!valley_is_empty (y))
-    VALLEY_LAUNCH (pixel_shuffle_cells, cells_grid (y), THREADS, 0, stream, g);
+    VALLEY_BY_TYPE (y->type, launch_pixel_shuffle_cells, y, x, &s, stream);
   return cudaGetLastError ();
 }
 
@@ -171,8 +186,9 @@ struct Bin {
   unsigned top, bottom, left, right;
 };
 
+template <typename T>
 static __device__ __forceinline__ Bin
-pool_bin (const Grids *g)
+pool_bin (const Grids<T> *g)
 {
   unsigned row = blockIdx.x / g->out_width, col = blockIdx.x % g->out_width;
 
@@ -182,8 +198,9 @@ pool_bin (const Grids *g)
            ((col + 1) * g->in_width + g->out_width - 1) / g->out_width };
 }
 
+template <typename T>
 static __global__ void
-__launch_bounds__ (THREADS) average_pool_cells (Grids g)
+__launch_bounds__ (THREADS) average_pool_cells (Grids<T> g)
 {
   unsigned i = column ();
   Bin bin = pool_bin (&g);
@@ -193,24 +210,27 @@ __launch_bounds__ (THREADS) average_pool_cells (Grids g)
     return;
   for (unsigned r = bin.top; r < bin.bottom; r++)
     for (unsigned c = bin.left; c < bin.right; c++)
-      sum += cell (&g, r, c)[i];
-  g.y[blockIdx.x * g.y_stride + i]
-      = sum / (float) ((bin.bottom - bin.top) * (bin.right - bin.left));
+      sum += valley_to_f32 (cell (&g, r, c)[i]);
+  valley_from_f32 (g.y + blockIdx.x * g.y_stride + i,
+                   sum / (float) ((bin.bottom - bin.top) * (bin.right - bin.left)));
 }
+
+GRID_KERNEL (average_pool_cells)
 
 int
 valley_cuda_average_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height,
                           size_t in_width, size_t out_height, size_t out_width, cudaStream_t stream)
 {
-  Grids g = grids_of (y, x, in_height, in_width, out_height, out_width);
+  Sizes s = { in_height, in_width, out_height, out_width, 1 };
 
   if (!valley_is_empty (y))
-    VALLEY_LAUNCH (average_pool_cells, cells_grid (y), THREADS, 0, stream, g);
+    VALLEY_BY_TYPE (y->type, launch_average_pool_cells, y, x, &s, stream);
   return cudaGetLastError ();
 }
 
+template <typename T>
 static __global__ void
-__launch_bounds__ (THREADS) max_pool_cells (Grids g)
+__launch_bounds__ (THREADS) max_pool_cells (Grids<T> g)
 {
   unsigned i = column ();
   Bin bin = pool_bin (&g);
@@ -218,23 +238,25 @@ __launch_bounds__ (THREADS) max_pool_cells (Grids g)
 
   if (i >= g.y_cols)
     return;
-  max = cell (&g, bin.top, bin.left)[i];
+  max = valley_to_f32 (cell (&g, bin.top, bin.left)[i]);
   for (unsigned r = bin.top; r < bin.bottom; r++)
     for (unsigned c = bin.left; c < bin.right; c++) {
-      float x = cell (&g, r, c)[i];
+      float x = valley_to_f32 (cell (&g, r, c)[i]);
 
       max = x <= max ? max : x; /* a NaN stays */
     }
-  g.y[blockIdx.x * g.y_stride + i] = max;
+  valley_from_f32 (g.y + blockIdx.x * g.y_stride + i, max);
 }
+
+GRID_KERNEL (max_pool_cells)
 
 int
 valley_cuda_max_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height,
                       size_t in_width, size_t out_height, size_t out_width, cudaStream_t stream)
 {
-  Grids g = grids_of (y, x, in_height, in_width, out_height, out_width);
+  Sizes s = { in_height, in_width, out_height, out_width, 1 };
 
   if (!valley_is_empty (y))
-    VALLEY_LAUNCH (max_pool_cells, cells_grid (y), THREADS, 0, stream, g);
+    VALLEY_BY_TYPE (y->type, launch_max_pool_cells, y, x, &s, stream);
   return cudaGetLastError ();
 }

@@ -1,4 +1,4 @@
-/* norm.cu - LayerNorm and RMSNorm: a block for each row.
+/* norm.cu - LayerNorm and RMSNorm, and the sum before them: a block for each row.
  *
  * The mean is taken before the squares, as the CPU does: where a row's numbers lie close
  * together, a single pass would lose what is left of them.
@@ -23,9 +23,9 @@ sum_of_squares (const T *row, size_t n, float centre, ValleyShared<float> partia
 }
 
 /* y = (x - centre) factor weight + bias */
-template <typename T>
+template <typename Y, typename T>
 static __device__ __forceinline__ void
-scale_row (T *y, const T *row, size_t n, float centre, float factor, const float *weight,
+scale_row (Y *y, const T *row, size_t n, float centre, float factor, const float *weight,
            const float *bias)
 {
   for (size_t i = 4 * threadIdx.x; i < n; i += 4 * blockDim.x) {
@@ -40,79 +40,139 @@ scale_row (T *y, const T *row, size_t n, float centre, float factor, const float
   }
 }
 
-template <typename T>
-static __global__ void
-__launch_bounds__ (VALLEY_MAX_THREADS)
-    layer_norm_rows (T *y, size_t y_stride, const T *x, size_t x_stride, const float *weight,
-                     const float *bias, size_t n, float eps)
+/* The row's sum; first adds @delta to it, where there is one.  A thread reads again only what it
+ * wrote itself. */
+template <typename T, typename D>
+static __device__ __forceinline__ float
+add_and_sum (T *row, const D *delta, size_t n, ValleyShared<float> partial)
 {
-  VALLEY_SHARED (float, partial, VALLEY_MAX_WARPS);
-  const T *row = x + blockIdx.x * x_stride;
-  float sum = 0, mean, variance;
+  float sum = 0;
 
   for (size_t i = 4 * threadIdx.x; i < n; i += 4 * blockDim.x) {
-    ValleyQuad quad = valley_load_quad (row, i, n);
+    ValleyQuad x = valley_load_quad (row, i, n);
 
-    sum += quad.at[0] + quad.at[1] + (quad.at[2] + quad.at[3]);
+    if (delta != NULL) {
+      ValleyQuad d = valley_load_quad (delta, i, n);
+
+      for (int j = 0; j < 4; j++)
+        x.at[j] += d.at[j];
+      valley_store_quad (row, i, n, x);
+      x = valley_load_quad (row, i, n); /* as it was rounded */
+    }
+    sum += x.at[0] + x.at[1] + (x.at[2] + x.at[3]);
   }
-  mean = valley_block_sum (partial, sum) / (float) n;
-  variance = sum_of_squares (row, n, mean, partial) / (float) n;
-  scale_row (y + blockIdx.x * y_stride, row, n, mean, 1 / sqrtf (variance + eps), weight, bias);
+  return valley_block_sum (partial, sum);
 }
 
-template <typename T>
+/* What both kinds take: rows of Y, of X, and of Y's type for the delta. */
+template <typename Y, typename X> struct Norm {
+  Y *y;
+  X *x;
+  const Y *delta;
+  size_t y_stride, x_stride, delta_stride;
+  const float *weight, *bias;
+  size_t n;
+  float eps;
+};
+
+template <typename Y, typename X>
 static __global__ void
-__launch_bounds__ (VALLEY_MAX_THREADS)
-    rms_norm_rows (T *y, size_t y_stride, const T *x, size_t x_stride, const float *weight,
-                   size_t n, float eps)
+__launch_bounds__ (VALLEY_MAX_THREADS) layer_norm_rows (Norm<Y, X> a)
 {
   VALLEY_SHARED (float, partial, VALLEY_MAX_WARPS);
-  const T *row = x + blockIdx.x * x_stride;
-  float mean_square = sum_of_squares (row, n, 0, partial) / (float) n;
+  X *row = a.x + blockIdx.x * a.x_stride;
+  const Y *delta = a.delta != NULL ? a.delta + blockIdx.x * a.delta_stride : NULL;
+  float mean = add_and_sum (row, delta, a.n, partial) / (float) a.n;
+  float variance = sum_of_squares (row, a.n, mean, partial) / (float) a.n;
 
-  scale_row (y + blockIdx.x * y_stride, row, n, 0, 1 / sqrtf (mean_square + eps), weight, NULL);
+  scale_row (a.y + blockIdx.x * a.y_stride, row, a.n, mean, 1 / sqrtf (variance + a.eps), a.weight,
+             a.bias);
 }
 
-template <typename T>
+template <typename Y, typename X>
+static __global__ void
+__launch_bounds__ (VALLEY_MAX_THREADS) rms_norm_rows (Norm<Y, X> a)
+{
+  VALLEY_SHARED (float, partial, VALLEY_MAX_WARPS);
+  X *row = a.x + blockIdx.x * a.x_stride;
+  float mean_square;
+
+  if (a.delta != NULL)
+    add_and_sum (row, a.delta + blockIdx.x * a.delta_stride, a.n, partial);
+  mean_square = sum_of_squares (row, a.n, 0, partial) / (float) a.n;
+  scale_row (a.y + blockIdx.x * a.y_stride, row, a.n, 0, 1 / sqrtf (mean_square + a.eps), a.weight,
+             NULL);
+}
+
+/* ---- from the host ---- */
+
+/* @is_layer tells which of the two. */
+struct Call {
+  const ValleyCudaMatrix *y, *x, *delta;
+  const float *weight, *bias;
+  float eps;
+  bool is_layer;
+};
+
+template <typename Y, typename X>
 static void
-launch_layer_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
-                   const float *bias, float eps, cudaStream_t stream)
+launch (const Call *c, cudaStream_t stream)
 {
-  T *to = (T *) y->data;
-  const T *from = (const T *) x->data;
-  size_t n = x->cols, y_stride = y->stride, x_stride = x->stride;
+  Norm<Y, X> a = { (Y *) c->y->data,
+                   (X *) c->x->data,
+                   c->delta != NULL ? (const Y *) c->delta->data : NULL,
+                   c->y->stride,
+                   c->x->stride,
+                   c->delta != NULL ? c->delta->stride : 0,
+                   c->weight,
+                   c->bias,
+                   c->x->cols,
+                   c->eps };
+  unsigned rows = (unsigned) c->x->rows, n_threads = valley_row_threads (a.n);
 
-  VALLEY_LAUNCH (layer_norm_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, to,
-                 y_stride, from, x_stride, weight, bias, n, eps);
+  if (c->is_layer)
+    VALLEY_LAUNCH (layer_norm_rows, rows, n_threads, 0, stream, a);
+  else
+    VALLEY_LAUNCH (rms_norm_rows, rows, n_threads, 0, stream, a);
 }
 
-int
-valley_cuda_layer_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
-                        const float *bias, float eps, cudaStream_t stream)
+template <typename Y>
+static void
+launch_to (const Call *c, cudaStream_t stream)
 {
-  if (!valley_is_empty (x))
-    VALLEY_BY_TYPE (x->type, launch_layer_norm, y, x, weight, bias, eps, stream);
+  if (c->x->type == c->y->type)
+    launch<Y, Y> (c, stream);
+  else
+    launch<Y, float> (c, stream);
+}
+
+static int
+run (const Call *c, cudaStream_t stream)
+{
+  if ((c->x->type != c->y->type && c->x->type != VALLEY_CUDA_F32)
+      || (c->delta != NULL && c->delta->type != c->y->type))
+    return cudaErrorInvalidValue;
+  if (!valley_is_empty (c->x))
+    VALLEY_BY_TYPE (c->y->type, launch_to, c, stream);
   return cudaGetLastError ();
 }
 
-template <typename T>
-static void
-launch_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
-                 float eps, cudaStream_t stream)
+int
+valley_cuda_layer_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                        const ValleyCudaMatrix *delta, const float *weight, const float *bias,
+                        float eps, cudaStream_t stream)
 {
-  T *to = (T *) y->data;
-  const T *from = (const T *) x->data;
-  size_t n = x->cols, y_stride = y->stride, x_stride = x->stride;
+  Call c = { y, x, delta, weight, bias, eps, true };
 
-  VALLEY_LAUNCH (rms_norm_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, to, y_stride,
-                 from, x_stride, weight, n, eps);
+  return run (&c, stream);
 }
 
 int
-valley_cuda_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
-                      float eps, cudaStream_t stream)
+valley_cuda_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                      const ValleyCudaMatrix *delta, const float *weight, float eps,
+                      cudaStream_t stream)
 {
-  if (!valley_is_empty (x))
-    VALLEY_BY_TYPE (x->type, launch_rms_norm, y, x, weight, eps, stream);
-  return cudaGetLastError ();
+  Call c = { y, x, delta, weight, NULL, eps, false };
+
+  return run (&c, stream);
 }

@@ -64,29 +64,28 @@ int valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const V
 int valley_cuda_mix (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                      const ValleyCudaMatrix *w, struct CUstream_st *stream);
 
-/* ---- norm.cu: y and x of one type, perhaps the same matrix ---- */
+/* ---- norm.cu: @x of @y's type, perhaps the same matrix, or f32; @delta (NULL: none) of @y's
+ * type is added to @x first ---- */
 
 /* @bias may be NULL. */
 int valley_cuda_layer_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
-                            const float *weight, const float *bias, float eps,
-                            struct CUstream_st *stream);
-int valley_cuda_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const float *weight,
-                          float eps, struct CUstream_st *stream);
+                            const ValleyCudaMatrix *delta, const float *weight, const float *bias,
+                            float eps, struct CUstream_st *stream);
+int valley_cuda_rms_norm (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
+                          const ValleyCudaMatrix *delta, const float *weight, float eps,
+                          struct CUstream_st *stream);
 
 /* ---- rows.cu ---- */
 
-/* Of one type; @x may have one row. */
+/* Of any types; @x may have one row. */
 int valley_cuda_add (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                      struct CUstream_st *stream);
 /* Of one type; @y may be @gate. */
 int valley_cuda_swiglu (const ValleyCudaMatrix *y, const ValleyCudaMatrix *gate,
                         const ValleyCudaMatrix *up, struct CUstream_st *stream);
-/* @x of any type, @cos and @sin f32 */
-int valley_cuda_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos,
-                      const ValleyCudaMatrix *sin, size_t head_dim, struct CUstream_st *stream);
-/* f32 */
 int valley_cuda_softmax (const ValleyCudaMatrix *x, struct CUstream_st *stream);
 int valley_cuda_one_hot (const ValleyCudaMatrix *x, struct CUstream_st *stream);
+/* @y f32, the others of one type */
 int valley_cuda_cosine (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                         const ValleyCudaMatrix *z, struct CUstream_st *stream);
 
@@ -95,7 +94,7 @@ int valley_cuda_cosine (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
 /* y[i] = x[ids[i]], or x[i] where @ids (in device memory) is NULL; between any two types */
 int valley_cuda_copy_rows (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const int32_t *ids,
                            struct CUstream_st *stream);
-/* f32 */
+/* y and x of one type */
 int valley_cuda_im2col (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
                         struct CUstream_st *stream);
 int valley_cuda_pixel_shuffle (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
@@ -128,6 +127,20 @@ typedef struct {
   const int32_t *first;           /* in device memory: the first row that is being appended */
   size_t most_rows;               /* *first + what is appended is no more */
 } ValleyCudaKv;
+
+/* ---- rotary.cu: @cos and @sin are tables of f32; row i takes their row @positions[i] (in device
+ * memory), or i where that is NULL ---- */
+
+/* @x of any type */
+int valley_cuda_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos,
+                      const ValleyCudaMatrix *sin, const int32_t *positions, size_t head_dim,
+                      struct CUstream_st *stream);
+/* @q (NULL: none), @k, @v and the pages of one type; @k is left as it came. */
+int valley_cuda_rotate_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k,
+                               const ValleyCudaMatrix *v, const ValleyCudaMatrix *cos,
+                               const ValleyCudaMatrix *sin, const int32_t *positions,
+                               size_t head_dim, const ValleyCudaKv *kv,
+                               struct CUstream_st *stream);
 
 /* Every row sees all keys of its sequence. */
 int valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,

@@ -1,4 +1,4 @@
-/* rows.cu - what else works row by row: sums, gates, positions, softmax, cosines.
+/* rows.cu - what else works row by row: sums, gates, softmax, cosines.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "row.h"
 
@@ -19,9 +19,9 @@ quad_index (void)
 }
 
 /* @x_stride 0: one row for all */
-template <typename T>
+template <typename T, typename X>
 static __global__ void
-__launch_bounds__ (THREADS) add_rows (T *y, size_t y_stride, const T *x, size_t x_stride, size_t n)
+__launch_bounds__ (THREADS) add_rows (T *y, size_t y_stride, const X *x, size_t x_stride, size_t n)
 {
   size_t i = quad_index ();
   T *row = y + blockIdx.x * y_stride;
@@ -36,15 +36,27 @@ __launch_bounds__ (THREADS) add_rows (T *y, size_t y_stride, const T *x, size_t 
   }
 }
 
+template <typename T, typename X>
+static void
+launch_add_of (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, cudaStream_t stream)
+{
+  T *to = (T *) y->data;
+  const X *from = (const X *) x->data;
+  size_t n = y->cols, y_stride = y->stride, x_stride = x->rows == 1 ? 0 : x->stride;
+
+  VALLEY_LAUNCH (add_rows, quads_grid (y), THREADS, 0, stream, to, y_stride, from, x_stride, n);
+}
+
 template <typename T>
 static void
 launch_add (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, cudaStream_t stream)
 {
-  T *to = (T *) y->data;
-  const T *from = (const T *) x->data;
-  size_t n = y->cols, y_stride = y->stride, x_stride = x->rows == 1 ? 0 : x->stride;
-
-  VALLEY_LAUNCH (add_rows, quads_grid (y), THREADS, 0, stream, to, y_stride, from, x_stride, n);
+  if (x->type == VALLEY_CUDA_F32)
+    launch_add_of<T, float> (y, x, stream);
+  else if (x->type == VALLEY_CUDA_BF16)
+    launch_add_of<T, ValleyBf16> (y, x, stream);
+  else
+    launch_add_of<T, ValleyF16> (y, x, stream);
 }
 
 int
@@ -94,48 +106,6 @@ valley_cuda_swiglu (const ValleyCudaMatrix *y, const ValleyCudaMatrix *gate,
   return cudaGetLastError ();
 }
 
-/* One thread for each pair (d, d + half) of a head. */
-template <typename T>
-static __global__ void
-__launch_bounds__ (THREADS)
-    rope_rows (T *x, size_t x_stride, const float *cos, size_t cos_stride, const float *sin,
-               size_t sin_stride, unsigned half, unsigned n_pairs)
-{
-  unsigned pair = blockIdx.y * THREADS + threadIdx.x, d = pair % half;
-  T *low = x + blockIdx.x * x_stride + (size_t) (pair / half) * 2 * half + d, *high = low + half;
-
-  if (pair < n_pairs) {
-    float a = valley_to_f32 (*low), b = valley_to_f32 (*high);
-    float c = cos[blockIdx.x * cos_stride + d], s = sin[blockIdx.x * sin_stride + d];
-
-    valley_from_f32 (low, a * c - b * s);
-    valley_from_f32 (high, b * c + a * s);
-  }
-}
-
-template <typename T>
-static void
-launch_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos, const ValleyCudaMatrix *sin,
-             size_t head_dim, cudaStream_t stream)
-{
-  T *data = (T *) x->data;
-  const float *c = (const float *) cos->data, *s = (const float *) sin->data;
-  size_t x_stride = x->stride, c_stride = cos->stride, s_stride = sin->stride;
-  unsigned half = (unsigned) (head_dim / 2), n_pairs = (unsigned) (x->cols / 2);
-
-  VALLEY_LAUNCH (rope_rows, dim3 ((unsigned) x->rows, (n_pairs - 1) / THREADS + 1), THREADS, 0,
-                 stream, data, x_stride, c, c_stride, s, s_stride, half, n_pairs);
-}
-
-int
-valley_cuda_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos,
-                  const ValleyCudaMatrix *sin, size_t head_dim, cudaStream_t stream)
-{
-  if (!valley_is_empty (x))
-    VALLEY_BY_TYPE (x->type, launch_rope, x, cos, sin, head_dim, stream);
-  return cudaGetLastError ();
-}
-
 /* ---- a block for each row ---- */
 
 /* The larger number, at equals the one further left. */
@@ -150,14 +120,15 @@ take_larger (float *value, unsigned *at, float other, unsigned other_at)
 
 /* The first maximum of a row, the same in every thread.  A NaN is no maximum; a row without
  * any number has -inf at 0.  Once in a kernel: no barrier guards the arrays for a second time. */
+template <typename T>
 static __device__ void
-find_maximum (const float *row, size_t n, ValleyShared<float> values, ValleyShared<unsigned> places,
+find_maximum (const T *row, size_t n, ValleyShared<float> values, ValleyShared<unsigned> places,
               float *value, unsigned *at)
 {
   *value = -INFINITY;
   *at = 0xffffffffu;
   for (size_t i = threadIdx.x; i < n; i += blockDim.x)
-    take_larger (value, at, row[i], (unsigned) i);
+    take_larger (value, at, valley_to_f32 (row[i]), (unsigned) i);
   for (int bits = VALLEY_WARP / 2; bits > 0; bits /= 2) {
     float other = valley_shuffle_xor (VALLEY_FULL_WARP, *value, bits);
     unsigned other_at = valley_shuffle_xor (VALLEY_FULL_WARP, *at, bits);
@@ -176,80 +147,98 @@ find_maximum (const float *row, size_t n, ValleyShared<float> values, ValleyShar
 }
 
 /* Sums in double: rows are up to a vocabulary long, and it costs no more than their reading. */
+template <typename T>
 static __global__ void
-__launch_bounds__ (VALLEY_MAX_THREADS) softmax_rows (float *x, size_t stride, size_t n)
+__launch_bounds__ (VALLEY_MAX_THREADS) softmax_rows (T *x, size_t stride, size_t n)
 {
   VALLEY_SHARED (float, values, VALLEY_MAX_WARPS);
   VALLEY_SHARED (unsigned, places, VALLEY_MAX_WARPS);
   VALLEY_SHARED (double, partial, VALLEY_MAX_WARPS);
-  float *row = x + blockIdx.x * stride, max, sum;
+  T *row = x + blockIdx.x * stride;
+  float max, sum;
   double own = 0;
   unsigned at;
 
   find_maximum (row, n, values, places, &max, &at);
-  for (size_t i = threadIdx.x; i < n; i += blockDim.x) {
-    row[i] = expf (row[i] - max);
-    own += row[i];
-  }
+  for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+    own += expf (valley_to_f32 (row[i]) - max);
   sum = (float) valley_block_sum (partial, own);
   for (size_t i = threadIdx.x; i < n; i += blockDim.x)
-    row[i] /= sum;
+    valley_from_f32 (row + i, expf (valley_to_f32 (row[i]) - max) / sum);
+}
+
+template <typename T>
+static void
+launch_softmax (const ValleyCudaMatrix *x, cudaStream_t stream)
+{
+  T *data = (T *) x->data;
+  size_t stride = x->stride, n = x->cols;
+
+  VALLEY_LAUNCH (softmax_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data, stride,
+                 n);
 }
 
 int
 valley_cuda_softmax (const ValleyCudaMatrix *x, cudaStream_t stream)
 {
-  float *data = (float *) x->data;
-  size_t stride = x->stride, n = x->cols;
-
   if (!valley_is_empty (x))
-    VALLEY_LAUNCH (softmax_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data,
-                   stride, n);
+    VALLEY_BY_TYPE (x->type, launch_softmax, x, stream);
   return cudaGetLastError ();
 }
 
+template <typename T>
 static __global__ void
-__launch_bounds__ (VALLEY_MAX_THREADS) one_hot_rows (float *x, size_t stride, size_t n)
+__launch_bounds__ (VALLEY_MAX_THREADS) one_hot_rows (T *x, size_t stride, size_t n)
 {
   VALLEY_SHARED (float, values, VALLEY_MAX_WARPS);
   VALLEY_SHARED (unsigned, places, VALLEY_MAX_WARPS);
-  float *row = x + blockIdx.x * stride, max;
-  bool first_is_nan = row[0] != row[0]; /* nothing is larger than that, for the CPU */
+  T *row = x + blockIdx.x * stride;
+  float first = valley_to_f32 (row[0]), max;
   unsigned at;
 
   find_maximum (row, n, values, places, &max, &at);
-  if (first_is_nan)
+  if (first != first) /* nothing is larger than that, for the CPU */
     at = 0;
   for (size_t i = threadIdx.x; i < n; i += blockDim.x)
-    row[i] = i == at;
+    valley_from_f32 (row + i, i == at);
+}
+
+template <typename T>
+static void
+launch_one_hot (const ValleyCudaMatrix *x, cudaStream_t stream)
+{
+  T *data = (T *) x->data;
+  size_t stride = x->stride, n = x->cols;
+
+  VALLEY_LAUNCH (one_hot_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data, stride,
+                 n);
 }
 
 int
 valley_cuda_one_hot (const ValleyCudaMatrix *x, cudaStream_t stream)
 {
-  float *data = (float *) x->data;
-  size_t stride = x->stride, n = x->cols;
-
   if (!valley_is_empty (x))
-    VALLEY_LAUNCH (one_hot_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data,
-                   stride, n);
+    VALLEY_BY_TYPE (x->type, launch_one_hot, x, stream);
   return cudaGetLastError ();
 }
 
 /* In double, so that rounding decides as little as can be about what is near a threshold. */
+template <typename T>
 static __global__ void
 __launch_bounds__ (VALLEY_MAX_THREADS)
-    cosine_rows (float *y, size_t y_stride, const float *x, size_t x_stride, const float *z,
+    cosine_rows (float *y, size_t y_stride, const T *x, size_t x_stride, const T *z,
                  size_t z_stride, size_t n)
 {
   VALLEY_SHARED (double, partial, VALLEY_MAX_WARPS);
-  const float *a = x + blockIdx.x * x_stride, *b = z + blockIdx.x * z_stride;
+  const T *a = x + blockIdx.x * x_stride, *b = z + blockIdx.x * z_stride;
   double xz = 0, xx = 0, zz = 0, norms, cosine;
 
   for (size_t i = threadIdx.x; i < n; i += blockDim.x) {
-    xz += (double) a[i] * b[i];
-    xx += (double) a[i] * a[i];
-    zz += (double) b[i] * b[i];
+    double p = valley_to_f32 (a[i]), q = valley_to_f32 (b[i]);
+
+    xz += p * q;
+    xx += p * p;
+    zz += q * q;
   }
   xz = valley_block_sum (partial, xz);
   xx = valley_block_sum (partial, xx);
@@ -260,16 +249,24 @@ __launch_bounds__ (VALLEY_MAX_THREADS)
     y[blockIdx.x * y_stride] = (float) (cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
 }
 
+template <typename T>
+static void
+launch_cosine (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const ValleyCudaMatrix *z,
+               cudaStream_t stream)
+{
+  float *to = (float *) y->data;
+  const T *a = (const T *) x->data, *b = (const T *) z->data;
+  size_t n = x->cols, y_stride = y->stride, x_stride = x->stride, z_stride = z->stride;
+
+  VALLEY_LAUNCH (cosine_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, to, y_stride,
+                 a, x_stride, b, z_stride, n);
+}
+
 int
 valley_cuda_cosine (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, const ValleyCudaMatrix *z,
                     cudaStream_t stream)
 {
-  float *to = (float *) y->data;
-  const float *a = (const float *) x->data, *b = (const float *) z->data;
-  size_t n = x->cols, y_stride = y->stride, x_stride = x->stride, z_stride = z->stride;
-
   if (!valley_is_empty (x))
-    VALLEY_LAUNCH (cosine_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, to, y_stride,
-                   a, x_stride, b, z_stride, n);
+    VALLEY_BY_TYPE (x->type, launch_cosine, y, x, z, stream);
   return cudaGetLastError ();
 }

@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "matrices.h"
 
-#define MAX_MATRICES 4
+#define MAX_MATRICES 5
 
 static Device cpu;
 
@@ -74,6 +74,7 @@ run_on_gpu (const Operation *op, const Input *inputs, gsize n, const Arguments *
 {
   Wide w[MAX_MATRICES] = { 0 };
   ValleyCudaMatrix m[MAX_MATRICES] = { 0 };
+  Arguments of_part = *a;
   gpointer result;
 
   for (gsize i = 0; i < n; i++) {
@@ -84,7 +85,9 @@ run_on_gpu (const Operation *op, const Input *inputs, gsize n, const Arguments *
                      i == 0 && !op->in_place ? NULL : values);
     m[i] = w[i].view;
   }
-  CHECK (op->gpu (m, a));
+  if (a->device_ids != NULL)
+    of_part.device_ids += first;
+  CHECK (op->gpu (m, &of_part));
   result = wide_read (&w[0]);
   for (gsize i = 1; i < n; i++)
     g_free (wide_read (&w[i])); /* nothing changed there */
@@ -132,8 +135,8 @@ check (const Operation *op, Input *inputs, gsize n, const Arguments *a)
 static int
 gpu_layer_norm (const ValleyCudaMatrix *m, const Arguments *a)
 {
-  return valley_cuda_layer_norm (&m[0], &m[1], m[2].data, a->no_bias ? NULL : m[3].data, 1e-3f,
-                                 stream);
+  return valley_cuda_layer_norm (&m[0], &m[1], NULL, m[2].data, a->no_bias ? NULL : m[3].data,
+                                 1e-3f, stream);
 }
 
 static void
@@ -145,13 +148,57 @@ cpu_layer_norm (const ValleyTensor *t, const Arguments *a)
 static int
 gpu_rms_norm_in_place (const ValleyCudaMatrix *m, const Arguments *a)
 {
-  return valley_cuda_rms_norm (&m[0], &m[0], m[1].data, 1e-3f, stream);
+  return valley_cuda_rms_norm (&m[0], &m[0], NULL, m[1].data, 1e-3f, stream);
 }
 
 static void
 cpu_rms_norm_in_place (const ValleyTensor *t, const Arguments *a)
 {
   OPS (cpu)->rms_norm (cpu.stream, &t[0], &t[0], NULL, &t[1], 1e-3f);
+}
+
+/* x is written, too, so the delta comes from another matrix of the same numbers. */
+static int
+gpu_norm_of_sum (const ValleyCudaMatrix *m, const Arguments *a)
+{
+  ValleyCudaMatrix x = m[1];
+  int error;
+
+  CHECK (cudaMalloc (&x.data, x.rows * x.stride * 4));
+  CHECK (valley_cuda_copy_rows (&x, &m[1], NULL, stream));
+  if (a->no_bias)
+    error = valley_cuda_rms_norm (&m[0], &x, &m[2], m[3].data, 1e-3f, stream);
+  else
+    error = valley_cuda_layer_norm (&m[0], &x, &m[2], m[3].data, m[4].data, 1e-3f, stream);
+  CHECK (cudaStreamSynchronize (stream));
+  CHECK (cudaFree (x.data));
+  return error;
+}
+
+static void
+cpu_norm_of_sum (const ValleyTensor *t, const Arguments *a)
+{
+  if (a->no_bias)
+    OPS (cpu)->rms_norm (cpu.stream, &t[0], &t[1], &t[2], &t[3], 1e-3f);
+  else
+    OPS (cpu)->layer_norm (cpu.stream, &t[0], &t[1], &t[2], &t[3], &t[4], 1e-3f);
+}
+
+/* The sum that is left behind. */
+static int
+gpu_sum_of_norm (const ValleyCudaMatrix *m, const Arguments *a)
+{
+  ValleyCudaMatrix y = m[1];
+  int error;
+
+  CHECK (cudaMalloc (&y.data, y.rows * y.stride * 4));
+  if (a->no_bias)
+    error = valley_cuda_rms_norm (&y, &m[0], &m[1], m[2].data, 1e-3f, stream);
+  else
+    error = valley_cuda_layer_norm (&y, &m[0], &m[1], m[2].data, NULL, 1e-3f, stream);
+  CHECK (cudaStreamSynchronize (stream));
+  CHECK (cudaFree (y.data));
+  return error;
 }
 
 static int
@@ -181,13 +228,18 @@ cpu_swiglu (const ValleyTensor *t, const Arguments *a)
 static int
 gpu_rope (const ValleyCudaMatrix *m, const Arguments *a)
 {
-  return valley_cuda_rope (&m[0], &m[1], &m[2], a->head_dim, stream);
+  return valley_cuda_rope (&m[0], &m[1], &m[2], a->device_ids, a->head_dim, stream);
 }
 
 static void
 cpu_rope (const ValleyTensor *t, const Arguments *a)
 {
-  OPS (cpu)->rope (cpu.stream, &t[0], &t[1], &t[2], NULL, a->head_dim);
+  ValleyTensor positions = { 0 };
+
+  if (a->ids != NULL)
+    valley_tensor_init_ids (cpu.stream, &positions, a->ids, t[0].rows);
+  OPS (cpu)->rope (cpu.stream, &t[0], &t[1], &t[2], &positions, a->head_dim);
+  valley_tensor_clear (cpu.backend, &positions);
 }
 
 static int
@@ -310,11 +362,11 @@ test_norms (void)
 
   for (guint i = 0; i < 30; i++) {
     gsize rows = random_size (9), cols = random_size (i % 5 == 0 ? 5000 : 300);
-    ValleyDType type = i % 3;
-    Arguments a = { .no_bias = i % 2 };
+    ValleyDType type = i % 3, x_type = i % 2 ? VALLEY_F32 : type;
+    Arguments a = { .no_bias = i / 3 % 2 };
     /* one value has no variance but what rounding makes of it */
     gsize centred_cols = MAX (cols, 8);
-    Input l[] = { input (type, rows, centred_cols, 1), input (type, rows, centred_cols, 3),
+    Input l[] = { input (type, rows, centred_cols, 1), input (x_type, rows, centred_cols, 3),
                   input (VALLEY_F32, 1, centred_cols, 1), input (VALLEY_F32, 1, centred_cols, 1) };
     Input r[] = { input (type, rows, cols, 3), input (VALLEY_F32, 1, cols, 1) };
 
@@ -323,27 +375,80 @@ test_norms (void)
   }
 }
 
+/* x += delta, and the norm of that; the residual rows are f32 whatever the rest is. */
+static void
+test_norms_of_sums (void)
+{
+  static const Operation norm_of_sum
+      = { "norm of sum", gpu_norm_of_sum, cpu_norm_of_sum, 2e-6, FALSE, TRUE };
+  static const Operation sum_of_norm = { "sum of norm", gpu_sum_of_norm, cpu_add, 1e-7, TRUE, TRUE };
+
+  for (guint i = 0; i < 30; i++) {
+    gsize rows = 1 + random_size (9), cols = 8 + random_size (i % 5 == 0 ? 5000 : 300);
+    ValleyDType type = i % 3;
+    Arguments a = { .no_bias = i % 2 };
+    Input n[]
+        = { input (type, rows, cols, 1), input (VALLEY_F32, rows, cols, 3),
+            input (type, rows, cols, 2), input (VALLEY_F32, 1, cols, 1),
+            input (VALLEY_F32, 1, cols, 1) };
+    Input s[] = { input (i % 4 == 0 ? type : VALLEY_F32, rows, cols, 3),
+                  input (type, rows, cols, 2), input (VALLEY_F32, 1, cols, 1) };
+
+    check (&norm_of_sum, n, 5, &a);
+    check (&sum_of_norm, s, 3, &a);
+  }
+}
+
+static gint32 *
+device_ids_new (const gint32 *ids, gsize n)
+{
+  gint32 *on_device = NULL;
+
+  CHECK (cudaMalloc ((void **) &on_device, n * sizeof *ids));
+  CHECK (cudaMemcpyAsync (on_device, ids, n * sizeof *ids, cudaMemcpyHostToDevice, stream));
+  return on_device;
+}
+
 static void
 test_elements (void)
 {
   static const Operation add = { "add", gpu_add, cpu_add, 1e-7, TRUE, TRUE };
   static const Operation swiglu = { "swiglu", gpu_swiglu, cpu_swiglu, 1e-6, FALSE, TRUE };
-  static const Operation rope = { "rope", gpu_rope, cpu_rope, 1e-6, TRUE, TRUE };
 
   for (guint i = 0; i < 30; i++) {
     gsize rows = 1 + random_size (9), cols = random_size (i % 5 == 0 ? 3000 : 300);
-    gsize heads = random_size (8), half = random_size (70);
     ValleyDType type = i % 3;
-    Arguments a = { .head_dim = 2 * half };
-    Input s[] = { input (type, rows, cols, 1), input (type, i % 2 ? rows : 1, cols, 1) };
+    Arguments a = { 0 };
+    Input s[] = { input (type, rows, cols, 1), input (i / 3 % 3, i % 2 ? rows : 1, cols, 1) };
     Input g[]
         = { input (type, rows, cols, 1), input (type, rows, cols, 4), input (type, rows, cols, 1) };
-    Input p[] = { input (type, rows, heads * 2 * half, 1), input (VALLEY_F32, rows, half, 1),
-                  input (VALLEY_F32, rows, half, 1) };
 
     check (&add, s, 2, &a);
     check (&swiglu, g, 3, &a);
-    check (&rope, p, 3, &a);
+  }
+}
+
+static void
+test_rope (void)
+{
+  static const Operation rope = { "rope", gpu_rope, cpu_rope, 1e-6, TRUE, TRUE };
+
+  for (guint i = 0; i < 30; i++) {
+    gsize rows = 1 + random_size (9), heads = random_size (8), half = random_size (70);
+    gsize n_angles = i % 2 ? rows + random_size (20) : rows;
+    g_autofree gint32 *positions = g_new (gint32, rows);
+    Arguments a = { .head_dim = 2 * half };
+    Input in[] = { input (i % 3, rows, heads * 2 * half, 1), input (VALLEY_F32, n_angles, half, 1),
+                   input (VALLEY_F32, n_angles, half, 1) };
+
+    for (gsize j = 0; j < rows; j++)
+      positions[j] = g_rand_int_range (rng, 0, (gint32) n_angles);
+    if (i % 2) {
+      a.ids = positions;
+      a.device_ids = device_ids_new (positions, rows);
+    }
+    check (&rope, in, 3, &a);
+    CHECK (cudaFree (a.device_ids));
   }
 }
 
@@ -357,10 +462,11 @@ test_rows (void)
 
   for (guint i = 0; i < 24; i++) {
     gsize rows = random_size (9), cols = random_size (i % 6 == 0 ? 12000 : 300);
-    Input s[] = { input (VALLEY_F32, rows, cols, 4) };
-    Input o[] = { input (VALLEY_F32, rows, cols, 4) };
-    Input c[] = { input (VALLEY_F32, rows, 1, 1), input (VALLEY_F32, rows, cols, 1),
-                  input (VALLEY_F32, rows, cols, 3) };
+    ValleyDType type = i / 2 % 3;
+    Input s[] = { input (type, rows, cols, 4) };
+    Input o[] = { input (type, rows, cols, 4) };
+    Input c[] = { input (VALLEY_F32, rows, 1, 1), input (type, rows, cols, 1),
+                  input (type, rows, cols, 3) };
 
     for (gsize j = 0; j < cols && i % 3 == 0; j++)
       o->values[j] = (float) (gint) o->values[j]; /* many equal ones: the first of them counts */
@@ -395,8 +501,7 @@ test_copies (void)
       ids[j] = g_rand_int_range (rng, 0, (gint32) rows);
     if (i % 2) {
       a.ids = ids;
-      CHECK (cudaMalloc ((void **) &a.device_ids, n * sizeof *ids));
-      CHECK (cudaMemcpyAsync (a.device_ids, ids, n * sizeof *ids, cudaMemcpyHostToDevice, stream));
+      a.device_ids = device_ids_new (ids, n);
     }
     check (&op, in, 2, &a);
     CHECK (cudaFree (a.device_ids));
@@ -465,6 +570,7 @@ test_grids (void)
   for (guint i = 0; i < 12; i++) {
     gsize side = i + 1, out = (side + 1) / 2, ratio = 1 + i % 3, cells = random_size (5);
     gsize channels = random_size (200);
+    ValleyDType type = i % 3;
     Arguments c = { .side = side };
     Arguments s = { .side = ratio * cells, .ratio = ratio };
     Arguments p = { .in_height = random_size (20),
@@ -472,13 +578,13 @@ test_grids (void)
                     .out_height = random_size (20),
                     .out_width = random_size (20) };
     gsize in = p.in_height * p.in_width, pooled = p.out_height * p.out_width;
-    Input to_cols[] = { input (VALLEY_F32, out * out, channels * 9, 1),
-                        input (VALLEY_F32, side * side, channels, 1) };
-    Input shuffled[] = { input (VALLEY_F32, cells * cells, channels * ratio * ratio, 1),
-                         input (VALLEY_F32, s.side * s.side, channels, 1) };
+    Input to_cols[] = { input (type, out * out, channels * 9, 1),
+                        input (type, side * side, channels, 1) };
+    Input shuffled[] = { input (type, cells * cells, channels * ratio * ratio, 1),
+                         input (type, s.side * s.side, channels, 1) };
     Input average[]
-        = { input (VALLEY_F32, pooled, channels, 1), input (VALLEY_F32, in, channels, 1) };
-    Input max[] = { input (VALLEY_F32, pooled, channels, 1), input (VALLEY_F32, in, channels, 1) };
+        = { input (type, pooled, channels, 1), input (type, in, channels, 1) };
+    Input max[] = { input (type, pooled, channels, 1), input (type, in, channels, 1) };
 
     check (&im2col, to_cols, 2, &c);
     check (&pixel_shuffle, shuffled, 2, &s);
@@ -496,7 +602,7 @@ test_nothing (void)
   CHECK (valley_cuda_add (&none, &none, stream));
   CHECK (valley_cuda_softmax (&none, stream));
   CHECK (valley_cuda_copy_rows (&none, &none, NULL, stream));
-  CHECK (valley_cuda_rms_norm (&none, &none, NULL, 1e-6f, stream));
+  CHECK (valley_cuda_rms_norm (&none, &none, NULL, NULL, 1e-6f, stream));
 #ifdef VALLEY_CUDA_EMU
   none.rows = 1;
   g_assert_cmpint (valley_cuda_softmax (&none, NULL), ==, cudaErrorInvalidResourceHandle);
@@ -517,7 +623,9 @@ main (int argc, char **argv)
   cpu = device_new (VALLEY_PRECISION_F32, 1, FALSE);
   CHECK (cudaStreamCreateWithFlags (&stream, cudaStreamNonBlocking));
   g_test_add_func ("/cuda-ops/norms", test_norms);
+  g_test_add_func ("/cuda-ops/norms-of-sums", test_norms_of_sums);
   g_test_add_func ("/cuda-ops/elements", test_elements);
+  g_test_add_func ("/cuda-ops/rope", test_rope);
   g_test_add_func ("/cuda-ops/rows", test_rows);
   g_test_add_func ("/cuda-ops/copies", test_copies);
   g_test_add_func ("/cuda-ops/conversions", test_conversions);
