@@ -41,7 +41,7 @@ typedef struct {
 
 struct _ValleyCudaBlas {
   cublasLtHandle_t handle;
-  GMutex lock; /* of what follows; held while an algorithm is chosen */
+  GMutex lock;        /* of what follows; held while an algorithm is chosen */
   GArray *choices;    /* Choice */
   GArray *workspaces; /* Workspace: streams run at the same time, so each has its own */
 };
@@ -73,9 +73,7 @@ cuda_error (cublasStatus_t status)
 static cudaDataType
 data_type (ValleyCudaType type)
 {
-  return type == VALLEY_CUDA_F32    ? CUDA_R_32F
-         : type == VALLEY_CUDA_BF16 ? CUDA_R_16BF
-                                    : CUDA_R_16F;
+  return type == VALLEY_CUDA_F32 ? CUDA_R_32F : type == VALLEY_CUDA_BF16 ? CUDA_R_16BF : CUDA_R_16F;
 }
 
 static void
@@ -108,8 +106,7 @@ describe_operation (Call *call, const Key *key, const void *bias)
   if (status == CUBLAS_STATUS_SUCCESS)
     status = call_set (call, CUBLASLT_MATMUL_DESC_TRANSB, &transb, sizeof transb);
   if (status == CUBLAS_STATUS_SUCCESS)
-    status
-        = call_set (call, CUBLASLT_MATMUL_DESC_EPILOGUE, &key->epilogue, sizeof key->epilogue);
+    status = call_set (call, CUBLASLT_MATMUL_DESC_EPILOGUE, &key->epilogue, sizeof key->epilogue);
   if (status == CUBLAS_STATUS_SUCCESS && (key->epilogue & CUBLASLT_EPILOGUE_BIAS) != 0)
     status = call_set (call, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
   return status;
@@ -289,8 +286,8 @@ trial_init (Trial *trial, const Key *key, cudaStream_t stream)
   if (error == cudaSuccess)
     error = valley_cuda_fill_factor (&trial->w, key->mixed, TRUE, stream);
   if (error == cudaSuccess) /* 0 in every type */
-    error = cudaMemsetAsync (trial->bias.data, 0,
-                             key->n * (key->y_type == VALLEY_CUDA_F32 ? 4 : 2), stream);
+    error = cudaMemsetAsync (trial->bias.data, 0, key->n * (key->y_type == VALLEY_CUDA_F32 ? 4 : 2),
+                             stream);
   return error;
 }
 
@@ -307,8 +304,9 @@ try_rows (ValleyCudaBlas *blas, const Choice *choice, const ValleyCudaProduct *a
   again.x = &x;
   again.y = &part;
   error = multiply (blas, choice, &again, workspace, stream);
-  return error == cudaSuccess ? valley_cuda_count_different (&part, &whole, trial->different, stream)
-                              : error;
+  return error == cudaSuccess
+             ? valley_cuda_count_different (&part, &whole, trial->different, stream)
+             : error;
 }
 
 static int
@@ -317,10 +315,10 @@ try_out (ValleyCudaBlas *blas, const Choice *choice, const Trial *trial, void *w
 {
   static const struct {
     gsize first, n;
-  } parts[] = { { 0, 1 }, { 199, 1 }, { 7, 2 }, { 60, 9 }, { 3, 16 }, { 90, 33 }, { 129, 64 },
-                { 1, 100 } };
-  const ValleyCudaProduct all = { &trial->whole, &trial->x,           &trial->w,
-                                  &trial->bias,  VALLEY_CUDA_ACT_NONE, choice->key.mixed };
+  } parts[] = { { 0, 1 },  { 199, 1 }, { 7, 2 },    { 60, 9 },
+                { 3, 16 }, { 90, 33 }, { 129, 64 }, { 1, 100 } };
+  const ValleyCudaProduct all = { &trial->whole,        &trial->x,        &trial->w, &trial->bias,
+                                  VALLEY_CUDA_ACT_NONE, choice->key.mixed };
   uint32_t different = 0;
   int error = multiply (blas, choice, &all, workspace, stream);
 
@@ -422,7 +420,7 @@ refuse_capture (cudaStream_t stream)
   enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   int error = cudaStreamIsCapturing (stream, &status);
 
-  return error != cudaSuccess                      ? error
+  return error != cudaSuccess                    ? error
          : status == cudaStreamCaptureStatusNone ? cudaSuccess
                                                  : cudaErrorStreamCaptureUnsupported;
 }
@@ -479,7 +477,8 @@ valley_cuda_blas_product (ValleyCudaBlas *blas, const ValleyCudaProduct *p, cuda
 {
   cublasLtEpilogue_t epilogue = epilogue_of (p);
   Choice choice = { .key = { p->y->cols, p->x->cols, p->w->type, p->y->type, p->mixed, epilogue } };
-  gboolean bias_done = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
+  gboolean bias_done
+      = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
   gboolean act_done = epilogue == CUBLASLT_EPILOGUE_GELU || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
   const ValleyCudaMatrix *bias = bias_done ? NULL : p->bias;
   ValleyCudaActivation act = act_done ? VALLEY_CUDA_ACT_NONE : p->act;

@@ -22,8 +22,8 @@ scattered (unsigned line, unsigned k)
 
 template <typename T>
 static __global__ void
-__launch_bounds__ (THREADS) fill_rows (T *x, size_t stride, unsigned n, unsigned n_k, bool down,
-                                       bool is_weight)
+__launch_bounds__ (THREADS)
+    fill_rows (T *x, size_t stride, unsigned n, unsigned n_k, bool down, bool is_weight)
 {
   unsigned i = blockIdx.y * THREADS + threadIdx.x, half = n_k / 2;
   unsigned k = down ? blockIdx.x : i, line = down ? i : blockIdx.x;

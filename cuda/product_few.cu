@@ -42,7 +42,7 @@ unpack (float *out, Vector<T> v)
 {
   unsigned words[4] = { v.words.x, v.words.y, v.words.z, v.words.w };
 
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (int j = 0; j < 4; j++) {
     T low = { (uint16_t) words[j] }, high = { (uint16_t) (words[j] >> 16) };
 
@@ -54,9 +54,10 @@ VALLEY_UNROLL
 static __device__ __forceinline__ void
 unpack (float *out, Vector<float> v)
 {
-  float all[VECTOR] = { v.low.x, v.low.y, v.low.z, v.low.w, v.high.x, v.high.y, v.high.z, v.high.w };
+  float all[VECTOR]
+      = { v.low.x, v.low.y, v.low.z, v.low.w, v.high.x, v.high.y, v.high.z, v.high.w };
 
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (int j = 0; j < VECTOR; j++)
     out[j] = all[j];
 }
@@ -66,7 +67,7 @@ template <typename T>
 static __device__ __forceinline__ void
 unpack_rest (float *out, const T *row, size_t i, size_t n)
 {
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (int j = 0; j < VECTOR; j++)
     out[j] = i + j < n ? valley_to_f32 (row[i + j]) : 0;
 }
@@ -75,7 +76,7 @@ template <int ROWS>
 static __device__ __forceinline__ void
 add_products (float sums[ROWS][COLUMNS], int row, int column, const float *x, const float *w)
 {
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (int j = 0; j < VECTOR; j++)
     sums[row][column] = fmaf (w[j], x[j], sums[row][column]);
 }
@@ -88,17 +89,17 @@ sum_up (float sums[ROWS][COLUMNS], const T *const *x, const T *const *w, size_t 
   size_t i = VECTOR * threadIdx.x;
   float a[VECTOR], b[VECTOR];
 
-VALLEY_UNROLL_BY (2)
+  VALLEY_UNROLL_BY (2)
   for (; i + VECTOR <= k; i += VECTOR * blockDim.x) {
     Vector<T> weights[COLUMNS];
 
-VALLEY_UNROLL
+    VALLEY_UNROLL
     for (int c = 0; c < COLUMNS; c++)
       weights[c] = load_vector (w[c] + i, true);
-VALLEY_UNROLL
+    VALLEY_UNROLL
     for (int r = 0; r < ROWS; r++) {
       unpack (a, load_vector (x[r] + i, false));
-VALLEY_UNROLL
+      VALLEY_UNROLL
       for (int c = 0; c < COLUMNS; c++) {
         unpack (b, weights[c]);
         add_products<ROWS> (sums, r, c, a, b);
@@ -106,16 +107,43 @@ VALLEY_UNROLL
     }
   }
   if (i < k) {
-VALLEY_UNROLL
+    VALLEY_UNROLL
     for (int r = 0; r < ROWS; r++) {
       unpack_rest (a, x[r], i, k);
-VALLEY_UNROLL
+      VALLEY_UNROLL
       for (int c = 0; c < COLUMNS; c++) {
         unpack_rest (b, w[c], i, k);
         add_products<ROWS> (sums, r, c, a, b);
       }
     }
   }
+}
+
+/* Every lane's @n sums (a power of two), added up over the warp: lane l has sum l n / 32 then.
+ * Each step halves how many a lane is in charge of; the order of additions is the same for any n.
+ */
+template <int N>
+static __device__ __forceinline__ float
+add_up_warp (float *sums)
+{
+  int bits = VALLEY_WARP / 2;
+
+  VALLEY_UNROLL
+  for (int n = N; n > 1; n /= 2) {
+    bool is_upper = (threadIdx.x & bits) != 0;
+
+    VALLEY_UNROLL
+    for (int i = 0; i < n / 2; i++) {
+      float kept = is_upper ? sums[i + n / 2] : sums[i];
+      float given = is_upper ? sums[i] : sums[i + n / 2];
+
+      sums[i] = kept + valley_shuffle_xor (VALLEY_FULL_WARP, given, bits);
+    }
+    bits /= 2;
+  }
+  for (; bits > 0; bits /= 2)
+    sums[0] += valley_shuffle_xor (VALLEY_FULL_WARP, sums[0], bits);
+  return sums[0];
 }
 
 /* Rows and columns beyond the ends are the last ones once more, and not stored. */
@@ -127,31 +155,25 @@ __launch_bounds__ (MAX_WARPS *VALLEY_WARP)
 {
   VALLEY_SHARED (float, partial, MAX_WARPS *ROWS *COLUMNS);
   unsigned first_row = blockIdx.y * ROWS, first_column = blockIdx.x * COLUMNS;
-  unsigned warp = threadIdx.x / VALLEY_WARP, n_warps = blockDim.x / VALLEY_WARP;
-  float sums[ROWS][COLUMNS] = {};
+  unsigned n_warps = blockDim.x / VALLEY_WARP;
+  float sums[ROWS][COLUMNS] = {}, sum;
   const T *x_rows[ROWS], *w_rows[COLUMNS];
 
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (unsigned r = 0; r < ROWS; r++)
     x_rows[r] = x + (first_row + r < n_rows ? first_row + r : n_rows - 1) * x_stride;
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (unsigned c = 0; c < COLUMNS; c++)
     w_rows[c] = w + (first_column + c < n_columns ? first_column + c : n_columns - 1) * w_stride;
   sum_up<T, ROWS> (sums, x_rows, w_rows, k);
-VALLEY_UNROLL
-  for (int i = 0; i < ROWS * COLUMNS; i++) {
-    float sum = sums[i / COLUMNS][i % COLUMNS];
-
-    for (int bits = VALLEY_WARP / 2; bits > 0; bits /= 2)
-      sum += valley_shuffle_xor (VALLEY_FULL_WARP, sum, bits);
-    if (threadIdx.x % VALLEY_WARP == 0)
-      partial[warp * ROWS * COLUMNS + i] = sum;
-  }
+  sum = add_up_warp<ROWS * COLUMNS> (&sums[0][0]);
+  if (threadIdx.x % (VALLEY_WARP / (ROWS * COLUMNS)) == 0)
+    partial[threadIdx.x / (VALLEY_WARP / (ROWS * COLUMNS))] = sum;
   valley_sync_block ();
   if (threadIdx.x < ROWS * COLUMNS) {
     unsigned row = first_row + threadIdx.x / COLUMNS, column = first_column + threadIdx.x % COLUMNS;
-    float sum = 0;
 
+    sum = 0;
     for (unsigned i = 0; i < n_warps; i++)
       sum += partial[i * ROWS * COLUMNS + threadIdx.x];
     if (row < n_rows && column < n_columns)

@@ -4,8 +4,8 @@
 #include "epilogue.h"
 #include "row.h"
 
-#define SIDE 16          /* a block has SIDE x SIDE threads, */
-#define EACH 4           /* each of which sums up EACH x EACH elements */
+#define SIDE 16 /* a block has SIDE x SIDE threads, */
+#define EACH 4  /* each of which sums up EACH x EACH elements */
 #define TILE (SIDE * EACH)
 #define DEPTH 16         /* products between two barriers */
 #define PITCH (TILE + 1) /* columns of a tile lie in different banks */
@@ -48,12 +48,12 @@ add_products (float sums[EACH][EACH], ValleyShared<float> x_tile, ValleyShared<f
               unsigned row, unsigned column)
 {
   for (unsigned k = 0; k < DEPTH; k++)
-VALLEY_UNROLL
-    for (unsigned i = 0; i < EACH; i++)
-VALLEY_UNROLL
-      for (unsigned j = 0; j < EACH; j++)
-        sums[i][j] = fmaf (x_tile[k * PITCH + row + i * SIDE], w_tile[k * PITCH + column + j * SIDE],
-                           sums[i][j]);
+    VALLEY_UNROLL
+  for (unsigned i = 0; i < EACH; i++)
+    VALLEY_UNROLL
+  for (unsigned j = 0; j < EACH; j++)
+    sums[i][j] = fmaf (x_tile[k * PITCH + row + i * SIDE], w_tile[k * PITCH + column + j * SIDE],
+                       sums[i][j]);
 }
 
 template <typename Y>
@@ -74,15 +74,15 @@ __launch_bounds__ (SIDE *SIDE)
     add_products (sums, x_tile, w_tile, row, column);
     valley_sync_block ();
   }
-VALLEY_UNROLL
+  VALLEY_UNROLL
   for (unsigned i = 0; i < EACH; i++)
-VALLEY_UNROLL
-    for (unsigned j = 0; j < EACH; j++) {
-      size_t of = first_row + row + i * SIDE, at = first_column + column + j * SIDE;
+    VALLEY_UNROLL
+  for (unsigned j = 0; j < EACH; j++) {
+    size_t of = first_row + row + i * SIDE, at = first_column + column + j * SIDE;
 
-      if (of < x.lines && at < w.lines)
-        valley_from_f32 (y + of * y_stride + at, valley_finish_sum (epilogue, at, sums[i][j]));
-    }
+    if (of < x.lines && at < w.lines)
+      valley_from_f32 (y + of * y_stride + at, valley_finish_sum (epilogue, at, sums[i][j]));
+  }
 }
 
 template <typename Y>

@@ -17,8 +17,10 @@ static Angles
 angles_of (const ValleyCudaMatrix *cos, const ValleyCudaMatrix *sin, const int32_t *positions,
            size_t head_dim)
 {
-  return { (const float *) cos->data, (const float *) sin->data, cos->stride,
-           sin->stride,               positions,                 (unsigned) (head_dim / 2) };
+  return {
+    (const float *) cos->data, (const float *) sin->data, cos->stride, sin->stride, positions,
+    (unsigned) (head_dim / 2)
+  };
 }
 
 /* What the angles make of a pair of @from's row, @row being its place among the positions; the
@@ -128,8 +130,16 @@ static void
 launch_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,
                const ValleyCudaKv *kv, Angles angles, cudaStream_t stream)
 {
-  Append<T> a = { NULL, (const T *) k->data, (const T *) v->data, 0, k->stride, v->stride,
-                  0,    (unsigned) (k->cols / 2), 0, *kv };
+  Append<T> a = { NULL,
+                  (const T *) k->data,
+                  (const T *) v->data,
+                  0,
+                  k->stride,
+                  v->stride,
+                  0,
+                  (unsigned) (k->cols / 2),
+                  0,
+                  *kv };
   unsigned n;
 
   if (q != NULL) {
@@ -154,7 +164,7 @@ valley_cuda_rotate_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k,
   if (k->type != kv->type || v->type != kv->type || (q != NULL && q->type != kv->type))
     return cudaErrorInvalidValue;
   if (!valley_is_empty (k))
-    VALLEY_BY_TYPE (k->type, launch_append, q, k, v, kv,
-                    angles_of (cos, sin, positions, head_dim), stream);
+    VALLEY_BY_TYPE (k->type, launch_append, q, k, v, kv, angles_of (cos, sin, positions, head_dim),
+                    stream);
   return cudaGetLastError ();
 }

@@ -238,8 +238,9 @@ cublasLtMatmulAlgoCheck (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
               && is_aligned (b) && is_aligned (d)
               && (algo->data[AT_KIND] != NO_FEW_ROWS || d->cols >= FEW_ROWS);
 
-  *result = { copy, copy.data[AT_WORKSPACE],
-              good ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED, 1, {} };
+  *result = {
+    copy, copy.data[AT_WORKSPACE], good ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED, 1, {}
+  };
   return result->state;
 }
 
@@ -248,9 +249,8 @@ cublasLtMatmulAlgoConfigGetAttribute (const cublasLtMatmulAlgo_t *algo,
                                       cublasLtMatmulAlgoConfigAttributes_t attribute, void *value,
                                       size_t bytes, size_t *written)
 {
-  uint32_t word = attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM
-                      ? (uint32_t) algo->data[AT_SPLIT]
-                      : algo->data[AT_SPLIT] > 1;
+  uint32_t word = attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM ? (uint32_t) algo->data[AT_SPLIT]
+                                                               : algo->data[AT_SPLIT] > 1;
 
   *written = sizeof word;
   if (bytes < sizeof word)
@@ -479,9 +479,9 @@ cublasLtMatmul (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *
     return status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED;
   if (result.workspaceSize > workspace_bytes)
     return CUBLAS_STATUS_INVALID_VALUE;
-  p = std::make_shared<Product> (Product{ *desc, *a_layout, *b_layout, *d_layout,
-                                          (const char *) a, (const char *) b, (char *) d,
-                                          (char *) workspace, result.algo });
+  p = std::make_shared<Product> (Product{ *desc, *a_layout, *b_layout, *d_layout, (const char *) a,
+                                          (const char *) b, (char *) d, (char *) workspace,
+                                          result.algo });
   if (emu_enqueue_work (stream, [=] { return first_half (p.get (), run.get ()); }) != cudaSuccess
       || emu_enqueue_work (stream, [=] { return second_half (p.get (), *run); }) != cudaSuccess)
     return CUBLAS_STATUS_EXECUTION_FAILED;

@@ -381,16 +381,16 @@ test_norms_of_sums (void)
 {
   static const Operation norm_of_sum
       = { "norm of sum", gpu_norm_of_sum, cpu_norm_of_sum, 2e-6, FALSE, TRUE };
-  static const Operation sum_of_norm = { "sum of norm", gpu_sum_of_norm, cpu_add, 1e-7, TRUE, TRUE };
+  static const Operation sum_of_norm
+      = { "sum of norm", gpu_sum_of_norm, cpu_add, 1e-7, TRUE, TRUE };
 
   for (guint i = 0; i < 30; i++) {
     gsize rows = 1 + random_size (9), cols = 8 + random_size (i % 5 == 0 ? 5000 : 300);
     ValleyDType type = i % 3;
     Arguments a = { .no_bias = i % 2 };
-    Input n[]
-        = { input (type, rows, cols, 1), input (VALLEY_F32, rows, cols, 3),
-            input (type, rows, cols, 2), input (VALLEY_F32, 1, cols, 1),
-            input (VALLEY_F32, 1, cols, 1) };
+    Input n[] = { input (type, rows, cols, 1), input (VALLEY_F32, rows, cols, 3),
+                  input (type, rows, cols, 2), input (VALLEY_F32, 1, cols, 1),
+                  input (VALLEY_F32, 1, cols, 1) };
     Input s[] = { input (i % 4 == 0 ? type : VALLEY_F32, rows, cols, 3),
                   input (type, rows, cols, 2), input (VALLEY_F32, 1, cols, 1) };
 
@@ -578,12 +578,11 @@ test_grids (void)
                     .out_height = random_size (20),
                     .out_width = random_size (20) };
     gsize in = p.in_height * p.in_width, pooled = p.out_height * p.out_width;
-    Input to_cols[] = { input (type, out * out, channels * 9, 1),
-                        input (type, side * side, channels, 1) };
+    Input to_cols[]
+        = { input (type, out * out, channels * 9, 1), input (type, side * side, channels, 1) };
     Input shuffled[] = { input (type, cells * cells, channels * ratio * ratio, 1),
                          input (type, s.side * s.side, channels, 1) };
-    Input average[]
-        = { input (type, pooled, channels, 1), input (type, in, channels, 1) };
+    Input average[] = { input (type, pooled, channels, 1), input (type, in, channels, 1) };
     Input max[] = { input (type, pooled, channels, 1), input (type, in, channels, 1) };
 
     check (&im2col, to_cols, 2, &c);

@@ -21,9 +21,11 @@ typedef struct {
   ValleyCudaRole role;
 } Case;
 
+/* Rounded to their types, and as they lie in device memory. */
 typedef struct {
   const Case *c;
-  float *x, *w, *bias; /* rounded to their types */
+  float *x, *w, *bias;
+  Wide on_device[3];
 } Factors;
 
 static float *
@@ -37,29 +39,41 @@ rounded_floats (ValleyDType type, gsize n, double scale)
   return values;
 }
 
+/* Never aligned where not @aligned: that may change the way, and with it the bits. */
+static Wide
+place (const Case *c, ValleyDType type, gsize rows, gsize cols, const float *values)
+{
+  return c->aligned
+             ? wide_new_aligned (type, rows, cols, values)
+             : wide_new_at (type, rows, cols, values, random_size (3) - 1, 1, cols + 3 + cols % 2);
+}
+
 static Factors
 factors_new (const Case *c)
 {
-  return (Factors){ c, rounded_floats (c->x_type, c->rows * c->k, 1),
-                    rounded_floats (c->w_type, c->n * c->k, 2 / sqrt ((double) c->k)),
-                    rounded_floats (c->bias_type, c->n, 1) };
+  Factors f = { c,
+                rounded_floats (c->x_type, c->rows * c->k, 1),
+                rounded_floats (c->w_type, c->n * c->k, 2 / sqrt ((double) c->k)),
+                rounded_floats (c->bias_type, c->n, 1),
+                {} };
+
+  f.on_device[0] = place (c, c->x_type, c->rows, c->k, f.x);
+  f.on_device[1]
+      = c->mixed ? place (c, c->w_type, c->k, c->n, f.w) : place (c, c->w_type, c->n, c->k, f.w);
+  f.on_device[2] = wide_new_at (c->bias_type, 1, c->n, f.bias, 0, 0, c->n);
+  return f;
 }
 
 static void
 factors_clear (Factors *f)
 {
+  for (guint i = 0; i < G_N_ELEMENTS (f->on_device); i++) {
+    g_free (wide_read (&f->on_device[i])); /* nothing changed there */
+    wide_clear (&f->on_device[i]);
+  }
   g_free (f->x);
   g_free (f->w);
   g_free (f->bias);
-}
-
-/* Never aligned where not @aligned: that may change the way, and with it the bits. */
-static Wide
-place (const Case *c, ValleyDType type, gsize rows, gsize cols, const float *values)
-{
-  return c->aligned ? wide_new_aligned (type, rows, cols, values)
-                    : wide_new_at (type, rows, cols, values, random_size (3) - 1, 1,
-                                   cols + 3 + cols % 2);
 }
 
 typedef int (*Multiply) (const Case *c, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
@@ -79,21 +93,15 @@ static gpointer
 product_rows (Multiply how, const Factors *f, gsize first, gsize rows)
 {
   const Case *c = f->c;
+  ValleyCudaMatrix x = f->on_device[0].view;
   Wide y = place (c, c->y_type, rows, c->n, NULL);
-  Wide x = place (c, c->x_type, rows, c->k, f->x + first * c->k);
-  Wide w = c->mixed ? place (c, c->w_type, c->k, c->n, f->w)
-                    : place (c, c->w_type, c->n, c->k, f->w);
-  Wide bias = wide_new_at (c->bias_type, 1, c->n, f->bias, 0, 0, c->n);
   gpointer result;
 
-  CHECK (how (c, &y.view, &x.view, &w.view, c->has_bias ? &bias.view : NULL));
+  x.data = (char *) x.data + first * x.stride * f->on_device[0].element;
+  x.rows = rows;
+  CHECK (how (c, &y.view, &x, &f->on_device[1].view, c->has_bias ? &f->on_device[2].view : NULL));
   result = wide_read (&y);
-  g_free (wide_read (&x)); /* nothing changed there */
-  g_free (wide_read (&w));
   wide_clear (&y);
-  wide_clear (&x);
-  wide_clear (&w);
-  wide_clear (&bias);
   return result;
 }
 
@@ -127,8 +135,7 @@ check_close (const Case *c)
   g_autofree float *got = g_new (float, c->rows * c->n);
 
   from_type (got, c->y_type, elements, c->rows * c->n);
-  assert_close (c->mixed ? "mix" : "linear", got, want, c->rows * c->n,
-                tolerances[c->y_type], 4);
+  assert_close (c->mixed ? "mix" : "linear", got, want, c->rows * c->n, tolerances[c->y_type], 4);
   factors_clear (&f);
 }
 
