@@ -49,7 +49,7 @@ gpointer
 gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *device)
 {
   gint number = device_number (device);
-  GstCudaContext *context;
+  gpointer handle = NULL;
 
   if (number < 0 || !gst_cuda_load_library ())
     return NULL;
@@ -57,12 +57,11 @@ gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *dev
   if (cuda->device != number)
     g_clear_object (&cuda->context);
   cuda->device = number;
-  context = (GstCudaContext *) cuda->context;
-  if (gst_cuda_ensure_element_context (element, number, &context))
-    cuda->context = G_OBJECT (context);
-  context = (GstCudaContext *) cuda->context;
+  /* it may come through set_context, too, from this very call */
+  if (gst_cuda_ensure_element_context (element, number, (GstCudaContext **) &cuda->context))
+    handle = gst_cuda_context_get_handle ((GstCudaContext *) cuda->context);
   g_rec_mutex_unlock (&cuda->lock);
-  return context != NULL ? gst_cuda_context_get_handle (context) : NULL;
+  return handle;
 }
 
 void

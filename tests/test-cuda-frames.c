@@ -2,9 +2,14 @@
  * elements over the stand-in for the driver (tests/cuda-emu/driver): what the model is shown is
  * what it is shown of the same frames in the host's memory, wherever it runs.
  * SPDX-License-Identifier: Apache-2.0 */
+#include <cuda_runtime.h>
+#include <string.h>
+
+#include "emu.h"
 #include "harness.h"
 
-#include <string.h>
+/* Answers cross to the host, and what is counted of pictures: less than any picture has bytes. */
+#define LARGEST_DOWNLOAD 1024
 
 #define VIDEO "video/x-raw,format=%s,width=322,height=242,framerate=4/1"
 
@@ -30,9 +35,10 @@ append_result (GString *results, const GstStructure *result)
 static char *
 watch (const char *source, const char *device)
 {
-  GstElement *pipeline = pipe_new ("%s ! valleyinfer name=v device=%s chunk-duration=1000 ! "
+  GstElement *pipeline = pipe_new ("%s ! valleyinfer name=v device=%s model-path=%s/ovis-softmax "
+                                   "chunk-duration=1000 max-new-tokens=3 ! "
                                    "fakesink v.json_src ! fakesink",
-                                   source, device);
+                                   source, device, g_getenv ("VALLEY_TEST_GOLDEN"));
   g_autoptr (GstElement) element = gst_bin_get_by_name (GST_BIN (pipeline), "v");
   g_autoptr (GstBus) bus = gst_element_get_bus (pipeline);
   GString *results = g_string_new (NULL);
@@ -62,7 +68,7 @@ watch (const char *source, const char *device)
 static char *
 source_of (const char *format, const char *before, const char *after)
 {
-  return g_strdup_printf ("videotestsrc num-buffers=8 pattern=ball ! " VIDEO " %s %s", format,
+  return g_strdup_printf ("videotestsrc num-buffers=4 pattern=ball ! " VIDEO " %s %s", format,
                           before, after);
 }
 
@@ -90,10 +96,56 @@ test_cpu (void)
     check_upload (formats[i], "", "cpu");
 }
 
+/* The frames never come down to the host. */
+static void
+check_stays (const char *format, const char *before)
+{
+  emu_take_largest_copy (cudaMemcpyDeviceToHost);
+  check_upload (format, before, "cuda");
+  g_assert_cmpuint (emu_take_largest_copy (cudaMemcpyDeviceToHost), <, LARGEST_DOWNLOAD);
+}
+
+static void
+test_stays (void)
+{
+  const char *formats[] = { "NV12", "P010_10LE", "I420", "YUY2", "BGRx" };
+
+  if (test_lacks ("cudaupload"))
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (formats); i++)
+    check_stays (formats[i], "");
+}
+
+static void
+test_turned (void)
+{
+  const char *turns[] = { "rotate-90", "rotate-180", "flip-rotate-270" }; /* cuda-picture has all */
+
+  if (test_lacks ("cudaupload"))
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (turns); i++) {
+    g_autofree char *tag = g_strdup_printf ("! taginject tags=image-orientation=%s", turns[i]);
+
+    check_stays (i % 2 ? "NV12" : "RGBA", tag);
+  }
+}
+
+/* What the kernels do not read is mapped to the host, and seen all the same. */
+static void
+test_odd_packing (void)
+{
+  if (test_lacks ("cudaupload"))
+    return;
+  check_upload ("RGB10A2_LE", "", "cuda");
+}
+
 int
 main (int argc, char **argv)
 {
   test_init (&argc, &argv);
   g_test_add_func ("/cuda-frames/cpu", test_cpu);
+  g_test_add_func ("/cuda-frames/stays", test_stays);
+  g_test_add_func ("/cuda-frames/turned", test_turned);
+  g_test_add_func ("/cuda-frames/odd-packing", test_odd_packing);
   return test_finish ();
 }
