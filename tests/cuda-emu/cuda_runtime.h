@@ -6,7 +6,8 @@
  * - device memory can be touched only by kernels and copies, never by the host;
  * - cudaFree does not wait: work that still needs the memory faults;
  * - an asynchronous copy from pinned memory reads it late; one to any host memory writes it late;
- * - a fault is sticky, as on a GPU: everything fails until cudaDeviceReset.
+ * - a fault is sticky, as on a GPU: everything in its context fails until cudaDeviceReset, or for
+ *   good in a context that the program made.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -21,6 +22,8 @@ typedef enum {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
@@ -51,6 +54,20 @@ enum cudaStreamCaptureStatus {
   cudaStreamCaptureStatusInvalidated
 };
 
+typedef enum {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76
+} cudaDeviceAttr;
+
+typedef enum {
+  cudaDriverEntryPointSuccess,
+  cudaDriverEntryPointSymbolNotFound
+} cudaDriverEntryPointQueryResult;
+
+#define CUDART_VERSION 13000
+
+enum { cudaEnableDefault = 0 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
 typedef struct CUstream_st *cudaStream_t;
@@ -60,6 +77,11 @@ typedef struct CUgraphExec_st *cudaGraphExec_t;
 
 cudaError_t cudaGetDeviceCount (int *n);
 cudaError_t cudaSetDevice (int device);
+cudaError_t cudaGetDevice (int *device);
+cudaError_t cudaDeviceGetAttribute (int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetDriverEntryPointByVersion (const char *name, void **entry, unsigned version,
+                                              unsigned long long flags,
+                                              cudaDriverEntryPointQueryResult *result);
 cudaError_t cudaDeviceSynchronize (void);
 cudaError_t cudaDeviceReset (void);
 cudaError_t cudaGetLastError (void);

@@ -15,12 +15,17 @@ void emu_set_seed (uint32_t seed);
 /* The first fault since the last call, in words, or NULL; valid until the next call.  A program
  * that ends with a fault nobody took, or with device objects nobody freed, exits with 86. */
 const char *emu_take_fault (void);
-/* How much cudaMalloc gives out in all. */
+/* How much cudaMalloc gives out on each device. */
 void emu_set_device_bytes (size_t bytes);
 /* Memory, streams, events and graphs that were made and not freed, in words; NULL: none. */
 const char *emu_leaks (void);
 /* The largest copy of a kind (cudaMemcpyKind) since the last call: a picture's bytes show. */
 size_t emu_take_largest_copy (int kind);
+/* The @n-th allocation of device or pinned memory from now on fails; 0: none does. */
+void emu_fail_allocation_at (uint64_t n);
+/* The @n-th kernel from now on ends its context, as a fault would, but is no fault that somebody
+ * has to take; 0: none does.  At first what VALLEY_EMU_FAIL_KERNEL says. */
+void emu_fail_kernel_at (uint64_t n);
 /* Kernels run since the start. */
 uint64_t emu_kernels_run (void);
 

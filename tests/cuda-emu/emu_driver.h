@@ -1,4 +1,4 @@
-/* emu_driver.h - the driver's types and calls that driver.cpp stands in for.
+/* emu_driver.h - the driver's types and calls that context.cpp and driver.cpp stand in for.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -49,6 +49,8 @@ CUresult cuCtxCreate_v2 (CUcontext *context, unsigned flags, CUdevice device);
 CUresult cuCtxDestroy_v2 (CUcontext context);
 CUresult cuCtxPushCurrent_v2 (CUcontext context);
 CUresult cuCtxPopCurrent_v2 (CUcontext *context);
+CUresult cuCtxGetCurrent (CUcontext *context);
+CUresult cuCtxGetDevice (CUdevice *device);
 CUresult cuMemAlloc_v2 (CUdeviceptr *pointer, size_t bytes);
 CUresult cuMemAllocPitch_v2 (CUdeviceptr *pointer, size_t *pitch, size_t width_bytes, size_t height,
                              unsigned element_bytes);

@@ -12,13 +12,33 @@
 /* One lock for the whole device: sessions are threads, the device is one. */
 extern std::recursive_mutex emu_lock;
 
+/* ---- context.cpp ---- */
+
+struct CUctx_st {
+  int device;
+  cudaError_t sticky;
+};
+
+/* The thread's; at first the first device's own. */
+CUctx_st *emu_context_current (void);
+/* While work of a stream is done: its context. */
+extern CUctx_st *emu_context_running;
+/* Contexts that were made and not destroyed, in words. */
+std::string emu_contexts_left (void);
+
 /* ---- stream.cpp ---- */
+
+/* What of a context's was not freed, in words; and all of it goes. */
+std::string emu_context_left (const CUctx_st *context);
+void emu_context_reset (CUctx_st *context);
 
 /* Records a fault and makes @error sticky. */
 cudaError_t emu_fail (cudaError_t error, const char *format, ...)
     __attribute__ ((format (printf, 2, 3)));
 /* Work like a kernel: in its stream's order, late, part of a graph while one is captured. */
 cudaError_t emu_enqueue_work (cudaStream_t stream, std::function<cudaError_t ()> work);
+/* What cudaGetLastError answers next. */
+cudaError_t emu_set_last_error (cudaError_t error);
 /* Whatever is left over when the program ends is told then. */
 void emu_watch_exit (void);
 uint32_t emu_random (uint32_t below);
@@ -38,8 +58,8 @@ bool emu_fiber_is_running (void);
 /* ---- memory.cpp ---- */
 
 void emu_memory_init (void);
-/* Kernels may touch every allocation between these two; the second checks what lies around
- * them and says in words what was written there. */
+/* Kernels may touch every allocation of the running context between these two; the second checks
+ * what lies around them and says in words what was written there. */
 void emu_memory_open (void);
 bool emu_memory_close (std::string *damage);
 /* NULL when the whole range is one allocation's, else what is wrong with it. */
@@ -47,8 +67,9 @@ const char *emu_memory_range_problem (const void *pointer, size_t bytes);
 /* Where @address lies, in words, when it is the device's. */
 bool emu_memory_describe (const void *address, std::string *words);
 bool emu_memory_is_pinned (const void *pointer, size_t bytes);
-std::string emu_memory_leaks (void);
-void emu_memory_reset (void);
+/* Of one context, or of all (NULL) */
+std::string emu_memory_leaks (const CUctx_st *context);
+void emu_memory_reset (const CUctx_st *context);
 
 /* ---- async.cpp ---- */
 

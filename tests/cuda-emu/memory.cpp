@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "emu_internal.h"
 
+#include <algorithm>
 #include <map>
 #include <signal.h>
 #include <stdio.h>
@@ -21,17 +22,24 @@
 
 struct Allocation {
   unsigned number;
+  CUctx_st *context;
   char *pages, *data;
   size_t bytes, page_bytes;
   bool freed;
 };
 
 char *emu_arena;
-static size_t arena_used, bytes_live, bytes_limit = (size_t) 1 << 30;
+static size_t arena_used, bytes_limit = (size_t) 1 << 30;
+static std::map<int, size_t> bytes_live; /* by device */
+static uint64_t fail_at;
 static unsigned n_allocations;
 /* by first page; freed ones stay, so that a late access can be told whose it was */
 static std::map<char *, Allocation> allocations;
-static std::map<char *, size_t> pinned;
+struct Pinned {
+  size_t bytes;
+  CUctx_st *context;
+};
+static std::map<char *, Pinned> pinned;
 
 size_t
 emu_arena_bytes (void)
@@ -57,6 +65,13 @@ find (const void *address)
   auto next = allocations.upper_bound ((char *) address);
 
   return next == allocations.begin () ? NULL : &std::prev (next)->second;
+}
+
+/* Whether the work that runs may touch it. */
+static bool
+is_ours (const Allocation &a)
+{
+  return a.context == (emu_context_running != NULL ? emu_context_running : emu_context_current ());
 }
 
 bool
@@ -86,11 +101,13 @@ emu_memory_range_problem (const void *pointer, size_t bytes)
   const char *p = (const char *) pointer;
   const Allocation *a = find (p);
 
-  if (a != NULL && !a->freed && p >= a->data && p <= a->data + a->bytes
+  if (a != NULL && !a->freed && is_ours (*a) && p >= a->data && p <= a->data + a->bytes
       && bytes <= (size_t) (a->data + a->bytes - p))
     return NULL;
   if (!emu_memory_describe (p, &words))
     words = "no address of the device";
+  else if (!is_ours (*a))
+    words += ", of another context";
   words = std::to_string (bytes) + " bytes from " + words;
   return words.c_str ();
 }
@@ -163,7 +180,7 @@ emu_memory_open (void)
 {
   catch_faults ();
   for (auto &it : allocations)
-    if (!it.second.freed)
+    if (!it.second.freed && is_ours (it.second))
       mprotect (it.second.pages, it.second.page_bytes, PROT_READ | PROT_WRITE);
 }
 
@@ -191,7 +208,7 @@ emu_memory_close (std::string *damage)
   bool good = true;
 
   for (auto &it : allocations)
-    if (!it.second.freed) {
+    if (!it.second.freed && is_ours (it.second)) {
       good = check_around (it.second, damage) && good;
       mprotect (it.second.pages, it.second.page_bytes, PROT_NONE);
     }
@@ -200,6 +217,21 @@ emu_memory_close (std::string *damage)
 
 /* ---- the runtime's calls ---- */
 
+void
+emu_fail_allocation_at (uint64_t n)
+{
+  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+
+  fail_at = n;
+}
+
+
+static bool
+is_turn_to_fail (void)
+{
+  return fail_at != 0 && --fail_at == 0;
+}
+
 cudaError_t
 cudaMalloc (void **pointer, size_t bytes)
 {
@@ -207,9 +239,12 @@ cudaMalloc (void **pointer, size_t bytes)
   size_t page_bytes;
   Allocation a = {};
 
+  CUctx_st *context = emu_context_current ();
+  size_t &live = bytes_live[context->device];
+
   *pointer = NULL;
-  if (cudaPeekAtLastError () != cudaSuccess)
-    return cudaPeekAtLastError ();
+  if (context->sticky != cudaSuccess)
+    return context->sticky;
   if (bytes == 0)
     return cudaSuccess;
   emu_watch_exit ();
@@ -219,14 +254,16 @@ cudaMalloc (void **pointer, size_t bytes)
         = mmap (NULL, ARENA_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (map == MAP_FAILED)
-      return cudaErrorMemoryAllocation;
+      return emu_set_last_error (cudaErrorMemoryAllocation);
     emu_arena = (char *) map;
     arena_used = PAGE;
   }
-  if (bytes > bytes_limit - bytes_live || bytes > ARENA_BYTES - arena_used - 2 * PAGE)
-    return cudaErrorMemoryAllocation;
+  if (live > bytes_limit || bytes > bytes_limit - live
+      || bytes > ARENA_BYTES - arena_used - 2 * PAGE || is_turn_to_fail ())
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   page_bytes = round_up (bytes, PAGE);
   a.number = ++n_allocations;
+  a.context = context;
   a.pages = emu_arena + arena_used;
   a.page_bytes = page_bytes;
   a.bytes = bytes;
@@ -235,7 +272,7 @@ cudaMalloc (void **pointer, size_t bytes)
   memset (a.pages, POISON, page_bytes);
   mprotect (a.pages, page_bytes, PROT_NONE);
   arena_used += page_bytes + PAGE;
-  bytes_live += bytes;
+  live += bytes;
   allocations[a.pages] = a;
   *pointer = a.data;
   return cudaSuccess;
@@ -245,7 +282,7 @@ static void
 release (Allocation *a)
 {
   a->freed = true;
-  bytes_live -= a->bytes;
+  bytes_live[a->context->device] -= a->bytes;
   mprotect (a->pages, a->page_bytes, PROT_NONE);
   madvise (a->pages, a->page_bytes, MADV_DONTNEED);
 }
@@ -272,11 +309,15 @@ cudaMallocHost (void **pointer, size_t bytes)
   std::lock_guard<std::recursive_mutex> guard (emu_lock);
 
   emu_watch_exit ();
-  *pointer = aligned_alloc (PAGE, round_up (bytes > 0 ? bytes : 1, PAGE));
+  *pointer = NULL;
+  if (emu_context_current ()->sticky != cudaSuccess)
+    return emu_context_current ()->sticky;
+  if (!is_turn_to_fail ())
+    *pointer = aligned_alloc (PAGE, round_up (bytes > 0 ? bytes : 1, PAGE));
   if (*pointer == NULL)
-    return cudaErrorMemoryAllocation;
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   memset (*pointer, POISON, bytes);
-  pinned[(char *) *pointer] = bytes;
+  pinned[(char *) *pointer] = { bytes, emu_context_current () };
   return cudaSuccess;
 }
 
@@ -302,7 +343,8 @@ emu_memory_is_pinned (const void *pointer, size_t bytes)
   if (next == pinned.begin ())
     return false;
   next--;
-  return p <= next->first + next->second && bytes <= (size_t) (next->first + next->second - p);
+  return p <= next->first + next->second.bytes
+         && bytes <= (size_t) (next->first + next->second.bytes - p);
 }
 
 cudaError_t
@@ -310,7 +352,7 @@ cudaMemGetInfo (size_t *available, size_t *total)
 {
   std::lock_guard<std::recursive_mutex> guard (emu_lock);
 
-  *available = bytes_limit - bytes_live;
+  *available = bytes_limit - std::min (bytes_limit, bytes_live[emu_context_current ()->device]);
   *total = bytes_limit;
   return cudaSuccess;
 }
@@ -320,26 +362,40 @@ emu_set_device_bytes (size_t bytes)
 {
   std::lock_guard<std::recursive_mutex> guard (emu_lock);
 
-  bytes_limit = bytes > bytes_live ? bytes : bytes_live;
+  bytes_limit = bytes;
+}
+
+static bool
+belongs (const CUctx_st *owner, const CUctx_st *context)
+{
+  return context == NULL || owner == context;
 }
 
 std::string
-emu_memory_leaks (void)
+emu_memory_leaks (const CUctx_st *context)
 {
   std::string words;
 
   for (auto &it : allocations)
-    if (!it.second.freed)
+    if (!it.second.freed && belongs (it.second.context, context))
       words += name_of (it.second) + "; ";
   for (auto &it : pinned)
-    words += std::to_string (it.second) + " pinned bytes; ";
+    if (belongs (it.second.context, context))
+      words += std::to_string (it.second.bytes) + " pinned bytes; ";
   return words;
 }
 
 void
-emu_memory_reset (void)
+emu_memory_reset (const CUctx_st *context)
 {
   for (auto &it : allocations)
-    if (!it.second.freed)
+    if (!it.second.freed && it.second.context == context)
       release (&it.second);
+  for (auto it = pinned.begin (); it != pinned.end ();)
+    if (it->second.context == context) {
+      free (it->first);
+      it = pinned.erase (it);
+    } else {
+      it++;
+    }
 }

@@ -21,6 +21,7 @@
 #define MAX_DYNAMIC_SHARED ((size_t) 48 << 10) /* more must be asked for, which nobody does yet */
 
 struct CUevent_st {
+  CUctx_st *context;
   uint64_t recorded, reached; /* how often */
   EmuClock clock;
 };
@@ -33,14 +34,17 @@ struct Command {
 };
 
 struct CUgraph_st {
+  CUctx_st *context;
   std::vector<Command> commands;
 };
 
 struct CUgraphExec_st {
+  CUctx_st *context;
   std::vector<Command> commands;
 };
 
 struct CUstream_st {
+  CUctx_st *context;
   std::deque<Command> queue;
   std::unique_ptr<CUgraph_st> capture;
   bool capture_broken;
@@ -51,7 +55,8 @@ static std::set<cudaStream_t> streams;
 static std::set<cudaEvent_t> events;
 static std::set<cudaGraph_t> graphs;
 static std::set<cudaGraphExec_t> execs;
-static cudaError_t sticky, last;
+static thread_local cudaError_t last, late; /* `late`: what only work found, for who waits */
+static uint64_t fail_kernel_at;
 static std::string fault, taken, leaks;
 static uint32_t seed, state;
 
@@ -85,18 +90,42 @@ emu_random (uint32_t below)
 
 /* ---- errors ---- */
 
+template <typename T>
+static size_t
+count_of (const std::set<T> &all, const CUctx_st *context)
+{
+  size_t n = 0;
+
+  for (T object : all)
+    n += context == NULL || object->context == context;
+  return n;
+}
+
+/* Of one context, or of all (NULL) */
+static std::string
+leaks_of (const CUctx_st *context)
+{
+  std::string words = emu_memory_leaks (context);
+
+  if (count_of (streams, context) != 0)
+    words += std::to_string (count_of (streams, context)) + " streams; ";
+  if (count_of (events, context) != 0)
+    words += std::to_string (count_of (events, context)) + " events; ";
+  if (count_of (graphs, context) + count_of (execs, context) != 0)
+    words += std::to_string (count_of (graphs, context) + count_of (execs, context)) + " graphs; ";
+  return words;
+}
+
 static std::string
 all_leaks (void)
 {
-  std::string words = emu_memory_leaks ();
+  return leaks_of (NULL) + emu_contexts_left ();
+}
 
-  if (!streams.empty ())
-    words += std::to_string (streams.size ()) + " streams; ";
-  if (!events.empty ())
-    words += std::to_string (events.size ()) + " events; ";
-  if (!graphs.empty () || !execs.empty ())
-    words += std::to_string (graphs.size () + execs.size ()) + " graphs; ";
-  return words;
+std::string
+emu_context_left (const CUctx_st *context)
+{
+  return leaks_of (context);
 }
 
 static void
@@ -139,8 +168,23 @@ emu_fail (cudaError_t error, const char *format, ...)
     fault = std::string (words) + " (seed " + std::to_string (seed) + ")";
   if (error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress
       || error == cudaErrorLaunchFailure)
-    sticky = error;
+    (emu_context_running != NULL ? emu_context_running : emu_context_current ())->sticky = error;
+  else if (emu_context_running != NULL)
+    late = error;
   return last = error;
+}
+
+cudaError_t
+emu_set_last_error (cudaError_t error)
+{
+  return last = error;
+}
+
+/* What every call in this context answers. */
+static cudaError_t
+sticky (void)
+{
+  return emu_context_current ()->sticky;
 }
 
 const char *
@@ -171,7 +215,7 @@ emu_kernels_run (void)
 cudaError_t
 cudaPeekAtLastError (void)
 {
-  return sticky != cudaSuccess ? sticky : last;
+  return sticky () != cudaSuccess ? sticky () : last;
 }
 
 cudaError_t
@@ -195,6 +239,8 @@ cudaGetErrorName (cudaError_t error)
     NAME (cudaErrorInvalidValue)
     NAME (cudaErrorMemoryAllocation)
     NAME (cudaErrorInvalidConfiguration)
+    NAME (cudaErrorInsufficientDriver)
+    NAME (cudaErrorNoDevice)
     NAME (cudaErrorInvalidDevice)
     NAME (cudaErrorInvalidResourceHandle)
     NAME (cudaErrorNotReady)
@@ -220,7 +266,8 @@ is_ready (const CUstream_st *stream)
   if (stream->queue.empty ())
     return false;
   head = &stream->queue.front ();
-  return head->work || sticky != cudaSuccess || head->event->reached >= head->count;
+  return head->work || stream->context->sticky != cudaSuccess
+         || head->event->context->sticky != cudaSuccess || head->event->reached >= head->count;
 }
 
 /* One command of some stream; false when none can go on. */
@@ -240,31 +287,46 @@ run_one (void)
   command = std::move (stream->queue.front ());
   stream->queue.pop_front ();
   emu_order_begin (stream, command.asked);
-  if (command.work && sticky == cudaSuccess)
+  emu_context_running = stream->context;
+  if (command.work && stream->context->sticky == cudaSuccess)
     command.work ();
   else if (!command.work)
     emu_order_stream_learns (stream, command.event->clock);
+  emu_context_running = NULL;
   emu_order_end ();
   return true;
 }
 
-template <typename Done>
 static cudaError_t
+answer_to_wait (void)
+{
+  cudaError_t error = sticky () != cudaSuccess ? sticky () : late;
+
+  late = cudaSuccess;
+  return error;
+}
+
+template <typename Done>
+static void
 run_until (Done done)
 {
   while (!done ())
-    if (!run_one ())
-      return emu_fail (cudaErrorLaunchFailure, "streams wait for one another");
-  return cudaPeekAtLastError ();
+    if (!run_one ()) {
+      emu_fail (cudaErrorLaunchFailure, "streams wait for one another");
+      return;
+    }
 }
 
 static bool
 is_known (cudaStream_t stream)
 {
-  if (streams.count (stream) != 0)
+  bool exists = streams.count (stream) != 0;
+
+  if (exists && stream->context == emu_context_current ())
     return true;
   emu_fail (cudaErrorInvalidResourceHandle, "%s",
             stream == NULL ? "the default stream is not used: name a stream"
+            : exists       ? "a stream of another context"
                            : "a stream that was destroyed or never made");
   return false;
 }
@@ -274,8 +336,8 @@ enqueue (cudaStream_t stream, Command command)
 {
   if (!is_known (stream))
     return cudaErrorInvalidResourceHandle;
-  if (sticky != cudaSuccess)
-    return sticky;
+  if (sticky () != cudaSuccess)
+    return sticky ();
   if (stream->capture != NULL) {
     stream->capture->commands.push_back (std::move (command));
     return cudaSuccess;
@@ -304,7 +366,10 @@ cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags)
   if (flags != cudaStreamNonBlocking)
     return emu_fail (cudaErrorInvalidValue, "streams must be cudaStreamNonBlocking");
   emu_watch_exit ();
+  if (sticky () != cudaSuccess)
+    return sticky ();
   *stream = new CUstream_st ();
+  (*stream)->context = emu_context_current ();
   streams.insert (*stream);
   return cudaSuccess;
 }
@@ -334,7 +399,7 @@ cudaStreamSynchronize (cudaStream_t stream)
     return last = cudaErrorStreamCaptureUnsupported;
   run_until ([=] { return stream->queue.empty (); });
   emu_order_host_learns (emu_order_of_stream (stream));
-  return cudaPeekAtLastError ();
+  return answer_to_wait ();
 }
 
 cudaError_t
@@ -350,7 +415,7 @@ cudaStreamQuery (cudaStream_t stream)
     run_one ();
   if (stream->queue.empty ())
     emu_order_host_learns (emu_order_of_stream (stream));
-  return sticky != cudaSuccess ? sticky : stream->queue.empty () ? cudaSuccess : cudaErrorNotReady;
+  return sticky () != cudaSuccess ? sticky () : stream->queue.empty () ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t
@@ -360,13 +425,41 @@ cudaDeviceSynchronize (void)
 
   run_until ([] {
     for (cudaStream_t stream : streams)
-      if (!stream->queue.empty ())
+      if (!stream->queue.empty () && stream->context == emu_context_current ())
         return false;
     return true;
   });
   for (cudaStream_t stream : streams)
     emu_order_host_learns (emu_order_of_stream (stream));
-  return cudaPeekAtLastError ();
+  return answer_to_wait ();
+}
+
+template <typename T>
+static void
+delete_of (std::set<T> *all, const CUctx_st *context)
+{
+  for (auto it = all->begin (); it != all->end ();)
+    if ((*it)->context == context) {
+      delete *it;
+      it = all->erase (it);
+    } else {
+      it++;
+    }
+}
+
+void
+emu_context_reset (CUctx_st *context)
+{
+  delete_of (&streams, context);
+  for (cudaStream_t stream : streams) /* nobody waits for what has gone */
+    for (Command &command : stream->queue)
+      if (!command.work && command.event->context == context)
+        command.work = [] { return cudaSuccess; };
+  delete_of (&events, context);
+  delete_of (&graphs, context);
+  delete_of (&execs, context);
+  emu_memory_reset (context);
+  context->sticky = cudaSuccess;
 }
 
 cudaError_t
@@ -374,38 +467,36 @@ cudaDeviceReset (void)
 {
   Guard guard (emu_lock);
 
-  for (cudaStream_t stream : streams)
-    delete stream;
-  for (cudaEvent_t event : events)
-    delete event;
-  for (cudaGraph_t graph : graphs)
-    delete graph;
-  for (cudaGraphExec_t exec : execs)
-    delete exec;
-  streams.clear ();
-  events.clear ();
-  graphs.clear ();
-  execs.clear ();
-  emu_memory_reset ();
+  emu_context_reset (emu_context_current ());
   emu_order_forget ();
-  sticky = last = cudaSuccess;
+  last = cudaSuccess;
   return cudaSuccess;
-}
-
-cudaError_t
-cudaGetDeviceCount (int *n)
-{
-  *n = 1;
-  return cudaSuccess;
-}
-
-cudaError_t
-cudaSetDevice (int device)
-{
-  return device == 0 ? cudaPeekAtLastError () : last = cudaErrorInvalidDevice;
 }
 
 /* ---- work ---- */
+
+void
+emu_fail_kernel_at (uint64_t n)
+{
+  Guard guard (emu_lock);
+
+  fail_kernel_at = n;
+}
+
+/* Whether this one is to end its context. */
+static bool
+kernel_fails (void)
+{
+  static bool asked;
+
+  if (!asked && getenv ("VALLEY_EMU_FAIL_KERNEL") != NULL)
+    fail_kernel_at = strtoull (getenv ("VALLEY_EMU_FAIL_KERNEL"), NULL, 10);
+  asked = true;
+  if (fail_kernel_at == 0 || --fail_kernel_at != 0)
+    return false;
+  emu_context_running->sticky = cudaErrorIllegalAddress;
+  return true;
+}
 
 void
 emu_enqueue_launch (const char *name, dim3 grid, dim3 block, size_t shared_bytes,
@@ -423,7 +514,8 @@ emu_enqueue_launch (const char *name, dim3 grid, dim3 block, size_t shared_bytes
               "memory",
               name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
   else
-    enqueue (stream, { [=] { return emu_run_kernel (*launch); }, NULL, 0 });
+    enqueue (stream, { [=] { return kernel_fails () ? cudaSuccess : emu_run_kernel (*launch); },
+                       NULL, 0 });
 }
 
 cudaError_t
@@ -501,7 +593,7 @@ cudaMemcpy2DAsync (void *dst, size_t dst_pitch, const void *src, size_t src_pitc
   std::shared_ptr<std::vector<char>> staged;
 
   if (bytes == 0 || row_bytes == 0 || !is_known (stream))
-    return cudaPeekAtLastError ();
+    return sticky ();
   /* a graph keeps the address and reads it at every launch */
   if (kind == cudaMemcpyHostToDevice && stream->capture == NULL
       && !emu_memory_is_pinned (src, bytes)) {
@@ -567,7 +659,10 @@ cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
   if (flags != cudaEventDisableTiming)
     return emu_fail (cudaErrorInvalidValue, "events must be cudaEventDisableTiming: there is no "
                                             "time here");
+  if (sticky () != cudaSuccess)
+    return sticky ();
   *event = new CUevent_st ();
+  (*event)->context = emu_context_current ();
   events.insert (*event);
   return cudaSuccess;
 }
@@ -579,7 +674,7 @@ cudaEventDestroy (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
-  run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+  run_until ([=] { return event->reached >= event->recorded || event->context->sticky != cudaSuccess; });
   for (cudaStream_t stream : streams) /* and whoever waits for it has seen it */
     for (Command &command : stream->queue)
       if (!command.work && command.event == event)
@@ -630,9 +725,9 @@ cudaEventSynchronize (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
-  run_until ([=] { return event->reached >= event->recorded || sticky != cudaSuccess; });
+  run_until ([=] { return event->reached >= event->recorded || event->context->sticky != cudaSuccess; });
   emu_order_host_learns (event->clock);
-  return cudaPeekAtLastError ();
+  return answer_to_wait ();
 }
 
 cudaError_t
@@ -646,7 +741,7 @@ cudaEventQuery (cudaEvent_t event)
     run_one ();
   if (event->reached >= event->recorded)
     emu_order_host_learns (event->clock);
-  return sticky != cudaSuccess               ? sticky
+  return sticky () != cudaSuccess            ? sticky ()
          : event->reached >= event->recorded ? cudaSuccess
                                              : cudaErrorNotReady;
 }
@@ -663,6 +758,7 @@ cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode)
   if (stream->capture != NULL)
     return emu_fail (cudaErrorInvalidValue, "the stream is captured already");
   stream->capture.reset (new CUgraph_st ());
+  stream->capture->context = stream->context;
   stream->capture_broken = false;
   return cudaSuccess;
 }
@@ -706,7 +802,7 @@ cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long lo
 
   if (graphs.count (graph) == 0)
     return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
-  *exec = new CUgraphExec_st{ graph->commands };
+  *exec = new CUgraphExec_st{ graph->context, graph->commands };
   execs.insert (*exec);
   return cudaSuccess;
 }

@@ -7,7 +7,6 @@
 #include "emu_driver.h"
 
 #include <string.h>
-#include <vector>
 
 #define PITCH ((size_t) 512)
 
@@ -52,16 +51,6 @@ cuDeviceGetCount (int *n)
 }
 
 CUresult
-cuDeviceGet (CUdevice *device, int ordinal)
-{
-  int n = 0;
-
-  cudaGetDeviceCount (&n);
-  *device = ordinal;
-  return ordinal >= 0 && ordinal < n ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
-}
-
-CUresult
 cuDeviceGetName (char *name, int length, CUdevice device)
 {
   strncpy (name, "a stand-in for a GPU", (size_t) length);
@@ -70,67 +59,9 @@ cuDeviceGetName (char *name, int length, CUdevice device)
 }
 
 CUresult
-cuDeviceGetAttribute (int *value, int attribute, CUdevice device)
-{
-  switch (attribute) {
-  case 14: /* texture alignment */
-    *value = (int) PITCH;
-    break;
-  case 75: /* compute capability */
-    *value = 9;
-    break;
-  default:
-    *value = 0;
-  }
-  return CUDA_SUCCESS;
-}
-
-CUresult
 cuDeviceCanAccessPeer (int *can, CUdevice device, CUdevice peer)
 {
   *can = device == peer;
-  return CUDA_SUCCESS;
-}
-
-/* ---- contexts: which is current is all that shows of them ---- */
-
-struct CUctx_st {
-  CUdevice device;
-};
-
-static thread_local std::vector<CUcontext> contexts;
-
-CUresult
-cuCtxPushCurrent_v2 (CUcontext context)
-{
-  contexts.push_back (context);
-  return CUDA_SUCCESS;
-}
-
-CUresult
-cuCtxPopCurrent_v2 (CUcontext *context)
-{
-  if (contexts.empty ())
-    return CUDA_ERROR_INVALID_CONTEXT;
-  if (context != NULL)
-    *context = contexts.back ();
-  contexts.pop_back ();
-  return CUDA_SUCCESS;
-}
-
-CUresult
-cuCtxCreate_v2 (CUcontext *context, unsigned flags, CUdevice device)
-{
-  *context = new CUctx_st{ device };
-  return cuCtxPushCurrent_v2 (*context);
-}
-
-CUresult
-cuCtxDestroy_v2 (CUcontext context)
-{
-  if (!contexts.empty () && contexts.back () == context)
-    contexts.pop_back ();
-  delete context;
   return CUDA_SUCCESS;
 }
 
