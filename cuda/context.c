@@ -23,7 +23,7 @@ static struct {
 static int
 find (const char *name, gpointer entry)
 {
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   int error
       = cudaGetDriverEntryPointByVersion (name, entry, DRIVER_VERSION, cudaEnableDefault, &found);
 

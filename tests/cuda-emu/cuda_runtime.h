@@ -54,16 +54,16 @@ enum cudaStreamCaptureStatus {
   cudaStreamCaptureStatusInvalidated
 };
 
-typedef enum {
+enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76
-} cudaDeviceAttr;
+};
 
-typedef enum {
+enum cudaDriverEntryPointQueryResult {
   cudaDriverEntryPointSuccess,
   cudaDriverEntryPointSymbolNotFound
-} cudaDriverEntryPointQueryResult;
+};
 
 #define CUDART_VERSION 13000
 
@@ -78,10 +78,10 @@ typedef struct CUgraphExec_st *cudaGraphExec_t;
 cudaError_t cudaGetDeviceCount (int *n);
 cudaError_t cudaSetDevice (int device);
 cudaError_t cudaGetDevice (int *device);
-cudaError_t cudaDeviceGetAttribute (int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaDeviceGetAttribute (int *value, enum cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDriverEntryPointByVersion (const char *name, void **entry, unsigned version,
                                               unsigned long long flags,
-                                              cudaDriverEntryPointQueryResult *result);
+                                              enum cudaDriverEntryPointQueryResult *result);
 cudaError_t cudaDeviceSynchronize (void);
 cudaError_t cudaDeviceReset (void);
 cudaError_t cudaGetLastError (void);
