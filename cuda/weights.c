@@ -18,8 +18,13 @@ next_loader (ValleyGpu *gpu, int *error)
   ValleyGpuSlot *slot = &gpu->loader[gpu->next_loader];
 
   gpu->next_loader = (gpu->next_loader + 1) % G_N_ELEMENTS (gpu->loader);
-  *error = slot->host == NULL ? valley_gpu_slot_init (slot, SLOT_BYTES)
-                              : (int) cudaEventSynchronize (slot->done);
+  if (slot->host != NULL) {
+    *error = cudaEventSynchronize (slot->done);
+    return slot;
+  }
+  *error = valley_gpu_slot_init (slot, SLOT_BYTES);
+  if (*error != cudaSuccess)
+    valley_gpu_slot_clear (slot);
   return slot;
 }
 

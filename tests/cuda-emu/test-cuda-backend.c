@@ -1,0 +1,565 @@
+/* test-cuda-backend.c - the wing's own work, over the stand-in: contexts, memory that streams hand
+ * to one another, staging, weights, graphs, and everything that can go wrong.
+ *
+ * VALLEY_CUDA_WING names the wing; the stand-in is one for it and for this program.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "cuda_runtime.h"
+#include "emu.h"
+#include "wing.h"
+
+#define ROWS 5
+#define COLS 100
+#define SIZE (ROWS * COLS)
+
+struct CUctx_st;
+int cuCtxCreate_v2 (struct CUctx_st **context, unsigned flags, int device);
+int cuCtxPopCurrent_v2 (struct CUctx_st **context);
+int cuCtxDestroy_v2 (struct CUctx_st *context);
+
+static const ValleyWing *wing;
+static guint32 seed;
+
+static ValleyBackend *
+open_device (guint device, ValleyPrecision precision)
+{
+  g_autoptr (GError) error = NULL;
+  ValleyBackend *backend = wing->backend_new (device, NULL, precision, &error);
+
+  g_assert_no_error (error);
+  return backend;
+}
+
+static ValleyStream *
+open_stream (ValleyBackend *backend)
+{
+  g_autoptr (GError) error = NULL;
+  ValleyStream *stream = backend->ops->stream_new (backend, &error);
+
+  g_assert_no_error (error);
+  return stream;
+}
+
+static void
+close_device (ValleyBackend *backend)
+{
+  backend->ops->backend_free (backend);
+  g_assert_cmpstr (emu_leaks (), ==, NULL);
+  g_assert_cmpstr (emu_take_fault (), ==, NULL);
+}
+
+/* @values added to @x by way of a tensor that is freed while the device may still need it. */
+static void
+add_values (ValleyStream *stream, const ValleyTensor *x, const float *values)
+{
+  ValleyTensor y;
+
+  valley_tensor_init (stream, &y, VALLEY_F32, x->rows, x->cols);
+  stream->ops->upload (stream, &y, values);
+  stream->ops->add (stream, x, &y);
+  valley_tensor_clear (stream->backend, &y);
+}
+
+static void
+expect_values (ValleyStream *stream, const ValleyTensor *x, const float *wanted)
+{
+  g_autofree float *found = g_new (float, x->rows * x->cols);
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (stream->ops->download (stream, x, found, &error));
+  g_assert_no_error (error);
+  for (gsize i = 0; i < x->rows * x->cols; i++)
+    if (!(found[i] == wanted[i])) /* a NaN is not */
+      g_error ("element %" G_GSIZE_FORMAT " is %g, expected %g (VALLEY_TEST_SEED=%u)", i, found[i],
+               wanted[i], seed);
+}
+
+/* Whole numbers, so that sums are exact. */
+static void
+random_values (float *values, gsize n)
+{
+  for (gsize i = 0; i < n; i++)
+    values[i] = (float) g_test_rand_int_range (-1000, 1000);
+}
+
+/* ---- memory ---- */
+
+/* Streams take over one another's memory all the time, while nothing waits. */
+static void
+test_streams (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *streams[3];
+  ValleyTensor sums[3];
+  float wanted[3][SIZE], values[SIZE];
+
+  for (gsize i = 0; i < 3; i++) {
+    streams[i] = open_stream (backend);
+    valley_tensor_init (streams[i], &sums[i], VALLEY_F32, ROWS, COLS);
+    random_values (wanted[i], SIZE);
+    backend->ops->upload (streams[i], &sums[i], wanted[i]);
+  }
+  for (gsize round = 0; round < 200; round++) {
+    gsize i = (gsize) g_test_rand_int_range (0, 3);
+
+    random_values (values, SIZE);
+    add_values (streams[i], &sums[i], values);
+    for (gsize j = 0; j < SIZE; j++)
+      wanted[i][j] += values[j];
+    if (round % 50 == 49)
+      expect_values (streams[i], &sums[i], wanted[i]);
+  }
+  for (gsize i = 0; i < 3; i++) {
+    expect_values (streams[i], &sums[i], wanted[i]);
+    valley_tensor_clear (backend, &sums[i]);
+    backend->ops->stream_free (streams[i]);
+  }
+  close_device (backend);
+}
+
+typedef struct {
+  ValleyBackend *backend;
+  gboolean odd;
+} Worker;
+
+static gpointer
+work (gpointer data)
+{
+  const Worker *worker = data;
+  ValleyStream *stream = open_stream (worker->backend);
+  float wanted[SIZE], values[SIZE];
+  ValleyTensor sum;
+
+  for (gsize i = 0; i < SIZE; i++)
+    wanted[i] = 0;
+  valley_tensor_init (stream, &sum, VALLEY_F32, ROWS, COLS);
+  stream->ops->upload (stream, &sum, wanted);
+  for (gsize round = 0; round < 100; round++) {
+    for (gsize i = 0; i < SIZE; i++) {
+      values[i] = (float) (round * 7 + i + worker->odd);
+      wanted[i] += values[i];
+    }
+    add_values (stream, &sum, values);
+  }
+  expect_values (stream, &sum, wanted);
+  valley_tensor_clear (worker->backend, &sum);
+  stream->ops->stream_free (stream);
+  return NULL;
+}
+
+/* Sessions are threads: two on one device, and one on another. */
+static void
+test_threads (void)
+{
+  ValleyBackend *first = open_device (0, VALLEY_PRECISION_F32);
+  ValleyBackend *second = open_device (1, VALLEY_PRECISION_F32);
+  Worker workers[3] = { { first, FALSE }, { first, TRUE }, { second, FALSE } };
+  GThread *threads[3];
+
+  for (gsize i = 0; i < 3; i++)
+    threads[i] = g_thread_new ("session", work, &workers[i]);
+  for (gsize i = 0; i < 3; i++)
+    g_thread_join (threads[i]);
+  second->ops->backend_free (second);
+  close_device (first);
+}
+
+static gsize
+bytes_free (void)
+{
+  gsize available, total;
+
+  g_assert_cmpint (cudaMemGetInfo (&available, &total), ==, cudaSuccess);
+  return available;
+}
+
+/* What is freed is kept, found again, and given up when something else has no room. */
+static void
+test_pool (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend);
+  gsize before = bytes_free (), held;
+  ValleyMemory *memory;
+  ValleyTensor large;
+
+  memory = backend->ops->memory_new (backend, 5 << 20);
+  held = bytes_free ();
+  g_assert_cmpuint (before - held, >=, 5 << 20);
+  g_assert_cmpuint (before - held, <=, (5 << 20) / 8 * 9);
+  backend->ops->memory_free (backend, memory);
+  g_assert_cmpuint (bytes_free (), ==, held);
+  g_assert_true (backend->ops->memory_new (backend, (5 << 20) - 1000) == memory);
+  g_assert_cmpuint (bytes_free (), ==, held);
+  backend->ops->memory_free (backend, memory);
+
+  emu_set_device_bytes (((gsize) 1 << 30) - held + (1 << 20)); /* room for one more MiB */
+  valley_tensor_init (stream, &large, VALLEY_F32, 1, 1 << 20);
+  g_assert_nonnull (large.memory);
+  g_assert_null (backend->ops->memory_new (backend, 50 << 20));
+  g_assert_null (backend->ops->memory_new (backend, G_MAXSIZE / 2));
+  g_assert_false (g_atomic_int_get (&backend->lost));
+  valley_tensor_clear (backend, &large);
+  emu_set_device_bytes ((gsize) 1 << 30);
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
+/* ---- uploads ---- */
+
+/* More than the ring holds, of all kinds, before the first wait. */
+static void
+test_staging (gconstpointer data)
+{
+  ValleyDType dtype = (ValleyDType) GPOINTER_TO_INT (data);
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_BF16);
+  ValleyStream *stream = open_stream (backend);
+  const gsize rows[] = { 1, 3, 700, 2 }, cols[] = { 1, 333, 1001, 150001 };
+  g_autofree float *values = g_new (float, 700 * 1001);
+  ValleyTensor tensors[8], ids[8];
+  gint32 numbers[8][100], found[100];
+
+  for (gsize i = 0; i < 700 * 1001; i++)
+    values[i] = (float) ((gint) (i * 37 % 255) - 127); /* exact in every type */
+  for (gsize i = 0; i < 8; i++) {
+    valley_tensor_init (stream, &tensors[i], dtype, rows[i % 4], cols[i % 4]);
+    backend->ops->upload (stream, &tensors[i], values + i);
+    for (gsize j = 0; j < 100; j++)
+      numbers[i][j] = g_test_rand_int ();
+    valley_tensor_init_ids (stream, &ids[i], numbers[i], 100);
+  }
+  for (gsize i = 0; i < 8; i++) {
+    expect_values (stream, &tensors[i], values + i);
+    g_assert_true (backend->ops->download_ids (stream, &ids[i], found, NULL));
+    g_assert_cmpmem (found, sizeof found, numbers[i], sizeof numbers[i]);
+    valley_tensor_clear (backend, &tensors[i]);
+    valley_tensor_clear (backend, &ids[i]);
+  }
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
+/* Weights from odd addresses, of every type into every precision, over several buffers. */
+static void
+test_weights (gconstpointer data)
+{
+  ValleyPrecision precision = (ValleyPrecision) GPOINTER_TO_INT (data);
+  ValleyBackend *backend = open_device (0, precision);
+  const gsize rows[] = { 3, 1, 1100 }, cols[] = { 17, 9, 2055 };
+  g_autofree float *values = g_new (float, 1100 * 2055);
+  g_autofree guint8 *bytes = g_malloc (1100 * 2055 * 4 + 1);
+  ValleyTensor loaded[6];
+  ValleyStream *stream;
+
+  for (gsize i = 0; i < 1100 * 2055; i++) {
+    guint32 bits;
+
+    values[i] = (float) ((gint) (i * 37 % 255) - 127);
+    memcpy (&bits, &values[i], sizeof bits);
+    bits >>= 16; /* bf16, exactly */
+    memcpy (bytes + 1 + 2 * i, &bits, 2);
+  }
+  for (gsize i = 0; i < 3; i++) {
+    g_assert_true (backend->ops->load_matrix (backend, &loaded[i], bytes + 1, VALLEY_BF16, rows[i],
+                                              cols[i]));
+    g_assert_cmpint (loaded[i].dtype, ==, backend->activations);
+    g_assert_cmpuint (loaded[i].stride * valley_dtype_bytes (loaded[i].dtype) % 16, ==, 0);
+    g_assert_true (backend->ops->load_vector (backend, &loaded[3 + i], values, VALLEY_F32, rows[i],
+                                              cols[i]));
+    g_assert_cmpint (loaded[3 + i].dtype, ==, VALLEY_F32);
+  }
+  stream = open_stream (backend);
+  for (gsize i = 0; i < 6; i++) {
+    expect_values (stream, &loaded[i], values);
+    valley_tensor_clear (backend, &loaded[i]);
+  }
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
+/* ---- graphs ---- */
+
+static void
+test_graphs (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend), *other = open_stream (backend);
+  float values[SIZE], more[SIZE], wanted[SIZE] = { 0 }, others[SIZE] = { 0 };
+  ValleyTensor x, y, sum, own;
+  ValleyGraph *graph;
+
+  valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+  valley_tensor_init (stream, &sum, VALLEY_F32, ROWS, COLS);
+  valley_tensor_init (other, &own, VALLEY_F32, ROWS, COLS);
+  backend->ops->upload (stream, &sum, wanted);
+  backend->ops->upload (other, &own, others);
+  g_assert_true (backend->ops->graph_begin (stream));
+  /* y is freed while recorded: nobody else may get it as long as the graph is there */
+  valley_tensor_init (stream, &y, VALLEY_F32, ROWS, COLS);
+  backend->ops->copy (stream, &y, &x);
+  backend->ops->add (stream, &sum, &y);
+  valley_tensor_clear (backend, &y);
+  graph = backend->ops->graph_end (stream);
+  g_assert_nonnull (graph);
+  for (gsize round = 0; round < 30; round++) {
+    random_values (values, SIZE);
+    random_values (more, SIZE);
+    backend->ops->upload (stream, &x, values);
+    backend->ops->graph_run (stream, graph);
+    add_values (other, &own, more);
+    for (gsize i = 0; i < SIZE; i++) {
+      wanted[i] += values[i];
+      others[i] += more[i];
+    }
+  }
+  expect_values (stream, &sum, wanted);
+  expect_values (other, &own, others);
+  backend->ops->graph_run (stream, graph);
+  backend->ops->graph_free (backend, graph); /* while it may be running */
+  for (gsize i = 0; i < SIZE; i++)
+    wanted[i] += values[i];
+  expect_values (stream, &sum, wanted);
+
+  /* recorded in vain: nothing has been done, and the stream goes on */
+  g_assert_true (backend->ops->graph_begin (stream));
+  backend->ops->add (stream, &sum, &x);
+  g_atomic_int_set (&stream->cancelled, TRUE);
+  g_assert_null (backend->ops->graph_end (stream));
+  g_atomic_int_set (&stream->cancelled, FALSE);
+  expect_values (stream, &sum, wanted);
+  valley_tensor_clear (backend, &x);
+  valley_tensor_clear (backend, &sum);
+  valley_tensor_clear (backend, &own);
+  backend->ops->stream_free (stream);
+  backend->ops->stream_free (other);
+  close_device (backend);
+}
+
+/* ---- what goes wrong ---- */
+
+static void
+test_cancel (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend);
+  float values[SIZE] = { 0 };
+  g_autoptr (GError) error = NULL;
+  guint64 n_kernels;
+  ValleyTensor x;
+
+  valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+  backend->ops->upload (stream, &x, values);
+  g_assert_true (backend->ops->stream_wait (stream, NULL));
+  g_atomic_int_set (&stream->cancelled, TRUE);
+  n_kernels = emu_kernels_run ();
+  add_values (stream, &x, values);
+  backend->ops->softmax (stream, &x);
+  g_assert_false (backend->ops->download (stream, &x, values, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_CANCELLED);
+  g_assert_cmpuint (emu_kernels_run (), ==, n_kernels);
+  g_atomic_int_set (&stream->cancelled, FALSE);
+  expect_values (stream, &x, values);
+  valley_tensor_clear (backend, &x);
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
+/* The device's work, from opening to closing; FALSE with an error where something was refused. */
+static gboolean
+work_once (GError **error)
+{
+  const float weights[9] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+  float values[SIZE] = { 0 }, wanted[SIZE];
+  ValleyBackend *backend = wing->backend_new (0, NULL, VALLEY_PRECISION_BF16, error);
+  ValleyTensor weight = { 0 }, x = { 0 };
+  ValleyStream *stream = NULL;
+  gboolean ok = backend != NULL;
+
+  if (ok && !backend->ops->load_matrix (backend, &weight, weights, VALLEY_F32, 3, 3)) {
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY, "weights");
+    ok = FALSE;
+  }
+  if (ok)
+    ok = (stream = backend->ops->stream_new (backend, error)) != NULL;
+  if (ok) {
+    valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+    for (gsize i = 0; i < SIZE; i++)
+      values[i] = (float) i;
+    backend->ops->upload (stream, &x, values);
+    add_values (stream, &x, values);
+    ok = backend->ops->download (stream, &x, wanted, error);
+    for (gsize i = 0; i < SIZE && ok; i++)
+      g_assert_cmpfloat (wanted[i], ==, 2 * values[i]);
+    valley_tensor_clear (backend, &x);
+    backend->ops->stream_free (stream);
+  }
+  if (backend != NULL) {
+    valley_tensor_clear (backend, &weight);
+    backend->ops->backend_free (backend);
+  }
+  return ok;
+}
+
+static void
+test_allocations (void)
+{
+  guint n = 0, n_failed = 0;
+  gboolean failed = TRUE;
+
+  /* until no allocation fails any more: the last one is left over */
+  for (n = 1; failed || n < 30; n++) {
+    g_autoptr (GError) error = NULL;
+
+    emu_fail_allocation_at (n);
+    failed = !work_once (&error);
+    emu_fail_allocation_at (0);
+    if (failed) {
+      n_failed++;
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+    }
+    g_assert_cmpstr (emu_leaks (), ==, NULL);
+    g_assert_cmpstr (emu_take_fault (), ==, NULL);
+    g_assert_cmpuint (n, <, 200);
+  }
+  g_test_message ("%u allocations failed, %u of them for good", n - 1, n_failed);
+  g_assert_cmpuint (n_failed, >=, 2); /* where there is no second try */
+}
+
+/* A fault ends the context: everything on it fails, nothing else does, and a new one works. */
+static void
+test_lost (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyBackend *bystander = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend), *second = open_stream (backend);
+  ValleyStream *elsewhere = open_stream (bystander);
+  float values[SIZE] = { 0 };
+  g_autoptr (GError) error = NULL;
+  ValleyTensor x, y, z;
+  ValleyGraph *graph;
+
+  valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+  valley_tensor_init (second, &y, VALLEY_F32, ROWS, COLS);
+  valley_tensor_init (elsewhere, &z, VALLEY_F32, ROWS, COLS);
+  backend->ops->upload (stream, &x, values);
+  backend->ops->upload (second, &y, values);
+  bystander->ops->upload (elsewhere, &z, values);
+  g_assert_true (bystander->ops->stream_wait (elsewhere, NULL));
+  g_assert_true (backend->ops->graph_begin (stream));
+  backend->ops->softmax (stream, &x);
+  graph = backend->ops->graph_end (stream);
+  emu_fail_kernel_at (1);
+  backend->ops->graph_run (stream, graph);
+  g_assert_false (backend->ops->download (stream, &x, values, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  g_assert_nonnull (strstr (error->message, "cudaErrorIllegalAddress"));
+  g_assert_true (g_atomic_int_get (&backend->lost));
+  g_clear_error (&error);
+  g_assert_false (backend->ops->stream_wait (second, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  g_assert_null (backend->ops->memory_new (backend, 100));
+  g_clear_error (&error);
+  g_assert_null (backend->ops->stream_new (backend, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  expect_values (elsewhere, &z, values);
+
+  backend->ops->graph_free (backend, graph);
+  valley_tensor_clear (backend, &x);
+  valley_tensor_clear (backend, &y);
+  backend->ops->stream_free (stream);
+  backend->ops->stream_free (second);
+  backend->ops->backend_free (backend);
+  valley_tensor_clear (bystander, &z);
+  bystander->ops->stream_free (elsewhere);
+  close_device (bystander);
+  g_clear_error (&error);
+  g_assert_true (work_once (&error));
+}
+
+/* Every kernel of some work fails in its turn. */
+static void
+test_lost_anywhere (void)
+{
+  gboolean failed = TRUE;
+  guint n;
+
+  for (n = 1; failed; n++) {
+    g_autoptr (GError) error = NULL;
+
+    emu_fail_kernel_at (n);
+    failed = !work_once (&error);
+    emu_fail_kernel_at (0);
+    g_assert_cmpstr (emu_leaks (), ==, NULL);
+    g_assert_cmpstr (emu_take_fault (), ==, NULL);
+    g_assert_cmpuint (n, <, 200);
+  }
+  g_assert_cmpuint (n, >, 3);
+}
+
+/* The caller's context is worked in and left alone. */
+static void
+test_given_context (void)
+{
+  struct CUctx_st *context;
+  g_autoptr (GError) error = NULL;
+  ValleyBackend *backend;
+  ValleyStream *stream;
+  float values[SIZE];
+  ValleyTensor x;
+
+  g_assert_cmpint (cuCtxCreate_v2 (&context, 0, 1), ==, 0);
+  g_assert_cmpint (cuCtxPopCurrent_v2 (NULL), ==, 0);
+  g_assert_null (wing->backend_new (0, context, VALLEY_PRECISION_F32, &error));
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT);
+  g_clear_error (&error);
+  backend = wing->backend_new (1, context, VALLEY_PRECISION_F32, &error);
+  g_assert_no_error (error);
+  stream = open_stream (backend);
+  valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+  random_values (values, SIZE);
+  backend->ops->upload (stream, &x, values);
+  expect_values (stream, &x, values);
+  valley_tensor_clear (backend, &x);
+  backend->ops->stream_free (stream);
+  backend->ops->backend_free (backend);
+  g_assert_cmpint (cuCtxDestroy_v2 (context), ==, 0); /* a fault, were anything left in it */
+  g_assert_cmpstr (emu_take_fault (), ==, NULL);
+  g_assert_cmpstr (emu_leaks (), ==, NULL);
+}
+
+int
+main (int argc, char **argv)
+{
+  const char *text = g_getenv ("VALLEY_TEST_SEED");
+  g_autoptr (GError) error = NULL;
+
+  g_test_init (&argc, &argv, NULL);
+  seed = text != NULL ? (guint32) g_ascii_strtoull (text, NULL, 10)
+                      : (guint32) g_test_rand_int ();
+  g_test_message ("VALLEY_TEST_SEED=%u", seed);
+  emu_set_seed (seed);
+  wing = valley_wing_open (&error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (wing->n_devices (&error), ==, 2);
+  g_test_add_func ("/cuda-backend/streams", test_streams);
+  g_test_add_func ("/cuda-backend/threads", test_threads);
+  g_test_add_func ("/cuda-backend/pool", test_pool);
+  g_test_add_data_func ("/cuda-backend/staging/f32", GINT_TO_POINTER (VALLEY_F32), test_staging);
+  g_test_add_data_func ("/cuda-backend/staging/bf16", GINT_TO_POINTER (VALLEY_BF16), test_staging);
+  g_test_add_data_func ("/cuda-backend/staging/f16", GINT_TO_POINTER (VALLEY_F16), test_staging);
+  g_test_add_data_func ("/cuda-backend/weights/f32", GINT_TO_POINTER (VALLEY_PRECISION_F32),
+                        test_weights);
+  g_test_add_data_func ("/cuda-backend/weights/bf16", GINT_TO_POINTER (VALLEY_PRECISION_BF16),
+                        test_weights);
+  g_test_add_data_func ("/cuda-backend/weights/f16", GINT_TO_POINTER (VALLEY_PRECISION_F16),
+                        test_weights);
+  g_test_add_func ("/cuda-backend/graphs", test_graphs);
+  g_test_add_func ("/cuda-backend/cancel", test_cancel);
+  g_test_add_func ("/cuda-backend/allocations", test_allocations);
+  g_test_add_func ("/cuda-backend/lost", test_lost);
+  g_test_add_func ("/cuda-backend/lost-anywhere", test_lost_anywhere);
+  g_test_add_func ("/cuda-backend/given-context", test_given_context);
+  return g_test_run ();
+}
