@@ -32,6 +32,13 @@ paged_keys_fit (const ValleyCudaMatrix *q, const ValleyCudaKv *kv, const ValleyC
          && kv->cols == a->n_kv_heads * a->head_dim && kv->type == q->type;
 }
 
+/* Generated rows' queries are counted in 16 bits as well, 16 at a time. */
+static bool
+is_few (const ValleyCudaMatrix *q, const ValleyCudaAttention *a)
+{
+  return q->rows * (a->n_heads / a->n_kv_heads) <= (size_t) 65535 * 16;
+}
+
 /* Whether tensor cores do it. */
 static bool
 is_for_tiles (ValleyCudaType type, const ValleyCudaAttention *a)
@@ -126,7 +133,8 @@ valley_cuda_attend (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q, cons
     return cudaErrorInvalidValue;
   if (!is_for_tiles (q->type, a))
     VALLEY_BY_TYPE (q->type, attend, out, q, kv, a, stream);
-  else if (!is_aligned (out) || !is_aligned (q) || kv->keys % 8 != 0 || kv->values % 8 != 0)
+  else if (!is_aligned (out) || !is_aligned (q) || kv->keys % 8 != 0 || kv->values % 8 != 0
+           || (role == VALLEY_CUDA_GENERATED && !is_few (q, a)))
     return cudaErrorInvalidValue;
   else if (q->type == VALLEY_CUDA_BF16)
     attend_by_tiles<ValleyBf16> (out, q, kv, a, role, (float *) workspace, stream);

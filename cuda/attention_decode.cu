@@ -67,7 +67,7 @@ join_warps (const ValleyQueries<T> &queries, ValleyShared<float> o, ValleyShared
   base = max == -INFINITY ? 0 : max;
   VALLEY_UNROLL
   for (unsigned w = 0; w < VALLEY_TILE_WARPS; w++) {
-    weight[w] = exp2f (stats[2 * (w * VALLEY_WARP_QUERIES + row)] - base);
+    weight[w] = valley_exp2 (stats[2 * (w * VALLEY_WARP_QUERIES + row)] - base);
     total = fmaf (weight[w], stats[2 * (w * VALLEY_WARP_QUERIES + row) + 1], total);
   }
   for (unsigned d = threadIdx.x % VALLEY_WARP; d < queries.dim; d += VALLEY_WARP) {
@@ -172,7 +172,7 @@ __launch_bounds__ (VALLEY_TILE_THREADS)
   base = max == -INFINITY ? 0 : max;
   for (unsigned i = 0; i < n; i++) {
     const float *part = first + i * stride;
-    float weight = exp2f (part[0] - base);
+    float weight = valley_exp2 (part[0] - base);
 
     total = fmaf (weight, part[1], total);
     sum = fmaf (weight, part[2 + d], sum);

@@ -188,11 +188,11 @@ valley_softmax_step (float s[N][4], float scale, ValleySums<DIM> *sums)
       max = fmaxf (max, fmaxf (s[i][2 * r], s[i][2 * r + 1]));
     max = fmaxf (sums->max[r], valley_row_max (max) * scale);
     base = max == -INFINITY ? 0 : max; /* nothing seen so far */
-    factor = exp2f (sums->max[r] - base);
+    factor = valley_exp2 (sums->max[r] - base);
     VALLEY_UNROLL
     for (unsigned i = 0; i < N; i++) {
-      s[i][2 * r] = exp2f (fmaf (s[i][2 * r], scale, -base));
-      s[i][2 * r + 1] = exp2f (fmaf (s[i][2 * r + 1], scale, -base));
+      s[i][2 * r] = valley_exp2 (fmaf (s[i][2 * r], scale, -base));
+      s[i][2 * r + 1] = valley_exp2 (fmaf (s[i][2 * r + 1], scale, -base));
       own += s[i][2 * r] + s[i][2 * r + 1];
     }
     sums->sum[r] = sums->sum[r] * factor + own;

@@ -42,6 +42,15 @@ valley_high_half (unsigned pair)
   return valley_to_f32 (T{ (uint16_t) (pair >> 16) });
 }
 
+/* ---- powers of 2 ---- */
+
+/* 0 for -infinity, 1 for 0; the instruction makes 0 of results that are no normal numbers. */
+static __device__ __forceinline__ float
+valley_exp2_twin (float x)
+{
+  return exp2f (x);
+}
+
 /* ---- the twins: every lane of the warp calls them ---- */
 
 /* c += a b */
@@ -104,6 +113,15 @@ valley_copy_async_twin (ValleyShared<T> tile, unsigned offset, const T *from, bo
 #ifdef VALLEY_CUDA_EMU
 #include "emu_mma.h"
 #else
+
+static __device__ __forceinline__ float
+valley_exp2 (float x)
+{
+  float power;
+
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
 
 template <typename T> static __device__ unsigned valley_pack (float low, float high);
 

@@ -109,7 +109,8 @@ int valley_cuda_max_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, 
 /* ---- attention: softmax (scale q k^T) v, everything of one type ----
  *
  * Where head_dim is a multiple of 8 and the type has 16 bits, matrices lie at multiples of 16
- * bytes and so do their rows (else cudaErrorInvalidValue); head_dim is 256 at most. */
+ * bytes and so do their rows (else cudaErrorInvalidValue); head_dim is 256 at most.  Numbers must
+ * be finite: keys that a row does not see are multiplied by 0, up to 63 of them. */
 
 typedef struct {
   size_t n_heads, n_kv_heads, head_dim; /* q: n_heads * head_dim columns; k and v: n_kv_heads * */
@@ -139,8 +140,7 @@ int valley_cuda_rope (const ValleyCudaMatrix *x, const ValleyCudaMatrix *cos,
 int valley_cuda_rotate_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k,
                                const ValleyCudaMatrix *v, const ValleyCudaMatrix *cos,
                                const ValleyCudaMatrix *sin, const int32_t *positions,
-                               size_t head_dim, const ValleyCudaKv *kv,
-                               struct CUstream_st *stream);
+                               size_t head_dim, const ValleyCudaKv *kv, struct CUstream_st *stream);
 
 /* Every row sees all keys of its sequence. */
 int valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,

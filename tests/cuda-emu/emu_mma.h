@@ -5,6 +5,12 @@
 
 #include "emu_device.h"
 
+static inline float
+valley_exp2 (float x)
+{
+  return valley_exp2_twin (x);
+}
+
 template <typename T>
 static inline unsigned
 valley_pack (float low, float high)

@@ -15,7 +15,6 @@
 
 #include "../compare.h"
 
-#define PAGE_ROWS 64
 #define CHECK(call)                                                                                \
   do {                                                                                             \
     int error_ = (call);                                                                           \
@@ -312,15 +311,16 @@ typedef struct {
 static Pages
 pages_new (const Case *c, gsize end)
 {
-  gsize cols = c->kv_heads * c->dim, plane = PAGE_ROWS * cols, size = bytes_of (c->type);
+  gsize page_rows = 64 * (gsize) g_rand_int_range (rng, 1, 4);
+  gsize cols = c->kv_heads * c->dim, plane = page_rows * cols, size = bytes_of (c->type);
   gsize before = (gsize) g_rand_int_range (rng, 0, 3) * plane;
-  Pages p = { .n_pages = (end + PAGE_ROWS - 1) / PAGE_ROWS };
+  Pages p = { .n_pages = (end + page_rows - 1) / page_rows };
   g_autofree char *rows = g_malloc (plane * size);
   gsize start = (gsize) g_rand_int_range (rng, 0, (gint) p.n_pages);
 
   p.pages = g_new0 (gpointer, p.n_pages + 1);
   for (gsize i = 0; i < p.n_pages; i++) {
-    gsize page = (i + start) % p.n_pages, n = MIN (PAGE_ROWS, end - page * PAGE_ROWS);
+    gsize page = (i + start) % p.n_pages, n = MIN (page_rows, end - page * page_rows);
     char *memory = p.pages[page] = device_new ((before + 2 * plane) * size);
 
     to_type (rows, c->type, c->k + page * plane, n * cols);
@@ -331,7 +331,7 @@ pages_new (const Case *c, gsize end)
   p.table = device_new ((p.n_pages + 1) * sizeof (gpointer));
   device_write (p.table, p.pages, p.n_pages * sizeof (gpointer));
   p.first = device_new (sizeof (gint32));
-  p.kv = (ValleyCudaKv){ p.table,        c->type,  PAGE_ROWS, cols, before,
+  p.kv = (ValleyCudaKv){ p.table,        c->type,  page_rows, cols, before,
                          before + plane, SIZE_MAX, p.first,   end };
   return p;
 }
@@ -490,6 +490,28 @@ test_graph (void)
 /* ---- what is refused ---- */
 
 static void
+check_refused_pages (const Case *c, const ValleyCudaMatrix *q, const ValleyCudaMatrix *out)
+{
+  ValleyCudaAttention a = shape_of (c);
+  Pages p = pages_new (c, c->k_rows);
+  ValleyCudaKv kv[6];
+
+  for (gsize i = 0; i < G_N_ELEMENTS (kv); i++)
+    kv[i] = p.kv;
+  kv[0].keys++;
+  kv[1].values += 4;
+  kv[2].page_rows = 96; /* a block of keys would lie in two */
+  kv[3].cols *= 2;
+  kv[4].type = VALLEY_CUDA_F32;
+  kv[5].most_rows = q->rows - 1;
+  for (gsize i = 0; i < G_N_ELEMENTS (kv); i++)
+    g_assert_cmpint (valley_cuda_attend (out, q, &kv[i], &a, VALLEY_CUDA_PROMPT, NULL, stream), ==,
+                     cudaErrorInvalidValue);
+  CHECK (cudaStreamSynchronize (stream));
+  pages_clear (&p);
+}
+
+static void
 test_refusals (void)
 {
   Case c = case_new (VALLEY_CUDA_BF16, 2, 1, 64, 3, 3);
@@ -522,8 +544,9 @@ test_refusals (void)
   odd.n_sequences = 2;
   g_assert_cmpint (valley_cuda_attention (&out, &q, &k, &k, &odd, stream), ==,
                    cudaErrorInvalidValue);
-  CHECK (cudaFree (q.data));
   CHECK (cudaFree (k.data));
+  check_refused_pages (&c, &q, &out);
+  CHECK (cudaFree (q.data));
   CHECK (cudaFree (out.data));
   case_clear (&c);
 }
