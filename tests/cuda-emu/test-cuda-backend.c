@@ -217,11 +217,11 @@ test_staging (gconstpointer data)
   ValleyBackend *backend = open_device (0, VALLEY_PRECISION_BF16);
   ValleyStream *stream = open_stream (backend);
   const gsize rows[] = { 1, 3, 700, 2 }, cols[] = { 1, 333, 1001, 150001 };
-  g_autofree float *values = g_new (float, 700 * 1001);
+  g_autofree float *values = g_new (float, 700 * 1001 + 8);
   ValleyTensor tensors[8], ids[8];
   gint32 numbers[8][100], found[100];
 
-  for (gsize i = 0; i < 700 * 1001; i++)
+  for (gsize i = 0; i < 700 * 1001 + 8; i++)
     values[i] = (float) ((gint) (i * 37 % 255) - 127); /* exact in every type */
   for (gsize i = 0; i < 8; i++) {
     valley_tensor_init (stream, &tensors[i], dtype, rows[i % 4], cols[i % 4]);
