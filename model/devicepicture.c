@@ -33,6 +33,20 @@ picture_new (ValleyModel *model, guint64 pts_ns, const ValleyInputSizes *sizes)
   return picture;
 }
 
+/* Counted for as long as the picture lives: what counts it expects the same number every time. */
+static gsize
+patch_bytes (const ValleyDevicePicture *device)
+{
+  gsize bytes = 0;
+
+  for (guint i = 0; i < VALLEY_N_IMAGES; i++) {
+    const ValleyTensor *patches = &device->images[i].patches;
+
+    bytes += patches->rows * patches->cols * valley_dtype_bytes (patches->dtype);
+  }
+  return bytes;
+}
+
 void
 valley_device_picture_free (ValleyDevicePicture *device)
 {
@@ -66,8 +80,10 @@ valley_picture_new_from_device (ValleyModel *model, guint64 pts_ns, const Valley
     shapes[VALLEY_EAGLE_IMAGE] = valley_eagle_patch_shape (&config->eagle, sizes);
   picture = picture_new (model, pts_ns, sizes);
   if (valley_painter_paint (painter, frame, picture->device->images, shapes, VALLEY_N_IMAGES,
-                            picture->device->fingerprints, error))
+                            picture->device->fingerprints, error)) {
+    picture->device->patch_bytes = patch_bytes (picture->device);
     return picture;
+  }
   valley_picture_unref (picture);
   return NULL;
 }

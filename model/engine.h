@@ -60,6 +60,7 @@ typedef struct {
   GMutex lock;        /* of the images' patches, which the first to encode them takes */
   ValleyDeviceImage images[VALLEY_N_IMAGES];
   guint64 fingerprints[2 * VALLEY_N_IMAGES]; /* equal where the images are */
+  gsize patch_bytes; /* until they are taken */
 } ValleyDevicePicture;
 
 struct _ValleyPicture {

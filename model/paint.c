@@ -215,21 +215,37 @@ image_bytes (const ValleyDeviceImage *image)
   return 3 * (gsize) image->width * image->height; /* sides are at most 65535 */
 }
 
-/* Memory for the image and its patch rows; FALSE, with an error on the stream, where there is
- * none. */
-static gboolean
-prepare_image (ValleyPainter *painter, ValleyDeviceImage *image, const ValleyPatchShape *shape)
+/* Without an error: where memory is short, whoever encodes the picture makes them. */
+static void
+try_patches (ValleyBackend *backend, ValleyDeviceImage *image, const ValleyPatchShape *shape)
 {
   gsize rows = shape->grid_width * shape->grid_height;
   gsize cols = 3 * shape->times * shape->size * shape->size;
+  gsize element = valley_dtype_bytes (backend->activations);
 
+  image->patches
+      = (ValleyTensor){ .memory = backend->ops->memory_new (backend, rows * cols * element),
+                        .dtype = backend->activations,
+                        .rows = rows,
+                        .cols = cols,
+                        .stride = cols };
+}
+
+/* FALSE, with an error on the stream, where there is no memory. */
+static gboolean
+prepare_image (ValleyPainter *painter, ValleyDeviceImage *image, const ValleyPatchShape *shape)
+{
+  if (valley_stream_stopped (painter->stream))
+    return FALSE;
   image->rgb = painter->backend->ops->memory_new (painter->backend, image_bytes (image));
-  if (image->rgb == NULL)
+  if (image->rgb == NULL) {
     valley_stream_fail (painter->stream, VALLEY_ERROR_MEMORY,
                         "not enough memory on the device for a picture of %u x %u", image->width,
                         image->height);
-  valley_activations_init (painter->stream, &image->patches, rows, cols);
-  return !valley_stream_stopped (painter->stream);
+    return FALSE;
+  }
+  try_patches (painter->backend, image, shape);
+  return TRUE;
 }
 
 static void

@@ -296,5 +296,6 @@ valley_picture_bytes (const ValleyPicture *picture)
 {
   return sizeof *picture
          + picture->n_tiles * rgb_bytes (picture->sizes.siglip_width, picture->sizes.siglip_height)
-         + rgb_bytes (picture->sizes.eagle_width, picture->sizes.eagle_height);
+         + rgb_bytes (picture->sizes.eagle_width, picture->sizes.eagle_height)
+         + (picture->device != NULL ? picture->device->patch_bytes : 0);
 }

@@ -28,7 +28,7 @@ typedef struct {
   ValleyMemory *rgb;
   guint width, height; /* upright */
   ValleyTurn turn;     /* of the frame */
-  ValleyTensor patches;
+  ValleyTensor patches; /* may be empty */
   ValleyPatchShape shape;
 } ValleyPaintTarget;
 

@@ -139,6 +139,23 @@ test_odd_packing (void)
   check_upload ("RGB10A2_LE", "", "cuda");
 }
 
+/* Each frame and model on its own GPU, or the same: seen all the same. */
+static void
+test_other_device (void)
+{
+  g_autofree char *host = source_of ("NV12", "", "");
+  g_autofree char *second = source_of ("NV12", "", "! cudaupload cuda-device-id=1");
+  g_autofree char *want = NULL, *same = NULL, *other = NULL;
+
+  if (test_lacks ("cudaupload"))
+    return;
+  want = watch (host, "cuda:0");
+  same = watch (second, "cuda:1");
+  g_assert_cmpstr (same, ==, want);
+  other = watch (second, "cuda:0");
+  g_assert_cmpstr (other, ==, want);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -147,5 +164,6 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-frames/stays", test_stays);
   g_test_add_func ("/cuda-frames/turned", test_turned);
   g_test_add_func ("/cuda-frames/odd-packing", test_odd_packing);
+  g_test_add_func ("/cuda-frames/other-device", test_other_device);
   return test_finish ();
 }

@@ -219,7 +219,7 @@ test_same (Fixture *f, gconstpointer data)
     gsize n, n_again;
     g_autofree float *want = encode (f, host, &n);
 
-    g_assert_cmpuint (valley_picture_bytes (device), >=, valley_picture_bytes (host));
+    g_assert_cmpuint (valley_picture_bytes (device), >, valley_picture_bytes (host)); /* patches */
     g_assert_cmpuint (valley_picture_pts_ns (device), ==, 7);
     assert_same_pixels (f, device, host);
     /* with the patches that painting made, and with others */
@@ -275,6 +275,49 @@ test_ready_event (Fixture *f, gconstpointer data)
     frame_clear (&frame);
     frame_clear (&last);
   }
+}
+
+/* Where memory is short pictures have no patch rows yet, then there are none; and that passes. */
+static void
+test_short_memory (Fixture *f, gconstpointer data)
+{
+  Frame frame = frame_new (FALSE);
+  ValleyPicture *host = picture_of_host (f->model, &frame, 0);
+  g_autoptr (GPtrArray) pictures
+      = g_ptr_array_new_with_free_func ((GDestroyNotify) valley_picture_unref);
+  guint n_without = 0, n_refused = 0;
+  g_autofree float *want = NULL;
+  gsize available, total, n, n_again;
+
+  g_ptr_array_add (pictures, picture_of_device (f->model, &frame, 0)); /* its tables stay */
+  for (gsize spare = 0; spare < 12; spare++) {
+    GError *error = NULL;
+    ValleyPicture *picture;
+
+    check_cuda (cudaMemGetInfo (&available, &total));
+    emu_set_device_bytes (total - available + spare * 4096);
+    picture = try_picture (f->model, &frame, 0, NULL, &error);
+    emu_set_device_bytes (total);
+    if (picture != NULL) {
+      g_ptr_array_add (pictures, picture);
+      n_without += picture->device->images[VALLEY_EAGLE_IMAGE].patches.memory == NULL;
+    } else {
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+      g_clear_error (&error);
+      n_refused++;
+    }
+  }
+  g_test_message ("%u without patch rows, %u refused", n_without, n_refused);
+  g_assert_cmpuint (n_without, >, 0);
+  g_assert_cmpuint (n_refused, >, 0);
+  want = encode (f, host, &n);
+  for (guint i = 0; i < pictures->len; i++) {
+    g_autofree float *got = encode (f, pictures->pdata[i], &n_again);
+
+    assert_same_bits ("encoding", got, want, n);
+  }
+  valley_picture_unref (host);
+  frame_clear (&frame);
 }
 
 /* ---- in a session ---- */
@@ -421,6 +464,7 @@ main (int argc, char **argv)
   } tests[] = { { "same", test_same },
                 { "frame-goes", test_frame_goes },
                 { "ready-event", test_ready_event },
+                { "short-memory", test_short_memory },
                 { "answers", test_answers },
                 { "unchanged", test_unchanged },
                 { "refusals", test_refusals },
