@@ -127,7 +127,7 @@ pack ()
   cp "$here/gpu/valley2-7b.json" "$stage/"
   cp "$here/gpu.sh" "$to/"
   [ -n "${VALLEY_GPU_EMULATED:-}" ] && touch "$stage/emulated"
-  tar -C "$stage" -c . | xz -T0 -6 >"$to/valley-gpu.tar.xz"
+  tar -C "$stage" -c . | xz -T0 "${VALLEY_GPU_XZ:--6}" >"$to/valley-gpu.tar.xz"
   rm -rf "$stage"
   ls -l "$to/valley-gpu.tar.xz"
 }
@@ -189,13 +189,15 @@ part ()
 # figure NAME SECONDS COMMAND... : prints one JSON object; a failure is told and is no test's.
 figure ()
 {
-  local name=$1 limit=$2
+  local name=$1 limit=$2 status
   shift 2
   echo "measuring: $name"
-  if limited "$limit" "$@" >"$work/$name.json" 2>"$work/log/$name"; then
+  limited "$limit" "$@" >"$work/$name.json" 2>"$work/log/$name"
+  status=$?
+  if [ $status -eq 0 ]; then
     figures+=("$(json_string "$name"): $(cat "$work/$name.json")")
   else
-    figures+=("$(json_string "$name"): {\"error\": $(json_string "status $?: $(tail -n 5 "$work/log/$name")")}")
+    figures+=("$(json_string "$name"): {\"error\": $(json_string "status $status: $(tail -n 5 "$work/log/$name")")}")
     tail -n 5 "$work/log/$name" | sed 's/^/    /'
   fi
 }
@@ -294,11 +296,12 @@ run ()
   tar -C "$work" -xJf "$from/valley-gpu.tar.xz" || fail "cannot unpack $from/valley-gpu.tar.xz"
   cublas=$(find_cublas)
   export LD_LIBRARY_PATH=$work/lib${cublas:+:$cublas} VALLEY_CUDA_WING=$work/lib/wing.so
-  export VALLEY_TEST_DEVICE=cuda VALLEY_MODEL_DIR=$work/valley-tiny GOLDEN_DIR=$work/golden
+  export VALLEY_MODEL_DIR=$work/valley-tiny GOLDEN_DIR=$work/golden
   figures=()
   mkdir -p "$work/log"
   end_at=$((SECONDS + 120))
-  run_tests ${VALLEY_GPU_TESTS-$kernel_tests}
+  # shellcheck disable=SC2086
+  run_tests ${VALLEY_GPU_KERNEL_TESTS-$kernel_tests}
   end_at=$((SECONDS + 180))
   if [ -e "$work/emulated" ]; then
     figure products 60 bin/bench-products 64
@@ -308,7 +311,10 @@ run ()
     figure engine 150 bin/valley bench gpu --device cuda --config valley2-7b.json
   fi
   end_at=$((SECONDS + 110))
-  run_tests ${VALLEY_GPU_TESTS-$engine_tests}
+  export VALLEY_TEST_DEVICE=cuda # kernels are compared with the CPU's
+  # shellcheck disable=SC2086
+  run_tests ${VALLEY_GPU_ENGINE_TESTS-$engine_tests}
+  unset VALLEY_TEST_DEVICE
   end_at=$((SECONDS + 60))
   sanitize
   write_report "$out"

@@ -5,9 +5,10 @@
  *     count-valley FOLDER
  *
  * FOLDER holds config.json and a tokenizer; weights are made up.  A question is asked each time
- * the window holds FRAMES frames.  No GPU, and no arithmetic of products: figures, not answers.
- * Without FRAMES nothing runs: what a stream's windows need follows from config.json alone.
- * tools/gpu_roofline.py reads both.
+ * the window holds FRAMES frames; -FRAMES asks nothing.  No GPU, and no arithmetic of products:
+ * figures, not answers.  Without FRAMES nothing runs: what a stream's windows need follows from
+ * config.json alone.  tools/gpu_roofline.py reads both.
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "valley.h"
 
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WIDTH = 1920, HEIGHT = 1080, FRAME_MS = 40, TOKENS = 3 };
+enum { WIDTH = 1920, HEIGHT = 1080, FRAME_MS = 40, TOKENS = 2 };
 /* The stream that is spoken of: 25 frames a second, asked every second. */
 enum { WINDOW = 32, HOP = 25, COUNTED_WINDOWS = 512 };
 
@@ -148,10 +149,12 @@ run (Count *count, const char *dir, int n, char **frames, GError **error)
     return FALSE;
   print_phase (count, "load", 0, 0);
   for (int i = 0; i < n; i++) {
-    while (count->n_frames < strtoul (frames[i], NULL, 10))
+    long wanted = strtol (frames[i], NULL, 10);
+
+    while (count->n_frames < labs (wanted))
       if (!take_frame (count, error))
         return FALSE;
-    if (!ask (count, error))
+    if (wanted > 0 && !ask (count, error))
       return FALSE;
   }
   return TRUE;
