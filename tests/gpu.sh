@@ -35,7 +35,7 @@ architectures=${VALLEY_GPU_ARCHITECTURES:-80 86 89 90 100 120}
 libraries_of ()
 {
   ldd "$@" | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u \
-    | grep -vE '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*|libcuda|libcublas[^/]*)\.so'
+    | grep -vE '/(libc|libm|libdl|libpthread|librt|libstdc\+\+|libgcc_s|ld-linux[^/]*|libcuda|libcublas[^/]*)\.so'
 }
 
 copy_libraries ()
