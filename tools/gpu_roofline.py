@@ -56,7 +56,7 @@ def write_folder(folder, config, sizes, tokenizer_from):
     config["vision_config"] = dict(config.get("vision_config", {}), num_hidden_layers=sizes["siglip"])
     config["eagle_config"] = dict(config.get("eagle_config", {}), depth=sizes["eagle"])
     config["num_hidden_layers"] = sizes["llm"]
-    config["vocab_size"] = sizes["vocabulary"]
+    config.update(vocab_size=sizes["vocabulary"], eos_token_id=1, bos_token_id=0)
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump(config, file)
     for name in ("tokenizer.json", "tokenizer_config.json"):
