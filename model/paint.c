@@ -3,6 +3,7 @@
 #include "paint.h"
 
 #include "paint_table.h"
+#include "patches.h"
 #include "video_frame.h"
 
 #define N_TABLES 32 /* more than one call's: rows and columns of three planes for two images */
@@ -220,15 +221,15 @@ static void
 try_patches (ValleyBackend *backend, ValleyDeviceImage *image, const ValleyPatchShape *shape)
 {
   gsize rows = shape->grid_width * shape->grid_height;
-  gsize cols = 3 * shape->times * shape->size * shape->size;
+  gsize stride = valley_patches_stride (backend, shape);
   gsize element = valley_dtype_bytes (backend->activations);
 
   image->patches
-      = (ValleyTensor){ .memory = backend->ops->memory_new (backend, rows * cols * element),
+      = (ValleyTensor){ .memory = backend->ops->memory_new (backend, rows * stride * element),
                         .dtype = backend->activations,
                         .rows = rows,
-                        .cols = cols,
-                        .stride = cols };
+                        .cols = 3 * shape->times * shape->size * shape->size,
+                        .stride = stride };
 }
 
 /* FALSE, with an error on the stream, where there is no memory. */

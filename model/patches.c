@@ -32,11 +32,21 @@ valley_eagle_patch_shape (const ValleyEagleConfig *eagle, const ValleyInputSizes
                              .deviation = VALLEY_CLIP_DEVIATION };
 }
 
+gsize
+valley_patches_stride (const ValleyBackend *backend, const ValleyPatchShape *shape)
+{
+  const gsize cols = 3 * shape->times * shape->size * shape->size;
+  const gsize quantum = backend->activations == VALLEY_F32 ? 1 : 8;
+
+  return (cols + quantum - 1) / quantum * quantum;
+}
+
 static void
 patches_init (ValleyStream *stream, ValleyTensor *patches, const ValleyPatchShape *shape)
 {
   valley_activations_init (stream, patches, shape->grid_width * shape->grid_height,
-                           3 * shape->times * shape->size * shape->size);
+                           valley_patches_stride (stream->backend, shape));
+  patches->cols = 3 * shape->times * shape->size * shape->size;
 }
 
 static void

@@ -33,12 +33,20 @@ TOKEN_CONTEXTS = [1024, 8192, 24576]
 
 # ---- counting -----------------------------------------------------------------------------------
 
-# Both towers need two layers at least.  Contexts: after so many frames.
-BASE = {"siglip": 2, "eagle": 2, "llm": 1, "vocabulary": 8192}
-STEP = {"siglip": 1, "eagle": 1, "llm": 1, "vocabulary": 8192}
-# The first use of a product tries the library's algorithms out, so each stage comes more than once;
-# -2: two frames, and no question.
-FRAMES = {"base": ["1", "2", "4"], "siglip": ["-2"], "eagle": ["-2"], "llm": ["1", "2", "4"], "vocabulary": ["1", "2", "4"]}
+# Two families of runs, each once as its base and once more for everything that grows: towers at
+# their widths, shown one frame (-1: and no question); the decoder behind towers of no size, asked
+# after one frame and after three.
+TOWERS = {"siglip": 2, "eagle": 2, "llm": 1, "vocabulary": 8192, "small_towers": False}
+DECODER = dict(TOWERS, small_towers=True)
+FAMILIES = {
+    "towers": (TOWERS, {"siglip": 1, "eagle": 1}, ["-1"]),
+    "decoder": (DECODER, {"llm": 1, "vocabulary": 8192}, ["1", "3"]),
+}
+# Of each stage, two with their own contexts; a question's first time tries out algorithms.
+PHASES = {"frame": ("towers", (0, 0)), "append": ("decoder", (1, 2)), "question": ("decoder", (1, 1)), "token": ("decoder", (0, 1))}
+# A product's first use: cuda/blas.c tries the library's algorithms out.
+TRIAL_KERNELS = {"fill_rows", "count_different_rows"}
+TRIAL_ROWS = {200, 1, 2, 9, 16, 33, 64, 100}
 SUMS = ["launches", "read_distinct", "written_distinct", "tensor_flops"]
 
 
@@ -51,8 +59,16 @@ def full_sizes(config):
     }
 
 
+SMALL_TOWERS = {
+    "vision_config": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2},
+    "eagle_config": {"embed_dim": 64, "num_heads": 2},
+    "mm_hidden_size": 64,
+    "mlp_hidden_dim": 64,
+}
+
+
 def write_folder(folder, config, sizes, tokenizer_from):
-    config = dict(config)
+    config = dict(config, **(SMALL_TOWERS if sizes.get("small_towers") else {}))
     config["vision_config"] = dict(config.get("vision_config", {}), num_hidden_layers=sizes["siglip"])
     config["eagle_config"] = dict(config.get("eagle_config", {}), depth=sizes["eagle"])
     config["num_hidden_layers"] = sizes["llm"]
@@ -83,11 +99,17 @@ def kernel_name(name):
     return name.strip("()").split("<")[0]
 
 
-def flat(counts, vocabulary):
-    """{what: {sum: number}}: kernels by name, products by shape; the vocabulary is a symbol."""
-    entries = combine((1, {kernel_name(k["name"]): {key: k[key] for key in SUMS}}) for k in counts["kernels"])
+def flat(counts, vocabulary, tried):
+    """{what: {sum: number}}: kernels by name, products by shape; the vocabulary is a symbol.  @tried:
+    without what trying algorithms out took."""
+    kernels = ((kernel_name(k["name"]), k) for k in counts["kernels"])
+    entries = combine(
+        (1, {name: {key: k[key] for key in SUMS}}) for name, k in kernels if not (tried and name in TRIAL_KERNELS)
+    )
     for p in counts["products"]:
         m, k, n = p["m"], p["k"], p["n"]
+        if tried and m in TRIAL_ROWS:
+            continue
         size = f"{m} x {k} x {'vocabulary' if n == vocabulary else n}"
         bytes_in = (m * k + n * k) * p["element_bytes"]
         entries["product " + size] = {
@@ -112,16 +134,16 @@ def combine(terms):
 
 def extend(runs, name, index, full):
     """The phase of that name and number, of the whole model."""
-    base = numbered(runs["base"], name, index)
-    base_entries = flat(base["counts"], BASE["vocabulary"])
+    family = PHASES[name][0]
+    sizes, steps, _ = FAMILIES[family]
+    base = numbered(runs[family], name, index)
+    base_entries = flat(base["counts"], sizes["vocabulary"], name == "frame")
     terms = [(1, base_entries)]
-    for kind, step in STEP.items():
-        if name != "frame" and FRAMES[kind] != FRAMES["base"]:
-            continue  # a tower has no part in it
+    for kind, step in steps.items():
         other = numbered(runs[kind], name, index)
-        vocabulary = BASE["vocabulary"] + (step if kind == "vocabulary" else 0)
-        factor = (full[kind] - BASE[kind]) / step
-        terms += [(factor, flat(other["counts"], vocabulary)), (-factor, base_entries)]
+        vocabulary = sizes["vocabulary"] + (step if kind == "vocabulary" else 0)
+        factor = (full[kind] - sizes[kind]) / step
+        terms += [(factor, flat(other["counts"], vocabulary, name == "frame")), (-factor, base_entries)]
     entries = combine(terms)
     if any(value < -0.5 for sums in entries.values() for value in sums.values()):
         raise SystemExit(f"{name}: counts do not grow with the model: {entries}")
@@ -133,19 +155,17 @@ def numbered(run, name, index):
     return [phase for phase in run["phases"] if phase["phase"] == name][index]
 
 
-# Of each stage, two that are not the first.
-PHASES = {"frame": (1, 1), "append": (1, 3), "question": (1, 2), "token": (1, 2)}
-
-
 def count(build, config_path):
     with open(config_path) as file:
         config = json.load(file)
     full = full_sizes(config)
-    runs = {"base": run_count(build, config, BASE, FRAMES["base"])}
-    for kind, step in STEP.items():
-        runs[kind] = run_count(build, config, dict(BASE, **{kind: BASE[kind] + step}), FRAMES[kind])
+    runs = {}
+    for family, (sizes, steps, frames) in FAMILIES.items():
+        runs[family] = run_count(build, config, sizes, frames)
+        for kind, step in steps.items():
+            runs[kind] = run_count(build, config, dict(sizes, **{kind: sizes[kind] + step}), frames)
     result = {
-        "stages": {name: [extend(runs, name, i, full) for i in pair] for name, pair in PHASES.items()},
+        "stages": {name: [extend(runs, name, i, full) for i in pair] for name, (_, pair) in PHASES.items()},
         "windows": run_count(build, config, full, []),
         "parameter_bytes": parameter_bytes(config),
     }

@@ -5,7 +5,7 @@
  *     count-valley FOLDER
  *
  * FOLDER holds config.json and a tokenizer; weights are made up.  A question is asked each time
- * the window holds FRAMES frames; -FRAMES asks nothing.  No GPU, and no arithmetic of products:
+ * the window holds FRAMES frames; -FRAMES are only encoded.  No GPU, and no arithmetic of products:
  * figures, not answers.  Without FRAMES nothing runs: what a stream's windows need follows from
  * config.json alone.  tools/gpu_roofline.py reads both.
  *
@@ -84,12 +84,12 @@ rows_so_far (Count *count)
 }
 
 static gboolean
-take_frame (Count *count, GError **error)
+take_frame (Count *count, gboolean append, GError **error)
 {
   g_autofree guint8 *rgb = g_malloc (WIDTH * HEIGHT * 3);
   guint64 before = rows_so_far (count), start;
   ValleyPicture *picture;
-  gboolean more = TRUE, ok;
+  gboolean more = append, ok;
 
   for (gsize i = 0; i < WIDTH * HEIGHT * 3; i++)
     rgb[i] = (guint8) g_rand_int (count->rng);
@@ -106,7 +106,8 @@ take_frame (Count *count, GError **error)
   while (more)
     if (!valley_session_work (count->session, &more, error))
       return FALSE;
-  print_phase (count, "append", (guint) (rows_so_far (count) - start), (guint) before);
+  if (append)
+    print_phase (count, "append", (guint) (rows_so_far (count) - start), (guint) before);
   return TRUE;
 }
 
@@ -152,7 +153,7 @@ run (Count *count, const char *dir, int n, char **frames, GError **error)
     long wanted = strtol (frames[i], NULL, 10);
 
     while (count->n_frames < labs (wanted))
-      if (!take_frame (count, error))
+      if (!take_frame (count, wanted > 0, error))
         return FALSE;
     if (wanted > 0 && !ask (count, error))
       return FALSE;
