@@ -6,7 +6,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "gpu.h"
 
-#define OLDEST_CAPABILITY 8 /* tensor cores for bf16, asynchronous copies */
+#define OLDEST_CAPABILITY 8  /* tensor cores for bf16, asynchronous copies */
 #define DRIVER_VERSION 11000 /* of the calls' forms: any driver that runs CUDA 13 has these */
 #define SCHEDULE_BLOCKING 4u /* waiting threads sleep: GStreamer has work for the cores */
 
@@ -17,6 +17,7 @@ static struct {
   int (*destroy) (struct CUctx_st *context);
   int (*push) (struct CUctx_st *context);
   int (*pop) (struct CUctx_st **context);
+  int (*get_current) (struct CUctx_st **context);
   int (*device_of) (int *device);
 } driver;
 
@@ -27,9 +28,9 @@ find (const char *name, gpointer entry)
   int error
       = cudaGetDriverEntryPointByVersion (name, entry, DRIVER_VERSION, cudaEnableDefault, &found);
 
-  return error != cudaSuccess                             ? error
+  return error != cudaSuccess                   ? error
          : found == cudaDriverEntryPointSuccess ? cudaSuccess
-                                                          : cudaErrorNotSupported;
+                                                : cudaErrorNotSupported;
 }
 
 static int
@@ -46,6 +47,8 @@ find_driver (void)
   if (error == cudaSuccess)
     error = find ("cuCtxPopCurrent", &driver.pop);
   if (error == cudaSuccess)
+    error = find ("cuCtxGetCurrent", &driver.get_current);
+  if (error == cudaSuccess)
     error = find ("cuCtxGetDevice", &driver.device_of);
   return error;
 }
@@ -60,10 +63,11 @@ valley_gpu_count (GError **error)
   cudaGetLastError ();
   if (code == cudaErrorInsufficientDriver)
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
-                 "there is no NVIDIA driver, or one too old for CUDA %d (%s)", CUDART_VERSION / 1000,
-                 cudaGetErrorName (code));
+                 "there is no NVIDIA driver, or one too old for CUDA %d (%s)",
+                 CUDART_VERSION / 1000, cudaGetErrorName (code));
   else
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the NVIDIA driver offers no device (%s)",
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+                 "the NVIDIA driver offers no device (%s)",
                  cudaGetErrorName (code != cudaSuccess ? code : cudaErrorNoDevice));
   return 0;
 }
@@ -74,12 +78,14 @@ valley_gpu_enter (ValleyGpu *gpu)
   driver.push (gpu->context);
 }
 
+/* A context that was lost may have refused to become current. */
 void
 valley_gpu_leave (ValleyGpu *gpu)
 {
-  struct CUctx_st *context;
+  struct CUctx_st *context = NULL;
 
-  driver.pop (&context);
+  if (driver.get_current (&context) == cudaSuccess && context == gpu->context)
+    driver.pop (&context);
 }
 
 /* ---- errors ---- */

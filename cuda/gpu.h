@@ -22,7 +22,7 @@ typedef struct {
   cudaStream_t stream; /* NULL once it is gone: nothing is running then */
   cudaEvent_t tail;    /* where others wait: recorded anew by whoever needs it */
   gboolean recording;
-  GQueue spare;        /* memory that was freed while recording: the graph's own; its thread's */
+  GQueue spare; /* memory that was freed while recording: the graph's own; its thread's */
 } ValleyGpuClock;
 
 struct _ValleyMemory {

@@ -69,8 +69,7 @@ next_slot (ValleyGpuStream *s, int *error)
 static int
 send (ValleyGpuStream *s, ValleyGpuSlot *slot, void *dst, gsize bytes)
 {
-  int error
-      = cudaMemcpyAsync (dst, slot->host, bytes, cudaMemcpyHostToDevice, s->clock->stream);
+  int error = cudaMemcpyAsync (dst, slot->host, bytes, cudaMemcpyHostToDevice, s->clock->stream);
 
   if (error == cudaSuccess)
     error = cudaEventRecord (slot->done, s->clock->stream);
@@ -209,8 +208,8 @@ valley_gpu_upload_pages (ValleyStream *stream, const ValleyTensor *table, gsize 
       error = valley_gpu_memory_use (s, pages[at + i]);
     }
     if (error == cudaSuccess)
-      error = upload_range (s, (guint64 *) m->data + first + at, addresses,
-                            part * sizeof *addresses);
+      error
+          = upload_range (s, (guint64 *) m->data + first + at, addresses, part * sizeof *addresses);
   }
   valley_gpu_end (stream, "upload_pages", error);
 }
@@ -235,8 +234,7 @@ valley_gpu_upload_bytes (ValleyStream *stream, ValleyMemory *dst, gconstpointer 
 static int
 fetch (ValleyGpuStream *s, ValleyGpuSlot *slot, const void *src, void *dst, gsize bytes)
 {
-  int error
-      = cudaMemcpyAsync (slot->host, src, bytes, cudaMemcpyDeviceToHost, s->clock->stream);
+  int error = cudaMemcpyAsync (slot->host, src, bytes, cudaMemcpyDeviceToHost, s->clock->stream);
 
   if (error == cudaSuccess)
     error = cudaEventRecord (slot->done, s->clock->stream);

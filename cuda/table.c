@@ -85,9 +85,9 @@ rope (ValleyStream *stream, const ValleyTensor *x, const ValleyTensor *cos, cons
   ValleyCudaMatrix m[4];
 
   if (VALLEY_GPU_BEGIN (stream, m, x, cos, sin, positions))
-    valley_gpu_end (stream, "rope",
-                    valley_cuda_rope (&m[0], &m[1], &m[2], m[3].data, head_dim,
-                                      valley_gpu_cuda (stream)));
+    valley_gpu_end (
+        stream, "rope",
+        valley_cuda_rope (&m[0], &m[1], &m[2], m[3].data, head_dim, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -213,12 +213,12 @@ attend (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q, co
   if (!VALLEY_GPU_BEGIN (stream, m, out, q, &kv->table, &kv->first))
     return;
   pages = kv_of (kv, &m[2], &m[3]);
-  error = take_workspace (stream, valley_cuda_attend_bytes (&m[1], &pages, &shape, role),
-                          &workspace);
+  error
+      = take_workspace (stream, valley_cuda_attend_bytes (&m[1], &pages, &shape, role), &workspace);
   if (error == cudaSuccess)
-    error = valley_cuda_attend (&m[0], &m[1], &pages, &shape, role,
-                                workspace != NULL ? workspace->data : NULL,
-                                valley_gpu_cuda (stream));
+    error
+        = valley_cuda_attend (&m[0], &m[1], &pages, &shape, role,
+                              workspace != NULL ? workspace->data : NULL, valley_gpu_cuda (stream));
   valley_gpu_memory_free (stream->backend, workspace);
   valley_gpu_end (stream, "attend", error);
 }
@@ -262,9 +262,9 @@ pixel_shuffle (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *
   ValleyCudaMatrix m[2];
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x))
-    valley_gpu_end (stream, "pixel_shuffle",
-                    valley_cuda_pixel_shuffle (&m[0], &m[1], side, ratio,
-                                               valley_gpu_cuda (stream)));
+    valley_gpu_end (
+        stream, "pixel_shuffle",
+        valley_cuda_pixel_shuffle (&m[0], &m[1], side, ratio, valley_gpu_cuda (stream)));
 }
 
 static void

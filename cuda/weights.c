@@ -80,9 +80,9 @@ copy_pieces (ValleyGpu *gpu, const ValleyCudaMatrix *dst, const guint8 *src, Val
     to.data = (guint8 *) dst->data + (p.row * dst->stride + p.col) * to_element;
     to.rows = p.n_rows;
     to.cols = p.n_cols;
-    from = (ValleyCudaMatrix){ slot->device, valley_gpu_type (dtype), p.n_rows, p.n_cols, p.n_cols };
-    memcpy (slot->host, src + (p.row * dst->cols + p.col) * element,
-            p.n_rows * p.n_cols * element);
+    from
+        = (ValleyCudaMatrix){ slot->device, valley_gpu_type (dtype), p.n_rows, p.n_cols, p.n_cols };
+    memcpy (slot->host, src + (p.row * dst->cols + p.col) * element, p.n_rows * p.n_cols * element);
     error = cudaMemcpyAsync (slot->device, slot->host, p.n_rows * p.n_cols * element,
                              cudaMemcpyHostToDevice, gpu->copies);
     if (error == cudaSuccess)
@@ -96,8 +96,8 @@ copy_pieces (ValleyGpu *gpu, const ValleyCudaMatrix *dst, const guint8 *src, Val
 static int
 fill (ValleyGpu *gpu, const ValleyTensor *out, gsize bytes, const guint8 *host, ValleyDType dtype)
 {
-  ValleyCudaMatrix dst = { out->memory->data, valley_gpu_type (out->dtype), out->rows, out->cols,
-                           out->stride };
+  ValleyCudaMatrix dst
+      = { out->memory->data, valley_gpu_type (out->dtype), out->rows, out->cols, out->stride };
   int error = cudaSuccess;
 
   if (out->dtype == dtype && out->stride == out->cols)

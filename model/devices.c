@@ -15,7 +15,8 @@ parse_index (const char *text, guint *index, GError **error)
 
   if (strcmp (text, "cuda") == 0
       || (g_str_has_prefix (text, "cuda:")
-          && g_ascii_string_to_unsigned (text + strlen ("cuda:"), 10, 0, G_MAXINT, &number, NULL))) {
+          && g_ascii_string_to_unsigned (text + strlen ("cuda:"), 10, 0, G_MAXINT, &number,
+                                         NULL))) {
     *index = (guint) number;
     return TRUE;
   }
@@ -38,8 +39,8 @@ find_cuda (guint index, GError **error)
   if (n == 1)
     g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the only CUDA device is cuda:0");
   else
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE, "the CUDA devices are cuda:0 ... cuda:%u",
-                 n - 1);
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+                 "the CUDA devices are cuda:0 ... cuda:%u", n - 1);
   return FALSE;
 }
 
@@ -88,9 +89,8 @@ valley_device_open (const ValleyDevice *device, ValleyPrecision precision, guint
   if (!device->is_cuda)
     return valley_cpu_backend_new (precision, threads, strict, error);
   wing = valley_wing_open (error);
-  backend = wing != NULL
-                ? wing->backend_new (device->index, device->context, precision, error)
-                : NULL;
+  backend
+      = wing != NULL ? wing->backend_new (device->index, device->context, precision, error) : NULL;
   if (backend == NULL)
     g_prefix_error (error, "device \"%s\": ", device->name);
   return backend;

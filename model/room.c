@@ -35,7 +35,6 @@ valley_model_has_room (const ValleyModel *model, GError **error)
                "%" G_GSIZE_FORMAT " of %" G_GSIZE_FORMAT
                " MiB free: %sanother device, a smaller model, or the CPU (device=cpu)",
                model->config->dir, needed >> 20, model->device.name, available >> 20, total >> 20,
-               model->precision == VALLEY_PRECISION_F32 ? "precision=bf16 halves that; else "
-                                                        : "");
+               model->precision == VALLEY_PRECISION_F32 ? "precision=bf16 halves that; else " : "");
   return FALSE;
 }

@@ -1,6 +1,7 @@
 #!/bin/bash
 # cuda-spills.sh - compiles every CUDA source for every GPU generation that is named to users
 # (TAP): no warning, and no kernel whose registers spill to memory.  NVCC names the compiler.
+# Where the wing was built, VALLEY_CUDA_LOGS names the folder with what the compiler said then.
 #
 # SPDX-License-Identifier: Apache-2.0
 set -u
@@ -33,13 +34,24 @@ codes="$codes -gencode arch=compute_120,code=compute_120"
 object=$(mktemp --suffix=.o)
 trap 'rm -f "$object"' EXIT
 
+# compile SOURCE: what nvcc says.
+compile ()
+{
+  local kept
+  kept=${VALLEY_CUDA_LOGS:-}/$(basename "$1" .cu).log
+  if [ -n "${VALLEY_CUDA_LOGS:-}" ] && [ "$kept" -nt "$1" ]; then
+    cat "$kept"
+    return
+  fi
+  # shellcheck disable=SC2086
+  "$nvcc" -std=c++17 -O3 --threads 2 $codes -Xptxas -v -Xcompiler -Wall,-Wextra -c "$1" -o "$object" 2>&1
+}
+
 # problem_in SOURCE: in words; nothing when all is well.
 problem_in ()
 {
   local log n_kernels
-  # shellcheck disable=SC2086
-  if ! log=$("$nvcc" -std=c++17 -O3 --threads 2 $codes -Xptxas -v -Xcompiler -Wall,-Wextra \
-    -c "$1" -o "$object" 2>&1); then
+  if ! log=$(compile "$1"); then
     echo "does not compile: $log"
     return
   fi

@@ -262,12 +262,12 @@ test_weights (gconstpointer data)
     memcpy (bytes + 1 + 2 * i, &bits, 2);
   }
   for (gsize i = 0; i < 3; i++) {
-    g_assert_true (backend->ops->load_matrix (backend, &loaded[i], bytes + 1, VALLEY_BF16, rows[i],
-                                              cols[i]));
+    g_assert_true (
+        backend->ops->load_matrix (backend, &loaded[i], bytes + 1, VALLEY_BF16, rows[i], cols[i]));
     g_assert_cmpint (loaded[i].dtype, ==, backend->activations);
     g_assert_cmpuint (loaded[i].stride * valley_dtype_bytes (loaded[i].dtype) % 16, ==, 0);
-    g_assert_true (backend->ops->load_vector (backend, &loaded[3 + i], values, VALLEY_F32, rows[i],
-                                              cols[i]));
+    g_assert_true (
+        backend->ops->load_vector (backend, &loaded[3 + i], values, VALLEY_F32, rows[i], cols[i]));
     g_assert_cmpint (loaded[3 + i].dtype, ==, VALLEY_F32);
   }
   stream = open_stream (backend);
@@ -536,8 +536,7 @@ main (int argc, char **argv)
   g_autoptr (GError) error = NULL;
 
   g_test_init (&argc, &argv, NULL);
-  seed = text != NULL ? (guint32) g_ascii_strtoull (text, NULL, 10)
-                      : (guint32) g_test_rand_int ();
+  seed = text != NULL ? (guint32) g_ascii_strtoull (text, NULL, 10) : (guint32) g_test_rand_int ();
   g_test_message ("VALLEY_TEST_SEED=%u", seed);
   emu_set_seed (seed);
   wing = valley_wing_open (&error);
