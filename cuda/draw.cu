@@ -9,7 +9,8 @@
 #include "pick.h"
 
 #define WALK_THREADS 512
-#define BINS_PER_UNIT 32 /* of distance: where a mass becomes 0 (28.4) every bin is as wide */
+#define BINS_PER_UNIT 32           /* of distance; from 28.4 on masses are 0, at 32 the bins end */
+#define WHOLE_MASS 1099511627776.0 /* 2^40: the likeliest candidate's */
 
 /* A row's candidates, bin after bin, in no order within one. */
 struct Lists {
@@ -34,7 +35,7 @@ distance_of (double score, double best, double temperature)
 static __device__ __forceinline__ ValleyMass
 mass_of (double distance)
 {
-  return (ValleyMass) (exp (-distance) * 1099511627776.0 + 0.5);
+  return (ValleyMass) (exp (-distance) * WHOLE_MASS + 0.5);
 }
 
 static __device__ __forceinline__ unsigned
