@@ -392,7 +392,6 @@ main (int argc, char **argv)
   int status;
 
   g_test_init (&argc, &argv, NULL);
-  compare_init ("sampler");
   d = device_new (VALLEY_PRECISION_F32, 1, FALSE);
   g_test_add_func ("/sampler/greedy", test_greedy);
   g_test_add_func ("/sampler/no-numbers", test_no_numbers);
