@@ -304,8 +304,8 @@ run ()
   run_tests ${VALLEY_GPU_KERNEL_TESTS-$kernel_tests}
   end_at=$((SECONDS + 180))
   if [ -e "$work/emulated" ]; then
-    figure products 60 bin/bench-products 64
-    figure engine 60 bin/valley bench gpu --device cuda --window 4 --hop 2 --max-new-tokens 3
+    figure products 30 bin/bench-products 64
+    figure engine 150 bin/valley bench gpu --device cuda --window 2 --hop 1 --max-new-tokens 3
   else
     figure products 90 bin/bench-products
     figure engine 150 bin/valley bench gpu --device cuda --config valley2-7b.json

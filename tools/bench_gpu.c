@@ -111,6 +111,7 @@ rows_so_far (Gpu *gpu)
 static gboolean
 measure_frames (Gpu *gpu, GError **error)
 {
+  const guint n = MIN (BATCH, gpu->window);
   double ms[BATCHES];
 
   if (!renew (gpu, error))
@@ -118,13 +119,13 @@ measure_frames (Gpu *gpu, GError **error)
   for (gint batch = -1; batch < BATCHES; batch++) { /* the first one warms up */
     gint64 start = g_get_monotonic_time ();
 
-    for (guint i = 0; i < BATCH; i++)
+    for (guint i = 0; i < n; i++)
       if (!push (gpu, FALSE, error))
         return FALSE;
     if (!valley_session_wait (gpu->session, error))
       return FALSE;
     if (batch >= 0)
-      ms[batch] = milliseconds_since (start) / BATCH;
+      ms[batch] = milliseconds_since (start) / n;
   }
   printf (", \"frame_ms\": %.4f", median (ms, BATCHES));
   return TRUE;
@@ -134,12 +135,13 @@ measure_frames (Gpu *gpu, GError **error)
 static gboolean
 measure_appends (Gpu *gpu, GError **error)
 {
+  const guint n = MAX (MIN (CONTEXT_FRAMES, gpu->window), 2);
   double ms[CONTEXT_FRAMES];
   guint64 before = 0;
 
   if (!renew (gpu, error))
     return FALSE;
-  for (guint i = 0; i < CONTEXT_FRAMES; i++) {
+  for (guint i = 0; i < n; i++) {
     gint64 start;
 
     if (!push (gpu, i == 0, error) || !valley_session_wait (gpu->session, error))
@@ -152,7 +154,7 @@ measure_appends (Gpu *gpu, GError **error)
   }
   printf (", \"append_ms\": %.4f, \"append_rows\": %" G_GUINT64_FORMAT
           ", \"append_context\": %" G_GUINT64_FORMAT,
-          median (ms + CONTEXT_FRAMES / 2, CONTEXT_FRAMES / 2), rows_so_far (gpu) - before, before);
+          median (ms + n / 2, n - n / 2), rows_so_far (gpu) - before, before);
   return TRUE;
 }
 

@@ -215,7 +215,7 @@ cublasLtMatmulAlgoGetHeuristic (cublasLtHandle_t handle, cublasLtMatmulDesc_t de
   if (!shapes_agree (desc, a, b, d) || c->ld != d->ld)
     return CUBLAS_STATUS_INVALID_VALUE;
   if (!is_aligned (a) || !is_aligned (b) || !is_aligned (d) || preference->alignment < ALIGNMENT
-      || shape % 8 == 7)
+      || (shape % 8 == 7 && !emu_counts_only ()))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   if (preference->reductions != CUBLASLT_REDUCTION_SCHEME_NONE && requested > 0)
     results[(*returned)++].algo = { { MAGIC, 8ull << all % 4, 2 + all % 3, ANY_ROWS, 0 } };
