@@ -152,20 +152,33 @@ on_fault (int signal_number, siginfo_t *info, void *context)
   signal (signal_number, SIG_DFL); /* happens again, to whoever did it */
 }
 
+/* A thread's stack for the handler; what it had before comes back when it ends, as a sanitizer
+ * wants to free that. */
+struct HandlerStack {
+  alignas (64) char stack[64 << 10]; /* so aligned for the address sanitizer */
+  stack_t before;
+
+  HandlerStack (void)
+  {
+    stack_t own = {};
+
+    own.ss_sp = stack;
+    own.ss_size = sizeof stack;
+    sigaltstack (&own, &before);
+  }
+  ~HandlerStack (void) { sigaltstack (&before, NULL); }
+};
+
 static void
 catch_faults (void)
 {
   static thread_local bool caught;
-  alignas (64) static thread_local char stack[64 << 10]; /* so aligned for the address sanitizer */
-  stack_t alternative = {};
   struct sigaction action = {};
 
   if (caught)
     return;
   caught = true;
-  alternative.ss_sp = stack;
-  alternative.ss_size = sizeof stack;
-  sigaltstack (&alternative, NULL);
+  static thread_local HandlerStack stack;
   action.sa_sigaction = on_fault;
   /* NODEFER: the handler may be left for good */
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
