@@ -1,8 +1,8 @@
 /* attention_decode.cu - attention of a few generated rows over pages on tensor cores.
  *
- * Few queries do not fill a GPU, so their keys are split, VALLEY_SPLIT_KEYS to a block, whatever
+ * Few queries do not fill a GPU, so their keys are split, SPLIT_KEYS to a block, whatever
  * their number; what blocks found is combined in the order of keys by a second kernel.  In a block
- * each warp has every fourth 16 keys.
+ * each warp has a quarter of every VALLEY_KEY_BLOCK keys.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "attention_tile.h"
 
@@ -46,10 +46,12 @@ leave_sums (ValleyShared<float> o, ValleyShared<float> stats, const ValleySums<D
       stats[2 * row + 1] = total;
     }
     VALLEY_UNROLL
-    for (unsigned i = 0; i < DIM / 8; i++)
-      VALLEY_UNROLL
-    for (unsigned j = 0; j < 2; j++)
-      o[row * VALLEY_TILE_ROW (DIM) + i * 8 + lane % 4 * 2 + j] = sums.o[i][2 * r + j];
+    for (unsigned i = 0; i < DIM / 8; i++) {
+      unsigned at = row * VALLEY_TILE_ROW (DIM) + i * 8 + lane % 4 * 2;
+
+      o[at] = sums.o[i][2 * r];
+      o[at + 1] = sums.o[i][2 * r + 1];
+    }
   }
 }
 

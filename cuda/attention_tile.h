@@ -71,8 +71,9 @@ valley_load_queries (ValleyShared<T> tiles, const ValleyQueries<T> &queries, uns
 
 /* ---- a warp's fragments ---- */
 
-/* Where in a tile a lane finds its row of four 8 x 8 matrices: two below each other then two to the
- * right (queries; values, which are transposed), or two beside each other, then two below (keys) */
+/* Where in a tile a lane finds its row of four 8 x 8 matrices: two below each other, then two to
+ * the right (queries; values, which are transposed), or two beside each other, then two below
+ * (keys). */
 template <unsigned DIM>
 static __device__ __forceinline__ unsigned
 valley_column_first (void)
@@ -114,9 +115,7 @@ valley_sums_init (ValleySums<DIM> *sums)
 {
   VALLEY_UNROLL
   for (unsigned i = 0; i < DIM / 8; i++)
-    VALLEY_UNROLL
-  for (unsigned j = 0; j < 4; j++)
-    sums->o[i][j] = 0;
+    sums->o[i][0] = sums->o[i][1] = sums->o[i][2] = sums->o[i][3] = 0;
   sums->max[0] = sums->max[1] = -INFINITY;
   sums->sum[0] = sums->sum[1] = 0;
 }
