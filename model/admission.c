@@ -107,7 +107,7 @@ frames_of (const ValleyWindowing *windowing, const ValleyConfig *config, guint64
 }
 
 void
-valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
+valley_cache_need (const ValleyConfig *config, ValleyPrecision precision, gboolean is_cpu,
                    const ValleyWindowing *windowing, guint64 vision_tokens, ValleyCacheNeed *need)
 {
   const ValleyLlmConfig *llm = &config->llm;
@@ -119,7 +119,7 @@ valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
   guint64 row_bytes
       = times (times ((streaming ? 3 : 2) * llm->n_layers, llm->n_kv_heads), llm->head_dim);
 
-  valley_precision_types (precision, TRUE, &activations, &kv);
+  valley_precision_types (precision, is_cpu, &activations, &kv);
   row_bytes = times (row_bytes, valley_dtype_bytes (kv));
   most_held (windowing, n_frames, &n, &held);
   pages = pages_of (n, held, frame_rows);
@@ -206,14 +206,16 @@ valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
   *bytes = 0;
   if (!valley_windowing_check (windowing, error))
     return FALSE;
-  valley_cache_need (model->config, model->precision, windowing, sizes->n_tokens, &need);
+  valley_cache_need (model->config, model->precision, !model->device.is_cuda, windowing,
+                     sizes->n_tokens, &need);
   *bytes = plus (need.kv_bytes, need.encoding_bytes);
   if (!check_context (model->config, windowing, &need, error))
     return FALSE;
   if (*bytes <= bound)
     return TRUE;
   tumbling.policy = VALLEY_WINDOWS_TUMBLING;
-  valley_cache_need (model->config, model->precision, &tumbling, sizes->n_tokens, &least);
+  valley_cache_need (model->config, model->precision, !model->device.is_cuda, &tumbling,
+                     sizes->n_tokens, &least);
   g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                "the window policy %s needs %" G_GUINT64_FORMAT " bytes for windows of %u frames, "
                "%u apart, of %u vision tokens (%" G_GUINT64_FORMAT

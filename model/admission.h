@@ -21,6 +21,6 @@ typedef struct {
 } ValleyCacheNeed;
 
 /* For frames of @vision_tokens rows each.  Sums that overflow are G_MAXUINT64. */
-void valley_cache_need (const ValleyConfig *config, ValleyPrecision precision,
+void valley_cache_need (const ValleyConfig *config, ValleyPrecision precision, gboolean is_cpu,
                         const ValleyWindowing *windowing, guint64 vision_tokens,
                         ValleyCacheNeed *need);

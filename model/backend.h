@@ -28,7 +28,7 @@ typedef struct _ValleyMemory ValleyMemory;
 typedef struct _ValleyBackend ValleyBackend;
 typedef struct _ValleyStream ValleyStream;
 typedef struct _ValleyOps ValleyOps;
-typedef struct _ValleyGraph ValleyGraph; /* operations recorded to be run again */
+typedef struct _ValleyGraph ValleyGraph;           /* operations recorded to be run again */
 typedef struct _ValleyPictureOps ValleyPictureOps; /* picture_ops.h */
 
 typedef struct {
@@ -85,7 +85,7 @@ typedef struct {
  * reads @pages and @first_row; a GPU reads @table and @first, in its own memory and when it runs,
  * so that a recorded step serves every later one. */
 typedef struct {
-  ValleyMemory *const *pages; /* as many as the rows appended end in, at least */
+  ValleyMemory *const *pages; /* all of the sequence's */
   gsize n_pages;
   ValleyTensor table; /* I32 [n, 2], an address each: what upload_pages wrote; the CPU has none */
   ValleyDType dtype;
@@ -99,10 +99,10 @@ typedef struct {
 /* How tokens are chosen, in the order of Hugging Face's filters.  Bits are 32 to a word, token 0's
  * the lowest.  Tensors may be NULL or empty but for `draws`; they are tightly packed. */
 typedef struct {
-  double temperature;        /* 0: the likeliest */
-  gsize top_k;               /* 0: off */
-  double top_p;              /* 1: off */
-  double repetition_penalty; /* 1: off, and nothing counts as seen */
+  double temperature;          /* 0: the likeliest */
+  gsize top_k;                 /* 0: off */
+  double top_p;                /* 1: off */
+  double repetition_penalty;   /* 1: off, and nothing counts as seen */
   const ValleyTensor *seen;    /* I32 [words, 1]: the tokens' bits */
   const ValleyTensor *inputs;  /* I32 [rows, 1]: row i has also seen inputs 0 ... i */
   const ValleyTensor *allowed; /* I32 [1 or rows, words]: only these tokens; NULL: all */
@@ -111,7 +111,7 @@ typedef struct {
 } ValleyPick;
 
 struct _ValleyOps {
-  const char *name; /* "cpu" */
+  const char *name;                 /* "cpu" */
   const ValleyPictureOps *pictures; /* NULL: they stay on the host, which makes their patches */
   void (*backend_free) (ValleyBackend *backend);
 
@@ -179,6 +179,10 @@ struct _ValleyOps {
   void (*rotate_append) (ValleyStream *, const ValleyTensor *q, const ValleyTensor *k,
                          const ValleyTensor *v, const ValleyTensor *cos, const ValleyTensor *sin,
                          const ValleyTensor *positions, gsize head_dim, const ValleyKv *kv);
+  /* y's rows (activations) become the pages' rows from @first on; @plane: where they begin in a
+   * page, as in @kv. */
+  void (*read_pages) (ValleyStream *, const ValleyTensor *y, const ValleyKv *kv, gsize plane,
+                      gsize first);
   /* y = silu (gate) * up; may be in place on gate */
   void (*swiglu) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *gate,
                   const ValleyTensor *up);

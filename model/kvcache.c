@@ -369,27 +369,27 @@ valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize firs
                           ValleyKv *kv)
 {
   const ValleyKvPool *pool = cache->pool;
-  gsize end = (first + n + VALLEY_KV_PAGE_ROWS - 1) / VALLEY_KV_PAGE_ROWS;
+  gsize begin = first / VALLEY_KV_PAGE_ROWS,
+        end = (first + n + VALLEY_KV_PAGE_ROWS - 1) / VALLEY_KV_PAGE_ROWS;
+  gboolean may_write = end <= cache->n_pages;
 
+  for (gsize i = 0; i < cache->n_pages; i++)
+    cache->memories[i] = cache->pages[i]->memory;
+  for (gsize i = begin; may_write && n > 0 && i < end; i++)
+    may_write = cache->pages[i]->refs == 1;
+  if (!may_write)
+    valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
+                        "KV rows %" G_GSIZE_FORMAT " to %" G_GSIZE_FORMAT
+                        " are not reserved; expected them to be",
+                        first, first + n);
   *kv = (ValleyKv){ .pages = cache->memories,
-                    .n_pages = MIN (end, cache->n_pages),
+                    .n_pages = cache->n_pages,
                     .dtype = pool->dtype,
                     .page_rows = VALLEY_KV_PAGE_ROWS,
                     .cols = pool->cols,
                     .first_row = first,
                     .most_rows = first + n };
   valley_kv_pool_set_layer (pool, 0, kv);
-  for (gsize i = 0; i < end; i++)
-    if (i >= cache->n_pages
-        || (n > 0 && (i + 1) * VALLEY_KV_PAGE_ROWS > first && cache->pages[i]->refs != 1)) {
-      valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
-                          "KV rows %" G_GSIZE_FORMAT " to %" G_GSIZE_FORMAT
-                          " are not reserved; expected them to be",
-                          first, first + n);
-      return;
-    } else {
-      cache->memories[i] = cache->pages[i]->memory;
-    }
 }
 
 guint64

@@ -76,9 +76,9 @@ void valley_kv_cache_own (ValleyKvCache *cache, ValleyStream *stream, gsize firs
 /* One page's rows of a layer. */
 ValleyTensor valley_kv_cache_page (const ValleyKvCache *cache, gsize page, gsize layer,
                                    ValleyKvPlane which);
-/* The pages up to row @first + @n, for operations that append @n rows at @first (reserved, and no
- * earlier than the length) or look at what is before; of layer 0, without a device's table.  Valid
- * until the cache changes.  When the rows are not there the stream's error is set. */
+/* The pages, for operations that write @n rows at @first (reserved, or this sequence's alone) or
+ * look at others; of layer 0, without a device's table.  Valid until the cache changes.  When the
+ * rows may not be written the stream's error is set. */
 void valley_kv_cache_describe (ValleyKvCache *cache, ValleyStream *stream, gsize first, gsize n,
                                ValleyKv *kv);
 /* Which memory a page is; never another's as long as the pool lives, and never 0. */

@@ -90,28 +90,3 @@ valley_rotary_reserve (ValleyRotary *rotary, ValleyStream *stream, gsize n)
   rotary->cos = cos;
   rotary->sin = sin;
 }
-
-void
-valley_rotary_positions (ValleyRotary *rotary, ValleyStream *stream, const gint32 *positions,
-                         gsize first, gsize n, ValleyTensor *out)
-{
-  g_autofree gint32 *own = positions == NULL ? VALLEY_NEW (gint32, n) : NULL;
-  gsize end = 0;
-
-  *out = (ValleyTensor){ .dtype = VALLEY_I32, .cols = 1, .stride = 1 };
-  if (n == 0)
-    return;
-  if (positions == NULL && own == NULL) {
-    valley_stream_fail (stream, VALLEY_ERROR_MEMORY,
-                        "not enough memory for the positions of %" G_GSIZE_FORMAT " rows", n);
-    return;
-  }
-  for (gsize i = 0; own != NULL && i < n; i++)
-    own[i] = (gint32) (first + i);
-  if (own != NULL)
-    positions = own;
-  for (gsize i = 0; i < n; i++)
-    end = MAX (end, (gsize) positions[i] + 1);
-  valley_rotary_reserve (rotary, stream, end);
-  valley_tensor_init_ids (stream, out, positions, n);
-}

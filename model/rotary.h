@@ -14,10 +14,6 @@ typedef struct {
 void valley_rotary_init (ValleyRotary *rotary, ValleyBackend *backend, const float *frequencies,
                          gsize pairs);
 void valley_rotary_clear (ValleyRotary *rotary);
-/* @positions of @n rows, or without them @first, @first + 1 ...: a fresh I32 tensor, and the tables
- * reach them. */
-void valley_rotary_positions (ValleyRotary *rotary, ValleyStream *stream, const gint32 *positions,
-                              gsize first, gsize n, ValleyTensor *out);
 /* Makes the tables reach positions 0 ... @n - 1; they may move.  On failure the stream's error is
  * set and they are as they were. */
 void valley_rotary_reserve (ValleyRotary *rotary, ValleyStream *stream, gsize n);

@@ -221,8 +221,7 @@ valley_sequence_evict (ValleySequence *sequence, ValleyPrefill *prefill, guint n
     sequence->n_known -= n;
   else
     sequence->n_known = MIN (sequence->n_known, header);
-  valley_streaming_evict (&sequence->cache, prefill->stream, &prefill->run.rotary,
-                          &prefill->llm->config, header, n,
+  valley_streaming_evict (&sequence->cache, prefill->stream, &prefill->run, header, n,
                           (const gint32 *) sequence->positions->data);
   return prefill->stream->ops->stream_wait (prefill->stream, error);
 }

@@ -1,57 +1,62 @@
-/* streaming.c - eviction in place, page by page: each is filled from rows further back, so that
- * what is overwritten has been moved already.  Keys are turned from how they were before any
+/* streaming.c - eviction in place, some rows at a time: they are filled from rows further back, so
+ * that what is overwritten has been moved already.  Keys are turned from how they were before any
  * rotation, so that many evictions round no more often than one.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "streaming.h"
 
-/* Rows @first ... of a layer's plane into @rows, from as many pages as they lie in. */
-static void
-read_rows (const ValleyKvCache *cache, ValleyStream *stream, gsize layer, ValleyKvPlane which,
-           gsize first, const ValleyTensor *rows)
-{
-  for (gsize done = 0, n; done < rows->rows; done += n) {
-    gsize row = (first + done) % VALLEY_KV_PAGE_ROWS;
-    ValleyTensor from
-        = valley_kv_cache_page (cache, (first + done) / VALLEY_KV_PAGE_ROWS, layer, which);
-    ValleyTensor to;
+/* Few enough for little memory, many enough for few operations. */
+#define ROWS_AT_ONCE ((gsize) 1024)
 
-    n = MIN (rows->rows - done, VALLEY_KV_PAGE_ROWS - row);
-    from = valley_tensor_rows (&from, row, n);
-    to = valley_tensor_rows (rows, done, n);
-    stream->ops->copy (stream, &to, &from);
+/* Rows @first ... of every layer become those @n further back. */
+static void
+move_rows (ValleyKvCache *cache, ValleyStream *stream, ValleyDecoderRun *run,
+           const ValleyPassRows *rows, gsize n, const ValleyTensor *k, const ValleyTensor *v)
+{
+  const ValleyOps *ops = stream->ops;
+  const ValleyLlmConfig *llm = &run->config;
+  ValleyPassPlace place;
+
+  valley_decoder_run_place (run, stream, rows, &place);
+  for (gsize i = 0; i < llm->n_layers && !valley_stream_stopped (stream); i++) {
+    valley_kv_pool_set_layer (cache->pool, i, &place.kv);
+    ops->read_pages (stream, k, &place.kv, place.kv.unrotated, rows->first + n);
+    ops->read_pages (stream, v, &place.kv, place.kv.values, rows->first + n);
+    ops->rotate_append (stream, NULL, k, v, &run->rotary.cos, &run->rotary.sin, &place.positions,
+                        llm->head_dim, &place.kv);
   }
 }
 
-/* One layer's rows from @first on become those that lie @n further back.  @scratch: a page's
- * rows in f32, which holds what a page holds without rounding. */
+/* Row @first takes position @positions[0], or @first; and so on. */
 static void
-move_layer (ValleyKvCache *cache, ValleyStream *stream, gsize layer, gsize head_dim, gsize first,
-            gsize n, const ValleyRotary *rotary, const ValleyTensor *positions,
-            const ValleyTensor *scratch)
+move_all (ValleyKvCache *cache, ValleyStream *stream, ValleyDecoderRun *run, gsize first, gsize n,
+          const gint32 *positions)
 {
-  gsize end = cache->length - n, rows;
+  gsize end = cache->length - n, at_once = MIN (ROWS_AT_ONCE, end - first);
+  gsize cols = run->config.n_kv_heads * run->config.head_dim;
+  ValleyTensor k, v;
 
-  for (gsize row = first; row < end && !valley_stream_stopped (stream); row += rows) {
-    ValleyTensor part, p;
+  cache->gap = 0; /* positions are row numbers, where they are not given */
+  valley_activations_init (stream, &k, at_once, cols);
+  valley_activations_init (stream, &v, at_once, cols);
+  for (gsize row = first; row < end && !valley_stream_stopped (stream); row += at_once) {
+    ValleyPassRows rows = { .cache = cache,
+                            .first = row,
+                            .n = MIN (at_once, end - row),
+                            .positions = positions != NULL ? positions + (row - first) : NULL };
+    ValleyTensor some_k = valley_tensor_rows (&k, 0, rows.n);
+    ValleyTensor some_v = valley_tensor_rows (&v, 0, rows.n);
 
-    rows = MIN (end - row, VALLEY_KV_PAGE_ROWS - row % VALLEY_KV_PAGE_ROWS);
-    part = valley_tensor_rows (scratch, 0, rows);
-    p = valley_tensor_rows (positions, row - first, rows);
-    read_rows (cache, stream, layer, VALLEY_KV_VALUES, row + n, &part);
-    valley_kv_cache_write (cache, stream, layer, VALLEY_KV_VALUES, row, &part);
-    read_rows (cache, stream, layer, VALLEY_KV_UNROTATED, row + n, &part);
-    valley_kv_cache_write (cache, stream, layer, VALLEY_KV_UNROTATED, row, &part);
-    stream->ops->rope (stream, &part, &rotary->cos, &rotary->sin, &p, head_dim);
-    valley_kv_cache_write (cache, stream, layer, VALLEY_KV_KEYS, row, &part);
+    move_rows (cache, stream, run, &rows, n, &some_k, &some_v);
   }
+  valley_tensor_clear (stream->backend, &k);
+  valley_tensor_clear (stream->backend, &v);
 }
 
 void
-valley_streaming_evict (ValleyKvCache *cache, ValleyStream *stream, ValleyRotary *rotary,
-                        const ValleyLlmConfig *llm, gsize first, gsize n, const gint32 *positions)
+valley_streaming_evict (ValleyKvCache *cache, ValleyStream *stream, ValleyDecoderRun *run,
+                        gsize first, gsize n, const gint32 *positions)
 {
   gsize end = cache->length - n;
-  ValleyTensor ids, scratch;
 
   if (!valley_kv_pool_keeps_unrotated (cache->pool) || n > cache->length || first > end) {
     valley_stream_fail (stream, VALLEY_ERROR_DEVICE,
@@ -62,13 +67,8 @@ valley_streaming_evict (ValleyKvCache *cache, ValleyStream *stream, ValleyRotary
     return;
   }
   valley_kv_cache_own (cache, stream, first);
-  valley_rotary_positions (rotary, stream, positions, first, end - first, &ids);
-  valley_tensor_init (stream, &scratch, VALLEY_F32, VALLEY_KV_PAGE_ROWS,
-                      llm->n_kv_heads * llm->head_dim);
-  for (gsize i = 0; i < llm->n_layers && !valley_stream_stopped (stream); i++)
-    move_layer (cache, stream, i, llm->head_dim, first, n, rotary, &ids, &scratch);
-  valley_tensor_clear (stream->backend, &scratch);
-  valley_tensor_clear (stream->backend, &ids);
+  if (first < end)
+    move_all (cache, stream, run, first, n, positions);
   if (valley_stream_stopped (stream)) {
     valley_kv_cache_set_length (cache, 0);
     return;

@@ -22,7 +22,7 @@ typedef struct _Call Call;
 struct _Call {
   void (*run) (ValleyStream *stream, const Call *call);
   ValleyTensor tensors[MAX_TENSORS]; /* without memory: it was NULL or empty */
-  gsize number;
+  gsize number, first;
   float eps;
   ValleyActivation act;
   ValleyRole role;
@@ -241,6 +241,28 @@ rotate_append (ValleyStream *stream, const ValleyTensor *q, const ValleyTensor *
 }
 
 static void
+run_read_pages (ValleyStream *stream, const Call *c)
+{
+  ValleyKv kv = c->kv;
+  gsize end = c->first + c->tensors[0].rows;
+
+  must_live (kv.table.memory);
+  kv.n_pages = (end + kv.page_rows - 1) / kv.page_rows;
+  g_assert_cmpuint (kv.n_pages, <=, kv.table.rows);
+  kv.pages = valley_cpu_row (&kv.table, 0);
+  cpu->read_pages (stream, &c->tensors[0], &kv, c->number, c->first);
+}
+
+static void
+read_pages (ValleyStream *stream, const ValleyTensor *y, const ValleyKv *kv, gsize plane,
+            gsize first)
+{
+  call (stream,
+        &(Call){
+            .run = run_read_pages, .tensors = { *y }, .number = plane, .first = first, .kv = *kv });
+}
+
+static void
 run_attend (ValleyStream *stream, const Call *c)
 {
   ValleyKv kv = read_kv (&c->kv, c->attention.n_skipped + c->tensors[1].rows);
@@ -326,6 +348,7 @@ recording_ops (ValleyBackend *backend)
   table.linear = linear;
   table.rotate_append = rotate_append;
   table.attend = attend;
+  table.read_pages = read_pages;
   table.graph_begin = graph_begin;
   table.graph_end = graph_end;
   table.graph_run = graph_run;

@@ -167,7 +167,7 @@ check_peak (ValleyConfig *config, ValleyPrecision precision)
   valley_kv_cache_init (&p.header, p.pool);
   append_rows (&p, &p.header, g_rand_int_range (rng, 1, VALLEY_USUAL_HEADER_ROWS + 1));
   run_stream (&p, &windowing);
-  valley_cache_need (config, precision, &windowing, vision, &need);
+  valley_cache_need (config, precision, TRUE, &windowing, vision, &need);
   if (p.peak > need.kv_bytes
       || p.peak_frames * vision * config->llm.hidden_size * 4 > need.encoding_bytes)
     g_error ("policy %d, W %u, H %u, %zu tokens: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
@@ -218,7 +218,7 @@ test_release (void)
     ValleyWindowing windowing = { .policy = cases[i].policy, .window_frames = 16, .hop_frames = 1 };
     ValleyCacheNeed need;
 
-    valley_cache_need (&config, VALLEY_PRECISION_BF16, &windowing, 392, &need);
+    valley_cache_need (&config, VALLEY_PRECISION_BF16, TRUE, &windowing, 392, &need);
     g_test_message ("policy %d: %.2f GB of KV, %.2f GB of encodings", cases[i].policy,
                     need.kv_bytes / 1e9, need.encoding_bytes / 1e9);
     g_assert_cmpfloat (need.kv_bytes / 1e9, >=, cases[i].least_gb);
@@ -236,13 +236,13 @@ test_long_window (void)
 
   config.llm.n_layers = config.llm.n_kv_heads = config.llm.head_dim = config.llm.hidden_size = 1;
   config.llm.max_position_embeddings = 1000;
-  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &unknown);
+  valley_cache_need (&config, VALLEY_PRECISION_F32, TRUE, &windowing, 96, &unknown);
   windowing.window_frames = 10;
-  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &full);
+  valley_cache_need (&config, VALLEY_PRECISION_F32, TRUE, &windowing, 96, &full);
   windowing.window_frames = 7200;
-  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &more);
+  valley_cache_need (&config, VALLEY_PRECISION_F32, TRUE, &windowing, 96, &more);
   windowing.window_frames = 9;
-  valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, 96, &fewer);
+  valley_cache_need (&config, VALLEY_PRECISION_F32, TRUE, &windowing, 96, &fewer);
   g_assert_cmpuint (full.most_frames, ==, 10);
   g_assert_cmpuint (unknown.kv_bytes, ==, full.kv_bytes);
   g_assert_cmpuint (more.kv_bytes, ==, full.kv_bytes);
@@ -264,7 +264,7 @@ test_overflow (void)
     ValleyWindowing windowing = { .policy = policy, .window_frames = G_MAXUINT, .hop_frames = 1 };
     ValleyCacheNeed need;
 
-    valley_cache_need (&config, VALLEY_PRECISION_F32, &windowing, G_MAXUINT64 / 2, &need);
+    valley_cache_need (&config, VALLEY_PRECISION_F32, TRUE, &windowing, G_MAXUINT64 / 2, &need);
     g_assert_cmpuint (need.kv_bytes, ==, G_MAXUINT64);
     g_assert_cmpuint (need.encoding_bytes, ==, G_MAXUINT64);
     g_assert_cmpuint (need.rows, >, G_MAXUINT64 / 2);

@@ -315,7 +315,12 @@ read_plane (Device *d, const Pages *p, gsize plane, gsize first, gsize n)
 {
   const ValleyKv *kv = &p->kv;
   float *out = g_new (float, n * kv->cols);
+  Guarded read = guarded_new (d, VALLEY_F32, n, kv->cols, NULL);
+  g_autofree float *at_once = NULL;
 
+  OPS (*d)->read_pages (d->stream, &read.view, kv, plane, first);
+  at_once = guarded_read (d, &read);
+  guarded_clear (d, &read);
   for (gsize i = 0; i < n; i++) {
     gsize row = first + i;
     ValleyTensor tensor = { .memory = p->memories[row / kv->page_rows],
@@ -327,6 +332,7 @@ read_plane (Device *d, const Pages *p, gsize plane, gsize first, gsize n)
 
     g_assert_true (OPS (*d)->download (d->stream, &tensor, out + i * kv->cols, NULL));
   }
+  assert_same_bits ("rows read from pages", at_once, out, n * kv->cols);
   return out;
 }
 

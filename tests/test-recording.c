@@ -162,8 +162,8 @@ evict (Twins *t, guint sequence)
 
   for (guint i = 0; i < 2; i++) {
     use (t, i);
-    valley_streaming_evict (&t->caches[i][sequence], t->small->device.stream, &t->runs[i].rotary,
-                            &t->small->llm.config, first, n, NULL);
+    valley_streaming_evict (&t->caches[i][sequence], t->small->device.stream, &t->runs[i], first, n,
+                            NULL);
     g_assert_true (OPS (t->small->device)->stream_wait (t->small->device.stream, NULL));
   }
 }

@@ -55,8 +55,7 @@ evict (Streaming *s, gsize first, gsize n, const gint32 *positions)
 {
   g_autoptr (GError) error = NULL;
 
-  valley_streaming_evict (&s->cache, s->small->device.stream, &s->small->run.rotary,
-                          &s->small->llm.config, first, n, positions);
+  valley_streaming_evict (&s->cache, s->small->device.stream, &s->small->run, first, n, positions);
   s->small->device.stream->ops->stream_wait (s->small->device.stream, &error);
   g_assert_no_error (error);
   reference_remove (s->reference, first, n);
@@ -106,8 +105,7 @@ test_positions (void)
     reference_set_position (s.reference, 10 + i, positions[i]);
   for (gint32 i = 0; i < 10; i++)
     reference_set_position (s.reference, (guint) i, i + i / 7 * 3);
-  valley_streaming_evict (&s.cache, s.small->device.stream, &s.small->run.rotary,
-                          &s.small->llm.config, 10, 30, positions);
+  valley_streaming_evict (&s.cache, s.small->device.stream, &s.small->run, 10, 30, positions);
   g_assert_cmpuint (s.cache.length + s.cache.gap, ==, 10 + 2 * 59 + 1);
   for (gint32 i = 0; i < 8; i++)
     positions[i] = 129 + i;
@@ -134,8 +132,7 @@ test_exact (void)
     valley_kv_cache_fork (&fork, &s.cache, s.small->device.stream);
     kept = small_decoder_forward (s.small, &s.cache, x + 200 * SIZE, 20, NULL, VALLEY_ROWS_PROMPT,
                                   512);
-    valley_streaming_evict (&s.cache, s.small->device.stream, &s.small->run.rotary,
-                            &s.small->llm.config, 5, 40, NULL);
+    valley_streaming_evict (&s.cache, s.small->device.stream, &s.small->run, 5, 40, NULL);
     g_assert_cmpuint (s.cache.length, ==, 180);
     after
         = small_decoder_forward (s.small, &fork, x + 200 * SIZE, 20, NULL, VALLEY_ROWS_PROMPT, 512);
@@ -165,14 +162,13 @@ test_failure (void)
   append (&s, 150, NULL);
   valley_kv_cache_fork (&fork, &s.cache, stream);
   valley_kv_pool_set_max_bytes (s.small->pool, valley_kv_pool_bytes_used (s.small->pool));
-  valley_streaming_evict (&s.cache, stream, &s.small->run.rotary, &s.small->llm.config, 5, 20,
-                          NULL);
+  valley_streaming_evict (&s.cache, stream, &s.small->run, 5, 20, NULL);
   g_assert_false (stream->ops->stream_wait (stream, &error));
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
   g_assert_cmpuint (s.cache.length, ==, 0);
   g_assert_cmpuint (fork.length, ==, 150);
   g_clear_error (&error);
-  valley_streaming_evict (&fork, stream, &s.small->run.rotary, &s.small->llm.config, 5, 146, NULL);
+  valley_streaming_evict (&fork, stream, &s.small->run, 5, 146, NULL);
   g_assert_false (stream->ops->stream_wait (stream, &error)); /* more than there are */
   g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
   g_assert_cmpuint (fork.length, ==, 150);

@@ -148,6 +148,7 @@ const ValleyOps valley_cpu_ops = {
   .rms_norm = valley_cpu_rms_norm,
   .rope = valley_cpu_rope,
   .rotate_append = valley_cpu_rotate_append,
+  .read_pages = valley_cpu_read_pages,
   .swiglu = valley_cpu_swiglu,
   .softmax = valley_cpu_softmax,
   .one_hot = valley_cpu_one_hot,

@@ -128,6 +128,8 @@ void valley_cpu_rotate_append (ValleyStream *, const ValleyTensor *q, const Vall
                                const ValleyTensor *v, const ValleyTensor *cos,
                                const ValleyTensor *sin, const ValleyTensor *positions,
                                gsize head_dim, const ValleyKv *kv);
+void valley_cpu_read_pages (ValleyStream *, const ValleyTensor *y, const ValleyKv *kv, gsize plane,
+                            gsize first);
 void valley_cpu_softmax (ValleyStream *, const ValleyTensor *x);
 void valley_cpu_one_hot (ValleyStream *, const ValleyTensor *x);
 

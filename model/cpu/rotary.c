@@ -1,4 +1,4 @@
-/* rotary.c - positions: heads are turned, and keys enter the cache.
+/* rotary.c - positions: heads are turned, and keys enter the cache, or leave it.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "internal.h"
 
@@ -112,4 +112,34 @@ valley_cpu_rotate_append (ValleyStream *stream, const ValleyTensor *q, const Val
 
   VALLEY_CPU_REQUIRE (stream, append_fits (&job));
   valley_cpu_run_rows (stream, k->rows, k->cols, append_rows, &job);
+}
+
+typedef struct {
+  const ValleyKernels *kernels;
+  const ValleyTensor *y;
+  const ValleyKv *kv;
+  gsize plane, first;
+} ReadJob;
+
+static void
+read_rows (gsize first, gsize n, gpointer data)
+{
+  const ReadJob *job = data;
+
+  for (gsize i = first; i < first + n; i++)
+    valley_cpu_convert (job->kernels, valley_cpu_row (job->y, i), job->y->dtype,
+                        valley_cpu_page_row (job->kv, job->plane, job->first + i), job->kv->dtype,
+                        job->y->cols);
+}
+
+void
+valley_cpu_read_pages (ValleyStream *stream, const ValleyTensor *y, const ValleyKv *kv, gsize plane,
+                       gsize first)
+{
+  ReadJob job = { valley_cpu_kernels (stream), y, kv, plane, first };
+
+  VALLEY_CPU_REQUIRE (stream, y->dtype == VALLEY_F32 && y->cols == kv->cols && kv->page_rows > 0
+                                  && plane != G_MAXSIZE
+                                  && first + y->rows <= kv->n_pages * kv->page_rows);
+  valley_cpu_run_rows (stream, y->rows, y->cols, read_rows, &job);
 }

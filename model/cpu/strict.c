@@ -201,6 +201,16 @@ rotate_append (ValleyStream *s, const ValleyTensor *q, const ValleyTensor *k, co
 }
 
 static void
+read_pages (ValleyStream *s, const ValleyTensor *y, const ValleyKv *kv, gsize plane, gsize first)
+{
+  begin (GIVEN (y), GIVEN (NULL));
+  protect_pages (kv, TRUE, FALSE);
+  valley_cpu_ops.read_pages (s, y, kv, plane, first);
+  protect_pages (kv, FALSE, FALSE);
+  end (GIVEN (y), GIVEN (NULL));
+}
+
+static void
 attend (ValleyStream *s, const ValleyTensor *out, const ValleyTensor *q, const ValleyKv *kv,
         const ValleyAttention *a)
 {
@@ -229,6 +239,7 @@ valley_cpu_strict_ops_init (ValleyOps *ops)
   ops->rms_norm = rms_norm;
   ops->rope = rope;
   ops->rotate_append = rotate_append;
+  ops->read_pages = read_pages;
   ops->swiglu = swiglu;
   ops->softmax = softmax;
   ops->one_hot = one_hot;
