@@ -142,6 +142,10 @@ int valley_cuda_rotate_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix
                                const ValleyCudaMatrix *sin, const int32_t *positions,
                                size_t head_dim, const ValleyCudaKv *kv, struct CUstream_st *stream);
 
+/* y's rows become the pages' from @first on, of the plane that begins at @plane: one type. */
+int valley_cuda_read_pages (const ValleyCudaMatrix *y, const ValleyCudaKv *kv, size_t plane,
+                            size_t first, struct CUstream_st *stream);
+
 /* Every row sees all keys of its sequence. */
 int valley_cuda_attention (const ValleyCudaMatrix *out, const ValleyCudaMatrix *q,
                            const ValleyCudaMatrix *k, const ValleyCudaMatrix *v,

@@ -1,4 +1,4 @@
-/* rotary.cu - positions: heads are turned, and keys enter the pages.
+/* rotary.cu - positions: heads are turned, and keys enter the pages, or are read from them.
  *
  * A thread turns one pair (d, d + half) of a head, or copies two elements of v.
  * SPDX-License-Identifier: Apache-2.0 */
@@ -166,5 +166,43 @@ valley_cuda_rotate_append (const ValleyCudaMatrix *q, const ValleyCudaMatrix *k,
   if (!valley_is_empty (k))
     VALLEY_BY_TYPE (k->type, launch_append, q, k, v, kv, angles_of (cos, sin, positions, head_dim),
                     stream);
+  return cudaGetLastError ();
+}
+
+/* ---- out of the pages ---- */
+
+template <typename T>
+static __global__ void
+__launch_bounds__ (THREADS) read_rows (T *y, size_t stride, ValleyCudaKv kv, size_t plane,
+                                       size_t first)
+{
+  size_t at = first + blockIdx.x, i = (size_t) blockIdx.y * THREADS + threadIdx.x;
+  const T *page = (const T *) kv.table[at / kv.page_rows];
+
+  if (i < kv.cols)
+    y[blockIdx.x * stride + i] = page[plane + at % kv.page_rows * kv.cols + i];
+}
+
+template <typename T>
+static void
+launch_read (const ValleyCudaMatrix *y, const ValleyCudaKv *kv, size_t plane, size_t first,
+             cudaStream_t stream)
+{
+  T *data = (T *) y->data;
+  size_t stride = y->stride;
+  ValleyCudaKv pages = *kv;
+
+  VALLEY_LAUNCH (read_rows, dim3 ((unsigned) y->rows, (unsigned) ((y->cols - 1) / THREADS + 1)),
+                 THREADS, 0, stream, data, stride, pages, plane, first);
+}
+
+int
+valley_cuda_read_pages (const ValleyCudaMatrix *y, const ValleyCudaKv *kv, size_t plane,
+                        size_t first, cudaStream_t stream)
+{
+  if (y->type != kv->type || y->cols != kv->cols)
+    return cudaErrorInvalidValue;
+  if (!valley_is_empty (y))
+    VALLEY_BY_TYPE (y->type, launch_read, y, kv, plane, first, stream);
   return cudaGetLastError ();
 }

@@ -174,6 +174,20 @@ rotate_append (ValleyStream *stream, const ValleyTensor *q, const ValleyTensor *
 }
 
 static void
+read_pages (ValleyStream *stream, const ValleyTensor *y, const ValleyKv *kv, gsize plane,
+            gsize first)
+{
+  ValleyCudaMatrix m[3];
+  ValleyCudaKv pages;
+
+  if (!VALLEY_GPU_BEGIN (stream, m, y, &kv->table, &kv->first))
+    return;
+  pages = kv_of (kv, &m[1], &m[2]);
+  valley_gpu_end (stream, "read_pages",
+                  valley_cuda_read_pages (&m[0], &pages, plane, first, valley_gpu_cuda (stream)));
+}
+
+static void
 attention (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
            const ValleyTensor *k, const ValleyTensor *v, const ValleyAttention *a)
 {
@@ -366,6 +380,7 @@ const ValleyOps valley_gpu_ops = {
   .rms_norm = rms_norm,
   .rope = rope,
   .rotate_append = rotate_append,
+  .read_pages = read_pages,
   .swiglu = swiglu,
   .softmax = softmax,
   .one_hot = one_hot,

@@ -178,6 +178,23 @@ check_pages (const Case *c, const Cache *cache, const Side *k, const Side *v,
   }
 }
 
+/* What was appended, read back from some row on. */
+static void
+check_read (const Case *c, const Cache *cache, const Side *v)
+{
+  gsize cols = cache->kv.cols, skip = random_size ((gint) c->rows + 1) - 1, n = c->rows - skip;
+  Wide wide = wide_new (c->type, n, cols, NULL);
+  g_autofree char *elements = NULL;
+  g_autofree float *got = g_new (float, n *cols);
+
+  CHECK (
+      valley_cuda_read_pages (&wide.view, &cache->kv, cache->kv.values, c->first + skip, stream));
+  elements = wide_read (&wide);
+  from_type (got, c->type, elements, n * cols);
+  assert_same_bits ("rows read from pages", got, v->values + skip * cols, n * cols);
+  wide_clear (&wide);
+}
+
 static void
 check_append (const Case *c)
 {
@@ -206,6 +223,7 @@ check_append (const Case *c)
     check_turned ("queries", c, turned + i * q_cols * valley_dtype_bytes (c->type),
                   q.values + i * q_cols, c->n_heads, cos.values + angle, sin.values + angle);
   }
+  check_read (c, &cache, &v);
   check_pages (c, &cache, &k, &v, positions, cos.values, sin.values);
   CHECK (cudaFree (on_device));
   side_clear (&q);
