@@ -15,7 +15,7 @@
 
 #define MAX_DEVICES 8
 
-typedef std::lock_guard<std::recursive_mutex> Guard;
+typedef std::lock_guard<EmuMutex> Guard;
 
 static int n_devices = -1;
 static CUctx_st primaries[MAX_DEVICES];

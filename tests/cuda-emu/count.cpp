@@ -103,7 +103,7 @@ emu_watch_tensor_flops (uint64_t flops)
 void
 emu_watch_product (const EmuProduct &p)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   products[{ p.m, p.n, p.k, p.element_bytes, p.out_bytes }]++;
 }
@@ -119,7 +119,7 @@ emu_watch_kernel_end (void)
 void
 emu_count_reset (void)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   kernels.clear ();
   products.clear ();
@@ -134,7 +134,7 @@ number_member (const char *name, uint64_t value)
 const char *
 emu_count_json (void)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
   const char *comma = "";
 
   json = "{\"kernels\": [";

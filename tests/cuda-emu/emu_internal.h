@@ -9,8 +9,18 @@
 #include <mutex>
 #include <string>
 
-/* One lock for the whole device: sessions are threads, the device is one. */
-extern std::recursive_mutex emu_lock;
+/* One lock for the whole device: sessions are threads, the device is one.  Who lets go of it goes
+ * back to the host, which must not touch the device's memory. */
+class EmuMutex {
+public:
+  void lock ();
+  void unlock ();
+
+private:
+  std::recursive_mutex mutex;
+  unsigned depth = 0;
+};
+extern EmuMutex emu_lock;
 
 /* ---- context.cpp ---- */
 
@@ -62,6 +72,8 @@ void emu_memory_init (void);
  * what lies around them and says in words what was written there. */
 void emu_memory_open (void);
 bool emu_memory_close (std::string *damage);
+/* Nobody may touch any of it. */
+void emu_memory_seal (void);
 /* NULL when the whole range is one allocation's, else what is wrong with it. */
 const char *emu_memory_range_problem (const void *pointer, size_t bytes);
 /* Where @address lies, in words, when it is the device's. */

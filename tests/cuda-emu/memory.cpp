@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static uint64_t fail_at;
 static unsigned n_allocations;
 /* by first page; freed ones stay, so that a late access can be told whose it was */
 static std::map<char *, Allocation> allocations;
+static std::set<Allocation *> live_allocations; /* those that are not freed */
 struct Pinned {
   size_t bytes;
   CUctx_st *context;
@@ -188,13 +190,39 @@ catch_faults (void)
 
 /* ---- between host and kernels ---- */
 
+/* Whose memory is open, or NULL.  It stays so from kernel to kernel: closing takes longer than
+ * most of them. */
+static const CUctx_st *open_context;
+
+static void
+protect (int protection)
+{
+  for (const Allocation *a : live_allocations)
+    if (a->context == open_context)
+      mprotect (a->pages, a->page_bytes, protection);
+}
+
+void
+emu_memory_seal (void)
+{
+  if (open_context == NULL)
+    return;
+  protect (PROT_NONE);
+  open_context = NULL;
+}
+
 void
 emu_memory_open (void)
 {
+  const CUctx_st *context
+      = emu_context_running != NULL ? emu_context_running : emu_context_current ();
+
   catch_faults ();
-  for (auto &it : allocations)
-    if (!it.second.freed && is_ours (it.second))
-      mprotect (it.second.pages, it.second.page_bytes, PROT_READ | PROT_WRITE);
+  if (open_context == context)
+    return;
+  emu_memory_seal ();
+  open_context = context;
+  protect (PROT_READ | PROT_WRITE);
 }
 
 static bool
@@ -220,11 +248,9 @@ emu_memory_close (std::string *damage)
 {
   bool good = true;
 
-  for (auto &it : allocations)
-    if (!it.second.freed && is_ours (it.second)) {
-      good = check_around (it.second, damage) && good;
-      mprotect (it.second.pages, it.second.page_bytes, PROT_NONE);
-    }
+  for (const Allocation *a : live_allocations)
+    if (is_ours (*a))
+      good = check_around (*a, damage) && good;
   return good;
 }
 
@@ -233,7 +259,7 @@ emu_memory_close (std::string *damage)
 void
 emu_fail_allocation_at (uint64_t n)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   fail_at = n;
 }
@@ -248,7 +274,7 @@ is_turn_to_fail (void)
 cudaError_t
 cudaMalloc (void **pointer, size_t bytes)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
   size_t page_bytes;
   Allocation a = {};
 
@@ -287,6 +313,7 @@ cudaMalloc (void **pointer, size_t bytes)
   arena_used += page_bytes + PAGE;
   live += bytes;
   allocations[a.pages] = a;
+  live_allocations.insert (&allocations[a.pages]);
   *pointer = a.data;
   return cudaSuccess;
 }
@@ -295,6 +322,7 @@ static void
 release (Allocation *a)
 {
   a->freed = true;
+  live_allocations.erase (a);
   bytes_live[a->context->device] -= a->bytes;
   mprotect (a->pages, a->page_bytes, PROT_NONE);
   madvise (a->pages, a->page_bytes, MADV_DONTNEED);
@@ -303,7 +331,7 @@ release (Allocation *a)
 cudaError_t
 cudaFree (void *pointer)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
   auto *a = (Allocation *) (pointer != NULL ? find (pointer) : NULL);
 
   if (pointer == NULL)
@@ -319,7 +347,7 @@ cudaFree (void *pointer)
 cudaError_t
 cudaMallocHost (void **pointer, size_t bytes)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   emu_watch_exit ();
   *pointer = NULL;
@@ -337,7 +365,7 @@ cudaMallocHost (void **pointer, size_t bytes)
 cudaError_t
 cudaFreeHost (void *pointer)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   if (pointer == NULL)
     return cudaSuccess;
@@ -363,7 +391,7 @@ emu_memory_is_pinned (const void *pointer, size_t bytes)
 cudaError_t
 cudaMemGetInfo (size_t *available, size_t *total)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   *available = bytes_limit - std::min (bytes_limit, bytes_live[emu_context_current ()->device]);
   *total = bytes_limit;
@@ -373,7 +401,7 @@ cudaMemGetInfo (size_t *available, size_t *total)
 void
 emu_set_device_bytes (size_t bytes)
 {
-  std::lock_guard<std::recursive_mutex> guard (emu_lock);
+  std::lock_guard<EmuMutex> guard (emu_lock);
 
   bytes_limit = bytes;
 }

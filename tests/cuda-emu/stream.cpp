@@ -50,7 +50,22 @@ struct CUstream_st {
   bool capture_broken;
 };
 
-std::recursive_mutex emu_lock;
+EmuMutex emu_lock;
+
+void
+EmuMutex::lock ()
+{
+  mutex.lock ();
+  depth++;
+}
+
+void
+EmuMutex::unlock ()
+{
+  if (--depth == 0)
+    emu_memory_seal ();
+  mutex.unlock ();
+}
 static std::set<cudaStream_t> streams;
 static std::set<cudaEvent_t> events;
 static std::set<cudaGraph_t> graphs;
@@ -60,7 +75,7 @@ static uint64_t fail_kernel_at;
 static std::string fault, taken, leaks;
 static uint32_t seed, state;
 
-typedef std::lock_guard<std::recursive_mutex> Guard;
+typedef std::lock_guard<EmuMutex> Guard;
 
 /* ---- chance ---- */
 
@@ -634,6 +649,7 @@ cudaLaunchHostFunc (cudaStream_t stream, void (*func) (void *), void *data)
   Guard guard (emu_lock);
 
   return enqueue (stream, { [=] {
+                             emu_memory_seal (); /* this is the host's */
                              func (data);
                              return cudaSuccess;
                            },
