@@ -331,7 +331,8 @@ test_case (gconstpointer data)
     check_tile (&run, i, &first[i], TOLERANCE);
     check_count (&run, &first[i], n_tiles);
   }
-  check_failures (&run, n_tiles, &first[0]);
+  if (test_on_cpu ()) /* it is the host's memory that fails */
+    check_failures (&run, n_tiles, &first[0]);
   run_close (&run);
   run_open (&run, test, VALLEY_PRECISION_F32, 1, FALSE);
   for (guint i = n_tiles; i-- > 0;) {

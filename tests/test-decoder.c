@@ -159,7 +159,7 @@ check_splits (ValleyPrecision precision, guint threads, gboolean gapped)
   p.at_once = at_once = small_decoder_forward (p.small, &cache, x, p.n, gapped ? positions : NULL,
                                                VALLEY_ROWS_PROMPT, p.n);
   valley_kv_cache_clear (&cache);
-  for (guint i = 0; i < 3; i++)
+  for (guint i = 0; i < test_rounds (3); i++)
     check_schedule (&p);
   g_assert_cmpuint (valley_kv_pool_bytes_used (p.small->pool), ==, 0);
   small_decoder_free (p.small);
@@ -168,7 +168,7 @@ check_splits (ValleyPrecision precision, guint threads, gboolean gapped)
 static void
 test_splits (void)
 {
-  for (guint i = 0; i < 8; i++)
+  for (guint i = 0; i < (test_on_cpu () ? 8 : 2); i++)
     check_splits (nth_precision (i), 1 + i / 2 % 2, i / 4);
 }
 

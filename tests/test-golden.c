@@ -17,10 +17,7 @@
  * what a mere order of summation makes. */
 #define STAGE_TOLERANCE 5e-5
 #define BF16_TOLERANCE 5e-2
-/* On a GPU all that is not summed or the residual stream is rounded; torch's own bf16 is off by
- * twice as much (docs/numerics.md).  f16 has three bits more. */
-#define GPU_BF16_TOLERANCE 8e-2
-#define GPU_F16_TOLERANCE 1e-2
+#define F16_TOLERANCE 1e-2
 #define FRAME_NS (500 * G_GUINT64_CONSTANT (1000000))
 
 static const char *const names[] = { "ovis-softmax", "ovis-argmax", "conv-adapter", "pixel-shuffle",
@@ -43,9 +40,7 @@ static const Mode modes[] = {
 static double
 tolerance_of (ValleyPrecision precision)
 {
-  if (precision == VALLEY_PRECISION_F16)
-    return GPU_F16_TOLERANCE;
-  return test_on_cpu () ? BF16_TOLERANCE : GPU_BF16_TOLERANCE;
+  return precision == VALLEY_PRECISION_F16 ? F16_TOLERANCE : BF16_TOLERANCE;
 }
 
 typedef struct {
