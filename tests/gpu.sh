@@ -38,11 +38,13 @@ libraries_of ()
     | grep -vE '/(libc|libm|libdl|libpthread|librt|libstdc\+\+|libgcc_s|ld-linux[^/]*|libcuda|libcublas[^/]*)\.so'
 }
 
+# copy_libraries TO PROGRAM... : as they were built, where they find their own.
 copy_libraries ()
 {
-  local library
-  for library in $(libraries_of "$1"/bin/* "$1"/lib/*.so*); do
-    [ -e "$1/lib/$(basename "$library")" ] || cp -L "$library" "$1/lib/"
+  local to=$1 library
+  shift
+  for library in $(libraries_of "$@" "$to"/bin/*); do
+    [ -e "$to/lib/$(basename "$library")" ] || cp -L "$library" "$to/lib/"
   done
 }
 
@@ -121,7 +123,7 @@ pack ()
   cp "$build/tools/valley" "$stage/bin/"
   cp -L "$build/model/libvalley.so.0" "$stage/lib/"
   cp "$wing" "$stage/lib/wing.so"
-  copy_libraries "$stage"
+  copy_libraries "$stage" "$wing" "$build/tools/valley" "$build/model/libvalley.so.0"
   strip --strip-unneeded "$stage"/lib/*.so* "$stage"/bin/* 2>/dev/null
   cp -r "$here/golden" "$here/../assets/valley-tiny" "$stage/"
   cp "$here/gpu/valley2-7b.json" "$stage/"
@@ -305,7 +307,7 @@ run ()
   end_at=$((SECONDS + 180))
   if [ -e "$work/emulated" ]; then
     figure products 30 bin/bench-products 64
-    figure engine 150 bin/valley bench gpu --device cuda --window 2 --hop 1 --max-new-tokens 3
+    figure engine 150 bin/valley bench gpu --device cuda --model golden/ovis-softmax --window 2 --hop 1 --max-new-tokens 3
   else
     figure products 90 bin/bench-products
     figure engine 150 bin/valley bench gpu --device cuda --config valley2-7b.json

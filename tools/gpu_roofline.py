@@ -33,17 +33,19 @@ TOKEN_CONTEXTS = [1024, 8192, 24576]
 
 # ---- counting -----------------------------------------------------------------------------------
 
-# Two families of runs, each once as its base and once more for everything that grows: towers at
+# Two families of runs, each once as its base and once more for each kind of layer: towers at
 # their widths, shown one frame (-1: and no question); the decoder behind towers of no size, asked
 # after one frame and after three.
 TOWERS = {"siglip": 2, "eagle": 2, "llm": 1, "vocabulary": 8192, "small_towers": False}
 DECODER = dict(TOWERS, small_towers=True)
 FAMILIES = {
     "towers": (TOWERS, {"siglip": 1, "eagle": 1}, ["-1"]),
-    "decoder": (DECODER, {"llm": 1, "vocabulary": 8192}, ["1", "3"]),
+    "decoder": (DECODER, {"llm": 1}, ["1", "3"]),
 }
 # Of each stage, two with their own contexts; a question's first time tries out algorithms.
 PHASES = {"frame": ("towers", (0, 0)), "append": ("decoder", (1, 2)), "question": ("decoder", (1, 1)), "token": ("decoder", (0, 1))}
+# After a question's layers these run over the vocabulary alone, so they grow with it.
+WORD_KERNELS = {"few_product", "read_pieces", "join_pieces"}
 # A product's first use: cuda/blas.c tries the library's algorithms out.
 TRIAL_KERNELS = {"fill_rows", "count_different_rows"}
 TRIAL_ROWS = {200, 1, 2, 9, 16, 33, 64, 100}
@@ -99,9 +101,9 @@ def kernel_name(name):
     return name.strip("()").split("<")[0]
 
 
-def flat(counts, vocabulary, tried):
-    """{what: {sum: number}}: kernels by name, products by shape; the vocabulary is a symbol.  @tried:
-    without what trying algorithms out took."""
+def flat(counts, tried):
+    """{what: {sum: number}}: kernels by name, products by shape.  @tried: without what trying
+    algorithms out took."""
     kernels = ((kernel_name(k["name"]), k) for k in counts["kernels"])
     entries = combine(
         (1, {name: {key: k[key] for key in SUMS}}) for name, k in kernels if not (tried and name in TRIAL_KERNELS)
@@ -110,7 +112,7 @@ def flat(counts, vocabulary, tried):
         m, k, n = p["m"], p["k"], p["n"]
         if tried and m in TRIAL_ROWS:
             continue
-        size = f"{m} x {k} x {'vocabulary' if n == vocabulary else n}"
+        size = f"{m} x {k} x {n}"
         bytes_in = (m * k + n * k) * p["element_bytes"]
         entries["product " + size] = {
             "launches": p["calls"],
@@ -137,18 +139,25 @@ def extend(runs, name, index, full):
     family = PHASES[name][0]
     sizes, steps, _ = FAMILIES[family]
     base = numbered(runs[family], name, index)
-    base_entries = flat(base["counts"], sizes["vocabulary"], name == "frame")
+    base_entries = flat(base["counts"], name == "frame")
     terms = [(1, base_entries)]
     for kind, step in steps.items():
         other = numbered(runs[kind], name, index)
-        vocabulary = sizes["vocabulary"] + (step if kind == "vocabulary" else 0)
         factor = (full[kind] - sizes[kind]) / step
-        terms += [(factor, flat(other["counts"], vocabulary, name == "frame")), (-factor, base_entries)]
+        terms += [(factor, flat(other["counts"], name == "frame")), (-factor, base_entries)]
+    if name in ("question", "token"):
+        terms.append((full["vocabulary"] / sizes["vocabulary"] - 1, words(runs[family])))
     entries = combine(terms)
     if any(value < -0.5 for sums in entries.values() for value in sums.values()):
         raise SystemExit(f"{name}: counts do not grow with the model: {entries}")
     counts = {what: {key: round(value) for key, value in sums.items()} for what, sums in entries.items()}
     return {"rows": base["rows"], "context": base["context"], "counts": counts}
+
+
+def words(run):
+    """What a token's scores and its choice take; launches are the same for any vocabulary."""
+    entries = flat(numbered(run, "question", 1)["counts"], False)
+    return {what: dict(sums, launches=0) for what, sums in entries.items() if what in WORD_KERNELS}
 
 
 def numbered(run, name, index):

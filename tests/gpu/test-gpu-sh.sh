@@ -48,9 +48,9 @@ check "and the engine on that device" report 'figures["engine"]["device"].starts
 check "puts both beside the bars" report \
   'all(value > 0 for bar in report["bars"].values() for value in bar.values())'
 check "a program fails" break_program cuda-twins
-check "then the exit status is 1" eval 'run_gpu cuda-twins golden; [ $? -eq 1 ]'
+check "then the exit status is 1" eval 'run_gpu "cuda-twins cuda-pick" ""; [ $? -eq 1 ]'
 check "and the rest was run all the same" report \
-  'tests["cuda-twins"]["verdict"] == "failed" and tests["cuda-twins"]["failed"] == 1 and "quoted" in tests["cuda-twins"]["end"] and tests["golden"]["verdict"] == "passed" and "error" not in figures["engine"]'
+  'tests["cuda-twins"]["verdict"] == "failed" and tests["cuda-twins"]["failed"] == 1 and "quoted" in tests["cuda-twins"]["end"] and tests["cuda-pick"]["verdict"] == "passed" and "error" not in figures["engine"]'
 check "without a pack it says so" eval '"$GPU" run "$DIR" 2>&1 | grep -q "expected what"'
 
 done_testing
