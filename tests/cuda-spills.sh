@@ -50,7 +50,7 @@ compile ()
 # problem_in SOURCE: in words; nothing when all is well.
 problem_in ()
 {
-  local log n_kernels
+  local log n_kernels n_told n_needed
   if ! log=$(compile "$1"); then
     echo "does not compile: $log"
     return
@@ -58,8 +58,15 @@ problem_in ()
   grep -iE '(^|[^a-z])(warning|error)' <<<"$log"
   # each kernel has a line of its own for each architecture; the one before it names the kernel
   grep -B1 -E '[1-9][0-9]* bytes spill (stores|loads)' <<<"$log"
-  n_kernels=$(grep -c 'bytes spill stores' <<<"$log")
-  [ "$n_kernels" -ge "$(wc -w <<<"$architectures")" ] || echo "ptxas told of $n_kernels kernels only"
+  # ... once it has named it; a source that only chooses among others' kernels has none
+  n_kernels=$(grep -c 'Compiling entry function' <<<"$log")
+  n_told=$(grep -c 'bytes spill stores' <<<"$log")
+  [ "$n_told" -ge "$n_kernels" ] || echo "ptxas told of $n_told of $n_kernels kernels only"
+  n_needed=$(wc -w <<<"$architectures")
+  [ "$(grep -c 'bytes gmem' <<<"$log")" -ge "$n_needed" ] || echo "ptxas was not run for each GPU"
+  if grep -q __global__ "$1" && [ "$n_kernels" -lt "$n_needed" ]; then
+    echo "ptxas told of $n_kernels kernels only"
+  fi
 }
 
 echo "1..${#sources[@]}"
