@@ -146,7 +146,7 @@ test_shared_model (void)
   check_two ("cuda:0", "cuda:0");
 }
 
-#define OVERLAP "device=cuda frame-rate=4/1 chunk-duration=1000 chunk-overlap=500 "
+#define OVERLAP "device=cuda frame-rate=2/1 chunk-duration=1000 chunk-overlap=500 max-new-tokens=2 "
 
 /* Whatever a policy keeps: an answer has the bits of one computed from nothing. */
 static void
@@ -155,12 +155,10 @@ test_policies (void)
   g_autoptr (GPtrArray) tumbling = run (OVERLAP "window-policy=tumbling draft=false");
   g_autoptr (GPtrArray) sliding = run (OVERLAP "window-policy=sliding");
   g_autoptr (GPtrArray) anchored = run (OVERLAP "window-policy=anchored");
-  g_autoptr (GPtrArray) poor = run (OVERLAP "window-policy=sliding cache-max-bytes=2400000");
   g_autoptr (GPtrArray) streaming = run (OVERLAP "window-policy=streaming");
 
   g_assert_cmpuint (tumbling->len, >, 2);
   check_same_lines (tumbling, sliding);
-  check_same_lines (tumbling, poor);
   g_assert_cmpuint (anchored->len, ==, tumbling->len);
   g_assert_cmpuint (streaming->len, ==, tumbling->len);
 }
