@@ -168,8 +168,8 @@ static void
 test_questions (void)
 {
   g_autoptr (GPtrArray) both
-      = run ("device=cuda prompts='<\"Describe the video.\",\"Is there a red triangle? Answer yes "
-             "or no.\">'");
+      = run ("device=cuda prompts=\"<\\\"Describe the video.\\\",\\\"Is there a red triangle? "
+             "Answer yes or no.\\\">\"");
   g_autoptr (GPtrArray) second
       = run ("device=cuda prompt=\"Is there a red triangle? Answer yes or no.\"");
 
