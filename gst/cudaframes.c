@@ -45,6 +45,72 @@ device_number (const gchar *device)
   return -1;
 }
 
+/* The context that an element of this process made last for a device.  Pipelines that bring none
+ * along share it, and with it one model. */
+static GMutex made_lock;
+static GWeakRef made;
+static gint made_device;
+
+/* One that is in use stays. */
+static void
+take_context (GstValleyCuda *cuda, GstElement *element, GstContext *context)
+{
+  if (context != NULL && cuda->context == NULL && cuda->device >= 0)
+    gst_cuda_handle_set_context (element, context, cuda->device,
+                                 (GstCudaContext **) &cuda->context);
+}
+
+static void
+ask_neighbour (GstValleyCuda *cuda, GstElement *element, const gchar *pad_name)
+{
+  g_autoptr (GstPad) pad = gst_element_get_static_pad (element, pad_name);
+  g_autoptr (GstQuery) query = gst_query_new_context (GST_CUDA_CONTEXT_TYPE);
+  GstContext *context = NULL;
+
+  if (cuda->context == NULL && gst_pad_peer_query (pad, query)) {
+    gst_query_parse_context (query, &context);
+    take_context (cuda, element, context);
+  }
+}
+
+/* In the order of GstContext's documentation: what was set, neighbours, the bus. */
+static void
+look_for_context (GstValleyCuda *cuda, GstElement *element)
+{
+  g_autoptr (GstContext) set = gst_element_get_context (element, GST_CUDA_CONTEXT_TYPE);
+
+  take_context (cuda, element, set);
+  ask_neighbour (cuda, element, "src");
+  ask_neighbour (cuda, element, "sink");
+  if (cuda->context == NULL)
+    gst_element_post_message (
+        element, gst_message_new_need_context (GST_OBJECT (element), GST_CUDA_CONTEXT_TYPE));
+}
+
+/* For the pipeline's elements that come later, as decoders do. */
+static void
+announce_context (GstElement *element, GstCudaContext *context)
+{
+  gst_element_post_message (
+      element,
+      gst_message_new_have_context (GST_OBJECT (element), gst_context_new_cuda_context (context)));
+}
+
+static void
+make_context (GstValleyCuda *cuda, GstElement *element)
+{
+  g_mutex_lock (&made_lock);
+  cuda->context = made_device == cuda->device ? g_weak_ref_get (&made) : NULL;
+  if (cuda->context == NULL) {
+    cuda->context = G_OBJECT (gst_cuda_context_new ((guint) cuda->device));
+    g_weak_ref_set (&made, cuda->context);
+    made_device = cuda->device;
+  }
+  g_mutex_unlock (&made_lock);
+  if (cuda->context != NULL)
+    announce_context (element, (GstCudaContext *) cuda->context);
+}
+
 gpointer
 gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *device)
 {
@@ -57,8 +123,11 @@ gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *dev
   if (cuda->device != number)
     g_clear_object (&cuda->context);
   cuda->device = number;
-  /* it may come through set_context, too, from this very call */
-  if (gst_cuda_ensure_element_context (element, number, (GstCudaContext **) &cuda->context))
+  if (cuda->context == NULL)
+    look_for_context (cuda, element);
+  if (cuda->context == NULL)
+    make_context (cuda, element);
+  if (cuda->context != NULL)
     handle = gst_cuda_context_get_handle ((GstCudaContext *) cuda->context);
   g_rec_mutex_unlock (&cuda->lock);
   return handle;
@@ -68,9 +137,7 @@ void
 gst_valley_cuda_set_context (GstValleyCuda *cuda, GstElement *element, GstContext *context)
 {
   g_rec_mutex_lock (&cuda->lock);
-  if (cuda->device >= 0)
-    gst_cuda_handle_set_context (element, context, cuda->device,
-                                 (GstCudaContext **) &cuda->context);
+  take_context (cuda, element, context);
   g_rec_mutex_unlock (&cuda->lock);
 }
 

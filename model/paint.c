@@ -268,6 +268,16 @@ paint_image (ValleyPainter *painter, const ValleyDeviceFrame *frame, ValleyDevic
                                                 image->rgb, image_bytes (image));
 }
 
+/* What failed may not have been written. */
+static void
+forget_tables (ValleyPainter *painter)
+{
+  for (guint i = 0; i < N_TABLES; i++) {
+    memory_free (painter->backend, painter->tables[i].taps.rows);
+    painter->tables[i] = (CachedTable){ 0 };
+  }
+}
+
 /* The sums; in any case nothing is at work on frames or pictures any more. */
 static gboolean
 finish (ValleyPainter *painter, guint64 *sums, gsize n, GError **error)
@@ -277,6 +287,7 @@ finish (ValleyPainter *painter, guint64 *sums, gsize n, GError **error)
   if (ops->pictures->download (painter->stream, painter->sums, sums, n * sizeof *sums, error))
     return TRUE;
   ops->stream_wait (painter->stream, NULL);
+  forget_tables (painter);
   return FALSE;
 }
 

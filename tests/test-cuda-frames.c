@@ -139,6 +139,29 @@ test_odd_packing (void)
   check_upload ("RGB10A2_LE", "", "cuda");
 }
 
+/* The element may be there before whoever makes frames, as in front of it a decoder comes last. */
+static void
+test_first (void)
+{
+  GstElement *pipeline;
+  g_autoptr (GstElement) element = NULL;
+
+  if (test_lacks ("cudaupload"))
+    return;
+  pipeline = pipe_new ("videotestsrc num-buffers=4 ! " VIDEO " ! cudaupload ! "
+                       "valleyinfer name=v device=cuda model-path=%s/ovis-softmax "
+                       "chunk-duration=1000 max-new-tokens=3 ! fakesink v.json_src ! fakesink",
+                       "NV12", g_getenv ("VALLEY_TEST_GOLDEN"));
+  element = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+  gst_element_set_state (element, GST_STATE_PAUSED);
+  emu_take_largest_copy (cudaMemcpyDeviceToHost);
+  pipe_state (pipeline, GST_STATE_PLAYING);
+  pipe_eos (pipeline);
+  g_assert_cmpuint (emu_take_largest_copy (cudaMemcpyDeviceToHost), <, LARGEST_DOWNLOAD);
+  g_clear_object (&element);
+  pipe_free (pipeline);
+}
+
 /* Each frame and model on its own GPU, or the same: seen all the same. */
 static void
 test_other_device (void)
@@ -164,6 +187,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-frames/stays", test_stays);
   g_test_add_func ("/cuda-frames/turned", test_turned);
   g_test_add_func ("/cuda-frames/odd-packing", test_odd_packing);
+  g_test_add_func ("/cuda-frames/first", test_first);
   g_test_add_func ("/cuda-frames/other-device", test_other_device);
   return test_finish ();
 }
