@@ -255,6 +255,11 @@ stage_value ()
   grep "\"stage\": \"$1\", \"library_ms\"" "$work/products.json" | sed -n "s/.*\"$2\": \([0-9.]*\).*/\1/p"
 }
 
+or_zero ()
+{
+  awk '{ print; n++ } END { if (n == 0) print 0 }'
+}
+
 ratio ()
 {
   awk -v a="${1:-0}" -v b="${2:-0}" 'BEGIN { printf "%.4f", b > 0 ? a / b : 0 }'
@@ -266,10 +271,10 @@ bars ()
   local engine=$work/engine.json
   [ -s "$work/products.json" ] && [ -s "$engine" ] || { echo null; return; }
   cat <<JSON
-{"prefill_share_of_cublaslt": {"bar": 0.6, "products_alone": $(stage_value prefill share_of_library | sed 's/^$/0/'), "append_whole": $(ratio "$(stage_value append library_ms)" "$(value append_ms "$engine")")},
-  "decode_share_of_memory": {"bar": 0.75, "products_alone": $(stage_value token share_of_memory | sed 's/^$/0/'), "token_whole": $(ratio "$(ratio "$(stage_value token weight_gb)" "$(value copy_gb_per_second "$work/products.json")")" "$(ratio "$(value token_ms "$engine")" 1000)")},
-  "towers_share_of_cublaslt": {"bar": 0.5, "products_alone": $(stage_value frame share_of_library | sed 's/^$/0/'), "frame_whole": $(ratio "$(stage_value frame library_ms)" "$(value frame_ms "$engine")")},
-  "stream_seconds_per_second": {"bar": 1, "measured": $(value seconds_per_second "$engine" | sed 's/^$/0/')}}
+{"prefill_share_of_cublaslt": {"bar": 0.6, "products_alone": $(stage_value prefill share_of_library | or_zero), "append_whole": $(ratio "$(stage_value append library_ms)" "$(value append_ms "$engine")")},
+  "decode_share_of_memory": {"bar": 0.75, "products_alone": $(stage_value token share_of_memory | or_zero), "token_whole": $(ratio "$(ratio "$(stage_value token weight_gb)" "$(value copy_gb_per_second "$work/products.json")")" "$(ratio "$(value token_ms "$engine")" 1000)")},
+  "towers_share_of_cublaslt": {"bar": 0.5, "products_alone": $(stage_value frame share_of_library | or_zero), "frame_whole": $(ratio "$(stage_value frame library_ms)" "$(value frame_ms "$engine")")},
+  "stream_seconds_per_second": {"bar": 1, "measured": $(value seconds_per_second "$engine" | or_zero)}}
 JSON
 }
 
