@@ -206,6 +206,8 @@ valley_gpu_memory_free (ValleyBackend *backend, ValleyMemory *memory)
     return;
   if (memory->is_weight || g_atomic_int_get (&backend->lost)) {
     valley_gpu_enter (gpu);
+    if (!g_atomic_int_get (&backend->lost)) /* loading that was broken off may still be writing */
+      valley_gpu_check_lost (gpu, valley_gpu_finish_loading (gpu));
     block_free (memory, g_atomic_int_get (&backend->lost));
     valley_gpu_leave (gpu);
   } else if (memory->clock != NULL && memory->clock == current && current->recording) {

@@ -279,6 +279,25 @@ test_weights (gconstpointer data)
   close_device (backend);
 }
 
+/* Loading that is broken off: the weights go while their bytes are still on their way. */
+static void
+test_weights_given_up (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_BF16);
+  g_autofree float *values = g_new0 (float, 300 * 700);
+  ValleyTensor loaded[4];
+
+  for (gsize round = 0; round < 20; round++) {
+    for (gsize i = 0; i < G_N_ELEMENTS (loaded); i++)
+      g_assert_true (
+          backend->ops->load_matrix (backend, &loaded[i], values, VALLEY_F32, 300, 700 - i));
+    for (gsize i = 0; i < G_N_ELEMENTS (loaded); i++)
+      valley_tensor_clear (backend, &loaded[i]);
+  }
+  close_device (backend);
+  g_assert_cmpstr (emu_take_fault (), ==, NULL);
+}
+
 /* ---- graphs ---- */
 
 static void
@@ -554,6 +573,7 @@ main (int argc, char **argv)
                         test_weights);
   g_test_add_data_func ("/cuda-backend/weights/f16", GINT_TO_POINTER (VALLEY_PRECISION_F16),
                         test_weights);
+  g_test_add_func ("/cuda-backend/weights/given-up", test_weights_given_up);
   g_test_add_func ("/cuda-backend/graphs", test_graphs);
   g_test_add_func ("/cuda-backend/cancel", test_cancel);
   g_test_add_func ("/cuda-backend/allocations", test_allocations);
