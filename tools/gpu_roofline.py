@@ -242,10 +242,11 @@ class Work:
         self.stages = [("a frame, both towers and connector", stages["frame"][1]["counts"])]
         self.rows = stages["append"][1]["rows"]
         self.stages.append((f"its append, {self.rows} rows at {self.context:,} of context", at_context(stages["append"], self.context)))
-        self.stages.append((f"a question, {stages['question'][1]['rows']} rows there", at_context(stages["question"], self.context)))
+        self.stages.append((f"a question, {stages['question'][1]['rows']} rows, counted at {stages['question'][1]['context']:,} of context", at_context(stages["question"], self.context)))
         self.tokens = [(c, at_context(stages["token"], c)) for c in TOKEN_CONTEXTS]
         self.stages += [(f"a token at {c:,}", counts) for c, counts in self.tokens]
         self.token = at_context(stages["token"], self.context)
+        self.counted = {name: [run["context"] for run in pair] for name, pair in stages.items()}
 
     def stream_second(self, gpu):
         """Seconds of bound for a second of the stream."""
@@ -278,8 +279,25 @@ def number(x):
     return f"{x:.3g}" if x < 1000 else f"{x:,.0f}"
 
 
+def basis(work):
+    """Where counting ends and scaling begins."""
+    appends, tokens = work.counted["append"], work.counted["token"]
+    return {
+        "siglip": TOWERS["siglip"],
+        "eagle": TOWERS["eagle"],
+        "words": TOWERS["vocabulary"],
+        "first_append": appends[0],
+        "last_append": appends[1],
+        "first_token": tokens[0],
+        "last_token": tokens[1],
+        "question": work.counted["question"][1],
+        "append_label": work.context,
+        "token_label": TOKEN_CONTEXTS[-1],
+    }
+
+
 def print_machines():
-    head("GPU", "bf16, dense", "memory", "of it", "source")
+    head("GPU (vendor figures)", "bf16, dense", "memory", "of it", "source")
     for name, tflops, gbps, gigabytes, source in GPUS:
         row(name, f"{tflops} TFLOP/s", f"{gbps:,} GB/s", f"{gigabytes} GB", f"NVIDIA {source}")
 
@@ -335,6 +353,7 @@ def table(path):
         work = Work(json.load(file))
     windows = work.windows
     print(INTRODUCTION)
+    print(BASIS.format(**basis(work)))
     print_machines()
     print(COUNTS.format(rows=work.rows))
     print_counts(work)
@@ -364,6 +383,25 @@ datasheets promise. Written by
 
     tools/gpu_roofline.py count build CONFIG > docs/gpu-counts.json     # the release's config.json; minutes
     tools/gpu_roofline.py table docs/gpu-counts.json > docs/gpu-roofline.md
+"""
+
+BASIS = """
+## What is counted, what is scaled, what is quoted
+
+- **Counted**, at the release's widths: launches, bytes and operations of one frame in towers of
+  {siglip} and {eagle} layers, and of appends, a question and tokens in a decoder of one layer with a
+  vocabulary of {words:,}; each again with one layer more. Nothing is timed, and the arithmetic is left out.
+- **Scaled**: to all layers by the difference that one layer makes; the head from {words:,} words to the
+  whole vocabulary, in proportion.
+- **Extrapolated** along straight lines through two counts: appends from {first_append:,} and {last_append:,} rows of
+  context to {append_label:,}, tokens from {first_token:,} and {last_token:,} to as many as {token_label:,}. Attention is the
+  only part that grows with the context, and what it reads is linear in it; tiles make steps in that,
+  which the lines do not show. The question is no such line: it was counted once, at {question:,} rows,
+  is given as that, and stands for the question of a fuller window in the sums below, which is
+  too little by what attention reads of the rest.
+- **Quoted**, and not checked by anyone here: rates and sizes of the GPUs, vendor figures from the
+  datasheets named beside them, for dense bf16 and without a loss to clocks or power.
+- **Assumed**: 60 % of the bounds.
 """
 
 COUNTS = """
