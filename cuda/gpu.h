@@ -177,6 +177,8 @@ gboolean valley_gpu_load_matrix (ValleyBackend *backend, ValleyTensor *out, cons
                                  ValleyDType dtype, gsize rows, gsize cols);
 gboolean valley_gpu_load_vector (ValleyBackend *backend, ValleyTensor *out, const void *host,
                                  ValleyDType dtype, gsize rows, gsize cols);
+gboolean valley_gpu_load_bias (ValleyBackend *backend, ValleyTensor *out, const void *host,
+                               ValleyDType dtype, gsize rows, gsize cols);
 /* Waits for the last weights. */
 int valley_gpu_finish_loading (ValleyGpu *gpu);
 

@@ -367,6 +367,7 @@ const ValleyOps valley_gpu_ops = {
   .memory_info = valley_gpu_memory_info,
   .load_matrix = valley_gpu_load_matrix,
   .load_vector = valley_gpu_load_vector,
+  .load_bias = valley_gpu_load_bias,
   .upload = valley_gpu_upload,
   .download = valley_gpu_download,
   .upload_ids = valley_gpu_upload_ids,

@@ -151,3 +151,10 @@ valley_gpu_load_vector (ValleyBackend *backend, ValleyTensor *out, const void *h
 {
   return load (backend, out, host, dtype, rows, cols, VALLEY_F32, cols);
 }
+
+gboolean
+valley_gpu_load_bias (ValleyBackend *backend, ValleyTensor *out, const void *host,
+                      ValleyDType dtype, gsize rows, gsize cols)
+{
+  return load (backend, out, host, dtype, rows, cols, backend->activations, cols);
+}

@@ -130,9 +130,13 @@ struct _ValleyOps {
    * be unaligned: offsets count from the header's end, which old files did not pad. */
   gboolean (*load_matrix) (ValleyBackend *backend, ValleyTensor *out, const void *host,
                            ValleyDType dtype, gsize rows, gsize cols);
-  /* Small weights (norms, biases, position tables): always ends as f32. */
+  /* Small weights (norms, position tables): always ends as f32. */
   gboolean (*load_vector) (ValleyBackend *backend, ValleyTensor *out, const void *host,
                            ValleyDType dtype, gsize rows, gsize cols);
+  /* A bias of `linear`s whose results are activations.  A GPU gives it their type, as its products
+   * add a bias by themselves only then; on the CPU it is f32. */
+  gboolean (*load_bias) (ValleyBackend *backend, ValleyTensor *out, const void *host,
+                         ValleyDType dtype, gsize rows, gsize cols);
 
   /* Host side is f32, tightly packed, rows * cols. */
   void (*upload) (ValleyStream *, const ValleyTensor *dst, const float *src);

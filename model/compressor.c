@@ -15,8 +15,9 @@ init_scorer (ValleyCompressor *c, ValleyWeights *weights, gsize width, gsize n_s
   valley_weights_norm (weights, "norm", width, &c->norm, &c->norm_bias);
   valley_weights_linear (weights, "out_conv.0", c->config.inner_size, width, &c->inner,
                          &c->inner_bias);
-  valley_weights_linear (weights, "out_conv.2", n_scores, c->config.inner_size, &c->score,
-                         &c->score_bias);
+  /* scores are f32, and so is their bias */
+  valley_weights_matrix (weights, "out_conv.2.weight", n_scores, c->config.inner_size, &c->score);
+  valley_weights_vector (weights, "out_conv.2.bias", n_scores, &c->score_bias);
 }
 
 void

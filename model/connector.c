@@ -12,7 +12,7 @@ static void
 init_conv (ValleyConnector *c, ValleyWeights *weights, gsize width)
 {
   valley_weights_conv (weights, "conv.weight", 4, (gsize[]){ width, width, 3, 3 }, &c->conv);
-  valley_weights_vector (weights, "conv.bias", width, &c->conv_bias);
+  valley_weights_bias (weights, "conv.bias", width, &c->conv_bias);
 }
 
 /* Layer i is "@name" + 2 i: the activations between them are counted too. */

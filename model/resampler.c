@@ -22,7 +22,7 @@ valley_resampler_init (ValleyResampler *r, gsize in_size, gsize width, gsize n_q
   if (in_size != width)
     valley_weights_matrix (weights, "resampler.kv_proj.weight", width, in_size, &r->kv_proj);
   valley_weights_matrix (weights, "resampler.attn.in_proj_weight", 3 * width, width, &r->in_proj);
-  valley_weights_vector (weights, "resampler.attn.in_proj_bias", 3 * width, &r->in_proj_bias);
+  valley_weights_bias (weights, "resampler.attn.in_proj_bias", 3 * width, &r->in_proj_bias);
   valley_weights_linear (weights, "resampler.attn.out_proj", width, width, &r->out_proj,
                          &r->out_proj_bias);
   valley_weights_norm (weights, "resampler.ln_q", width, &r->ln_q, &r->ln_q_bias);

@@ -3,19 +3,20 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "room.h"
 
-/* As they will lie on the device: matrices in the precision's type, the rest in f32. */
+/* As they will lie on the device: matrices and biases in the precision's type, the
+ * rest in f32. */
 static gsize
 resident_bytes (const ValleyModel *model)
 {
   ValleyWeights *weights = valley_weights_new (model->files, NULL, NULL);
   ValleyStages stages;
-  gsize matrices, vectors;
+  gsize narrow, vectors;
 
   valley_stages_init (&stages, model->config, weights);
-  valley_weights_elements (weights, &matrices, &vectors);
+  valley_weights_elements (weights, &narrow, &vectors);
   valley_stages_clear (&stages);
   valley_weights_free (weights);
-  return matrices * (model->precision == VALLEY_PRECISION_F32 ? 4 : 2) + vectors * 4;
+  return narrow * (model->precision == VALLEY_PRECISION_F32 ? 4 : 2) + vectors * 4;
 }
 
 gboolean

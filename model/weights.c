@@ -10,7 +10,7 @@
 
 #define MAX_NAMED_PROBLEMS 3 /* in the error; the rest is counted */
 
-typedef enum { MATRIX, VECTOR } Kind;
+typedef enum { MATRIX, VECTOR, BIAS } Kind;
 
 struct _ValleyWeights {
   const ValleySafetensors *files;
@@ -24,8 +24,8 @@ struct _ValleyWeights {
   GPtrArray *ignored;    /* prefixes */
   GArray *tensors;       /* ValleyTensor, their memory is ours */
   gsize used_bytes;
-  gsize elements[2]; /* by Kind */
-  GError *error; /* the first failure to load */
+  gsize elements[3]; /* by Kind */
+  GError *error;     /* the first failure to load */
 };
 
 static void
@@ -162,7 +162,8 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
   } else {
     if (weights->random == NULL)
       valley_safetensor_prefetch (found);
-    ok = ops->load_vector (weights->backend, out, found->data, found->dtype, rows, cols);
+    ok = (kind == BIAS ? ops->load_bias : ops->load_vector) (weights->backend, out, found->data,
+                                                             found->dtype, rows, cols);
   }
   if (ok)
     g_array_append_val (weights->tensors, *out);
@@ -222,6 +223,12 @@ valley_weights_vector (ValleyWeights *weights, const char *name, gsize n, Valley
 }
 
 void
+valley_weights_bias (ValleyWeights *weights, const char *name, gsize n, ValleyTensor *out)
+{
+  request (weights, name, BIAS, &n, 1, out);
+}
+
+void
 valley_weights_table (ValleyWeights *weights, const char *name, gsize rows, gsize cols,
                       ValleyTensor *out)
 {
@@ -236,7 +243,7 @@ valley_weights_linear (ValleyWeights *weights, const char *name, gsize rows, gsi
   g_autofree char *bias_name = g_strconcat (name, ".bias", NULL);
 
   valley_weights_matrix (weights, weight_name, rows, cols, weight);
-  valley_weights_vector (weights, bias_name, rows, bias);
+  valley_weights_bias (weights, bias_name, rows, bias);
 }
 
 void
@@ -334,8 +341,8 @@ valley_weights_used_bytes (const ValleyWeights *weights)
 }
 
 void
-valley_weights_elements (const ValleyWeights *weights, gsize *matrices, gsize *vectors)
+valley_weights_elements (const ValleyWeights *weights, gsize *narrow, gsize *vectors)
 {
-  *matrices = weights->elements[MATRIX];
+  *narrow = weights->elements[MATRIX] + weights->elements[BIAS];
   *vectors = weights->elements[VECTOR];
 }

@@ -33,12 +33,15 @@ void valley_weights_matrix (ValleyWeights *weights, const char *name, gsize rows
 /* A convolution's [out, in, kernel...] as the matrix [out, in * kernel...]. */
 void valley_weights_conv (ValleyWeights *weights, const char *name, gsize n_dims,
                           const gsize *shape, ValleyTensor *out);
-/* f32 [1, n]: a bias, a norm's weight. */
+/* f32 [1, n]: a norm's weight or bias, the bias of a `linear` whose result is f32. */
 void valley_weights_vector (ValleyWeights *weights, const char *name, gsize n, ValleyTensor *out);
+/* [1, n]: the bias of a `linear` whose result is activations, in the type that suits it. */
+void valley_weights_bias (ValleyWeights *weights, const char *name, gsize n, ValleyTensor *out);
 /* f32 [rows, cols]: a table that is added to activations. */
 void valley_weights_table (ValleyWeights *weights, const char *name, gsize rows, gsize cols,
                            ValleyTensor *out);
-/* A linear layer: "NAME.weight" [rows, cols] and "NAME.bias" [rows]; a norm: both [n]. */
+/* A linear layer to activations: "NAME.weight" [rows, cols] and "NAME.bias" [rows]; a norm: both
+ * [n]. */
 void valley_weights_linear (ValleyWeights *weights, const char *name, gsize rows, gsize cols,
                             ValleyTensor *weight, ValleyTensor *bias);
 void valley_weights_norm (ValleyWeights *weights, const char *name, gsize n, ValleyTensor *weight,
@@ -61,5 +64,6 @@ gboolean valley_weights_is_used (const ValleyWeights *weights, const char *name)
 gboolean valley_weights_is_misshapen (const ValleyWeights *weights, const char *name);
 gboolean valley_weights_is_ignored (const ValleyWeights *weights, const char *name);
 gsize valley_weights_used_bytes (const ValleyWeights *weights);
-/* How many elements were asked for as matrices, and as what is always f32. */
-void valley_weights_elements (const ValleyWeights *weights, gsize *matrices, gsize *vectors);
+/* How many elements were asked for as matrices and biases, which a GPU has in its precision's
+ * @narrow type, and as what is always f32. */
+void valley_weights_elements (const ValleyWeights *weights, gsize *narrow, gsize *vectors);

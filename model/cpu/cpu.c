@@ -136,6 +136,7 @@ const ValleyOps valley_cpu_ops = {
   .memory_free = valley_cpu_memory_free,
   .load_matrix = load_matrix,
   .load_vector = load_vector,
+  .load_bias = load_vector,
   .upload = valley_cpu_upload,
   .download = valley_cpu_download,
   .upload_ids = valley_cpu_upload_ids,

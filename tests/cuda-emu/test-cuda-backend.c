@@ -250,7 +250,7 @@ test_weights (gconstpointer data)
   const gsize rows[] = { 3, 1, 1100 }, cols[] = { 17, 9, 2055 };
   g_autofree float *values = g_new (float, 1100 * 2055);
   g_autofree guint8 *bytes = g_malloc (1100 * 2055 * 4 + 1);
-  ValleyTensor loaded[6];
+  ValleyTensor loaded[9];
   ValleyStream *stream;
 
   for (gsize i = 0; i < 1100 * 2055; i++) {
@@ -269,9 +269,13 @@ test_weights (gconstpointer data)
     g_assert_true (
         backend->ops->load_vector (backend, &loaded[3 + i], values, VALLEY_F32, rows[i], cols[i]));
     g_assert_cmpint (loaded[3 + i].dtype, ==, VALLEY_F32);
+    g_assert_true (
+        backend->ops->load_bias (backend, &loaded[6 + i], values, VALLEY_F32, rows[i], cols[i]));
+    g_assert_cmpint (loaded[6 + i].dtype, ==, backend->activations);
+    g_assert_cmpuint (loaded[6 + i].stride, ==, cols[i]);
   }
   stream = open_stream (backend);
-  for (gsize i = 0; i < 6; i++) {
+  for (gsize i = 0; i < G_N_ELEMENTS (loaded); i++) {
     expect_values (stream, &loaded[i], values);
     valley_tensor_clear (backend, &loaded[i]);
   }
@@ -296,6 +300,60 @@ test_weights_given_up (void)
   }
   close_device (backend);
   g_assert_cmpstr (emu_take_fault (), ==, NULL);
+}
+
+/* What a product of many rows runs, once its algorithm is chosen. */
+static guint64
+kernels_of_linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
+                   const ValleyTensor *w, const ValleyTensor *bias, ValleyActivation act)
+{
+  guint64 before = 0;
+
+  for (guint i = 0; i < 2; i++) {
+    g_assert_true (stream->ops->stream_wait (stream, NULL));
+    before = emu_kernels_run ();
+    stream->ops->linear (stream, y, x, w, bias, act, VALLEY_ROWS_PROMPT);
+  }
+  g_assert_true (stream->ops->stream_wait (stream, NULL));
+  return emu_kernels_run () - before;
+}
+
+/* A product adds a bias by itself, and has its GELU; in f32, that is a pass of its own.  A bias
+ * may begin within a larger one, as a tower's queries', keys' and values' do. */
+static void
+test_bias (gconstpointer data)
+{
+  ValleyPrecision precision = (ValleyPrecision) GPOINTER_TO_INT (data);
+  ValleyBackend *backend = open_device (0, precision);
+  ValleyStream *stream;
+  guint64 gelu_pass = precision == VALLEY_PRECISION_F32, both;
+  ValleyTensor x, y, w, biases, bias;
+  float zeros[64 * 32] = { 0 }, numbers[64], wanted[24 * 32];
+
+  for (gsize i = 0; i < 64; i++)
+    numbers[i] = (float) i - 30;
+  for (gsize i = 0; i < 24 * 32; i++)
+    wanted[i] = numbers[32 + i % 32];
+  g_assert_true (backend->ops->load_matrix (backend, &w, zeros, VALLEY_F32, 32, 64));
+  g_assert_true (backend->ops->load_bias (backend, &biases, numbers, VALLEY_F32, 1, 64));
+  stream = open_stream (backend); /* waits for weights */
+  valley_activations_init (stream, &x, 24, 64);
+  valley_activations_init (stream, &y, 24, 32);
+  backend->ops->upload (stream, &x, zeros);
+  bias = valley_tensor_cols (&biases, 32, 32);
+  g_assert_cmpuint (kernels_of_linear (stream, &y, &x, &w, &bias, VALLEY_ACT_NONE), ==,
+                    kernels_of_linear (stream, &y, &x, &w, NULL, VALLEY_ACT_NONE));
+  both = kernels_of_linear (stream, &y, &x, &w, &bias, VALLEY_ACT_GELU_TANH);
+  g_assert_cmpuint (both, ==,
+                    kernels_of_linear (stream, &y, &x, &w, NULL, VALLEY_ACT_NONE) + gelu_pass);
+  kernels_of_linear (stream, &y, &x, &w, &bias, VALLEY_ACT_NONE);
+  expect_values (stream, &y, wanted);
+  valley_tensor_clear (backend, &y);
+  valley_tensor_clear (backend, &x);
+  valley_tensor_clear (backend, &biases);
+  valley_tensor_clear (backend, &w);
+  backend->ops->stream_free (stream);
+  close_device (backend);
 }
 
 /* ---- graphs ---- */
@@ -574,6 +632,12 @@ main (int argc, char **argv)
   g_test_add_data_func ("/cuda-backend/weights/f16", GINT_TO_POINTER (VALLEY_PRECISION_F16),
                         test_weights);
   g_test_add_func ("/cuda-backend/weights/given-up", test_weights_given_up);
+  g_test_add_data_func ("/cuda-backend/bias/f32", GINT_TO_POINTER (VALLEY_PRECISION_F32),
+                        test_bias);
+  g_test_add_data_func ("/cuda-backend/bias/bf16", GINT_TO_POINTER (VALLEY_PRECISION_BF16),
+                        test_bias);
+  g_test_add_data_func ("/cuda-backend/bias/f16", GINT_TO_POINTER (VALLEY_PRECISION_F16),
+                        test_bias);
   g_test_add_func ("/cuda-backend/graphs", test_graphs);
   g_test_add_func ("/cuda-backend/cancel", test_cancel);
   g_test_add_func ("/cuda-backend/allocations", test_allocations);
