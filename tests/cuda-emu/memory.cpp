@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <vector>
 
 #define PAGE ((size_t) 4096)
 #define ALIGNMENT ((size_t) 256)
@@ -26,7 +26,7 @@ struct Allocation {
   CUctx_st *context;
   char *pages, *data;
   size_t bytes, page_bytes;
-  bool freed;
+  bool freed, is_open;
 };
 
 char *emu_arena;
@@ -36,7 +36,11 @@ static uint64_t fail_at;
 static unsigned n_allocations;
 /* by first page; freed ones stay, so that a late access can be told whose it was */
 static std::map<char *, Allocation> allocations;
-static std::set<Allocation *> live_allocations; /* those that are not freed */
+/* Whose memory may be open, or NULL; which of it is; and whether this thread works on it now.
+ * Memory stays open from kernel to kernel: closing takes longer than most of them. */
+static const CUctx_st *open_context;
+static std::vector<Allocation *> open_allocations;
+static thread_local bool at_work;
 struct Pinned {
   size_t bytes;
   CUctx_st *context;
@@ -139,12 +143,35 @@ describe_fault (char *words, size_t n, const void *address, const void *context)
   return ours;
 }
 
+/* A kernel or a copy opens what it touches: a model has hundreds of allocations, a kernel touches
+ * a few, and opening all of them took longer than all kernels did. */
+static bool
+open_at (const void *address)
+{
+  const char *p = (const char *) address;
+  Allocation *a;
+
+  if (!at_work || emu_arena == NULL || p < emu_arena || p >= emu_arena + ARENA_BYTES)
+    return false;
+  a = (Allocation *) find (p);
+  if (a == NULL || a->freed || a->is_open || a->context != open_context
+      || p >= a->pages + a->page_bytes
+      || mprotect (a->pages, a->page_bytes, PROT_READ | PROT_WRITE) != 0)
+    return false;
+  a->is_open = true;
+  open_allocations.push_back (a);
+  return true;
+}
+
 static void
 on_fault (int signal_number, siginfo_t *info, void *context)
 {
   char words[200];
-  bool ours = describe_fault (words, sizeof words, info->si_addr, context);
+  bool ours;
 
+  if (open_at (info->si_addr))
+    return; /* and the access happens again */
+  ours = describe_fault (words, sizeof words, info->si_addr, context);
   if (emu_fiber_is_running ()) /* a null pointer is the kernel's fault, too */
     emu_kernel_trap (cudaErrorIllegalAddress, words);
   if (ours) {
@@ -190,27 +217,23 @@ catch_faults (void)
 
 /* ---- between host and kernels ---- */
 
-/* Whose memory is open, or NULL.  It stays so from kernel to kernel: closing takes longer than
- * most of them. */
-static const CUctx_st *open_context;
-
 static void
-protect (int protection)
+close_again (Allocation *a)
 {
-  for (const Allocation *a : live_allocations)
-    if (a->context == open_context)
-      mprotect (a->pages, a->page_bytes, protection);
+  mprotect (a->pages, a->page_bytes, PROT_NONE);
+  a->is_open = false;
 }
 
 void
 emu_memory_seal (void)
 {
-  if (open_context == NULL)
-    return;
-  protect (PROT_NONE);
+  for (Allocation *a : open_allocations)
+    close_again (a);
+  open_allocations.clear ();
   open_context = NULL;
 }
 
+/* From here to emu_memory_close, what this thread touches is opened (on_fault). */
 void
 emu_memory_open (void)
 {
@@ -218,16 +241,27 @@ emu_memory_open (void)
       = emu_context_running != NULL ? emu_context_running : emu_context_current ();
 
   catch_faults ();
-  if (open_context == context)
-    return;
-  emu_memory_seal ();
+  if (open_context != context)
+    emu_memory_seal ();
   open_context = context;
-  protect (PROT_READ | PROT_WRITE);
+  at_work = true;
+}
+
+/* Asked after every kernel, of everything open: in strides, not byte by byte. */
+static bool
+is_poison (const char *p, size_t n)
+{
+  return n == 0 || ((unsigned char) *p == POISON && memcmp (p, p + 1, n - 1) == 0);
 }
 
 static bool
 check_around (const Allocation &a, std::string *damage)
 {
+  const char *end = a.data + a.bytes;
+
+  if (is_poison (a.pages, (size_t) (a.data - a.pages))
+      && is_poison (end, (size_t) (a.pages + a.page_bytes - end)))
+    return true;
   for (char *p = a.pages; p < a.pages + a.page_bytes; p++) {
     if (p == a.data)
       p += a.bytes;
@@ -248,9 +282,9 @@ emu_memory_close (std::string *damage)
 {
   bool good = true;
 
-  for (const Allocation *a : live_allocations)
-    if (is_ours (*a))
-      good = check_around (*a, damage) && good;
+  at_work = false;
+  for (const Allocation *a : open_allocations)
+    good = check_around (*a, damage) && good;
   return good;
 }
 
@@ -313,7 +347,6 @@ cudaMalloc (void **pointer, size_t bytes)
   arena_used += page_bytes + PAGE;
   live += bytes;
   allocations[a.pages] = a;
-  live_allocations.insert (&allocations[a.pages]);
   *pointer = a.data;
   return cudaSuccess;
 }
@@ -321,10 +354,13 @@ cudaMalloc (void **pointer, size_t bytes)
 static void
 release (Allocation *a)
 {
+  auto open = std::find (open_allocations.begin (), open_allocations.end (), a);
+
   a->freed = true;
-  live_allocations.erase (a);
   bytes_live[a->context->device] -= a->bytes;
-  mprotect (a->pages, a->page_bytes, PROT_NONE);
+  if (open != open_allocations.end ())
+    open_allocations.erase (open);
+  close_again (a);
   madvise (a->pages, a->page_bytes, MADV_DONTNEED);
 }
 
