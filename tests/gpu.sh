@@ -2,8 +2,8 @@
 # gpu.sh - everything there is to know of a GPU, on a machine that has one, and perhaps neither
 # network nor GStreamer.
 #
-#   tests/gpu.sh pack DIR [BUILD]   here: DIR/valley-gpu.tar.xz, with all that `run` needs
-#   tests/gpu.sh run [DIR] [OUT]    there: DIR/valley-gpu.tar.xz (default: beside this script) is
+#   tests/gpu.sh pack DIR [BUILD]   here: DIR/valley-gpu.tar.gz, with all that `run` needs
+#   tests/gpu.sh run [DIR] [OUT]    there: DIR/valley-gpu.tar.gz (default: beside this script) is
 #                                   unpacked, tested and measured; OUT (default: gpu.json) tells all
 #
 # BUILD (default: build) has the wing.  Tests of kernels are compiled here, with nvcc (NVCC) and
@@ -130,9 +130,9 @@ pack ()
   cp "$here/gpu/valley2-7b.json" "$stage/"
   cp "$here/gpu.sh" "$to/"
   [ -n "${VALLEY_GPU_EMULATED:-}" ] && touch "$stage/emulated"
-  tar -C "$stage" -c . | xz -T0 "${VALLEY_GPU_XZ:--6}" >"$to/valley-gpu.tar.xz"
+  tar -C "$stage" -czf "$to/valley-gpu.tar.gz" . || fail "cannot write $to/valley-gpu.tar.gz"
   rm -rf "$stage"
-  ls -l "$to/valley-gpu.tar.xz"
+  ls -l "$to/valley-gpu.tar.gz"
 }
 
 # ---- there ----
@@ -300,10 +300,10 @@ write_report ()
 run ()
 {
   local from=$1 out=$2 cublas
-  [ -e "$from/valley-gpu.tar.xz" ] || fail "no $from/valley-gpu.tar.xz; expected what \"gpu.sh pack\" made"
+  [ -e "$from/valley-gpu.tar.gz" ] || fail "no $from/valley-gpu.tar.gz; expected what \"gpu.sh pack\" made"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  tar -C "$work" -xJf "$from/valley-gpu.tar.xz" || fail "cannot unpack $from/valley-gpu.tar.xz"
+  tar -C "$work" -xzf "$from/valley-gpu.tar.gz" || fail "cannot unpack $from/valley-gpu.tar.gz"
   cublas=$(find_cublas)
   export LD_LIBRARY_PATH=$work/lib${cublas:+:$cublas} VALLEY_CUDA_WING=$work/lib/wing.so
   export VALLEY_MODEL_DIR=$work/valley-tiny VALLEY_TEST_MODEL=$work/valley-tiny GOLDEN_DIR=$work/golden
