@@ -270,32 +270,46 @@ same_key (const ValleyPassKey *a, const ValleyPassKey *b)
          && a->most_rows == b->most_rows;
 }
 
-/* NULL, and the pass is remembered: it is the first. */
+/* NULL when no pass of the kind has run yet. */
 static Recording *
 find_recording (ValleyDecoderRun *run, const ValleyPassKey *key)
 {
-  Recording fresh = { .key = *key, .used = ++run->clock };
-  guint oldest = 0;
-
   for (guint i = 0; i < run->recordings->len; i++) {
     Recording *recording = &g_array_index (run->recordings, Recording, i);
 
-    if (same_key (&recording->key, key)) {
-      recording->used = run->clock;
-      return recording;
-    }
-    if (recording->used < g_array_index (run->recordings, Recording, oldest).used)
-      oldest = i;
+    if (!same_key (&recording->key, key))
+      continue;
+    recording->used = ++run->clock;
+    return recording;
   }
-  if (run->recordings->len == MAX_RECORDINGS) {
-    ValleyGraph *graph = g_array_index (run->recordings, Recording, oldest).graph;
-
-    if (graph != NULL)
-      run->backend->ops->graph_free (run->backend, graph);
-    g_array_remove_index_fast (run->recordings, oldest);
-  }
-  g_array_append_val (run->recordings, fresh);
   return NULL;
+}
+
+static void
+forget_oldest (ValleyDecoderRun *run)
+{
+  guint oldest = 0;
+  ValleyGraph *graph;
+
+  for (guint i = 1; i < run->recordings->len; i++)
+    if (g_array_index (run->recordings, Recording, i).used
+        < g_array_index (run->recordings, Recording, oldest).used)
+      oldest = i;
+  graph = g_array_index (run->recordings, Recording, oldest).graph;
+  if (graph != NULL)
+    run->backend->ops->graph_free (run->backend, graph);
+  g_array_remove_index_fast (run->recordings, oldest);
+}
+
+/* The pass ran, whole: the next of its kind is recorded. */
+static void
+remember (ValleyDecoderRun *run, const ValleyPassKey *key)
+{
+  Recording fresh = { .key = *key, .used = ++run->clock };
+
+  if (run->recordings->len == MAX_RECORDINGS)
+    forget_oldest (run);
+  g_array_append_val (run->recordings, fresh);
 }
 
 static void
@@ -316,20 +330,26 @@ record (ValleyStream *stream, Recording *recording, ValleyPassFunc func, gpointe
   recording->is_vain = FALSE;
 }
 
+/* A pass runs directly until one has run to its end: a device settles on ways to compute at the
+ * first run, and cannot while it records. */
 void
 valley_decoder_run_pass (ValleyDecoderRun *run, ValleyStream *stream, const ValleyPassKey *key,
                          ValleyPassFunc func, gpointer data)
 {
+  gboolean records = stream->ops->graph_begin != NULL;
   Recording *recording = NULL;
 
   if (valley_stream_stopped (stream))
     return;
-  if (stream->ops->graph_begin != NULL)
+  if (records)
     recording = find_recording (run, key);
   if (recording != NULL && recording->graph == NULL && !recording->is_vain)
     record (stream, recording, func, data);
-  if (recording != NULL && recording->graph != NULL)
+  if (recording != NULL && recording->graph != NULL) {
     stream->ops->graph_run (stream, recording->graph);
-  else
-    func (data);
+    return;
+  }
+  func (data);
+  if (records && recording == NULL && !valley_stream_stopped (stream))
+    remember (run, key);
 }

@@ -276,6 +276,45 @@ test_cancelled (void)
   twins_free (t);
 }
 
+typedef struct {
+  ValleyStream *stream;
+  gboolean cancels;
+  guint n_calls;
+} Pass;
+
+static void
+run_pass (gpointer data)
+{
+  Pass *pass = data;
+
+  pass->n_calls++;
+  if (pass->cancels)
+    g_atomic_int_set (&pass->stream->cancelled, 1);
+}
+
+/* A pass whose first run was cancelled halfway has not run: the next of its kind runs directly,
+ * as the device may not have met all its shapes yet. */
+static void
+test_first_cancelled (void)
+{
+  Twins *t = twins_new (VALLEY_PRECISION_F32, FALSE, FALSE);
+  ValleyStream *stream = t->small->device.stream;
+  ValleyPassKey key = { .rows = 1, .role = VALLEY_ROWS_GENERATED, .most_rows = 256 };
+  Pass pass = { .stream = stream, .cancels = TRUE };
+  guint n_graphs[] = { 0, 0, 1, 1 }, n_runs[] = { 0, 0, 1, 2 };
+
+  use (t, RECORDED);
+  for (guint i = 0; i < G_N_ELEMENTS (n_runs); i++) {
+    valley_decoder_run_pass (&t->runs[RECORDED], stream, &key, run_pass, &pass);
+    g_assert_cmpuint (recording_counts.n_graphs, ==, n_graphs[i]);
+    g_assert_cmpuint (recording_counts.n_runs, ==, n_runs[i]);
+    pass.cancels = FALSE;
+    g_atomic_int_set (&stream->cancelled, 0);
+  }
+  g_assert_cmpuint (pass.n_calls, ==, 3); /* cancelled, direct, recorded */
+  twins_free (t);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -285,5 +324,6 @@ main (int argc, char **argv)
   g_test_add_func ("/recording/answer", test_answer);
   g_test_add_func ("/recording/many-kinds", test_many_kinds);
   g_test_add_func ("/recording/cancelled", test_cancelled);
+  g_test_add_func ("/recording/first-cancelled", test_first_cancelled);
   return g_test_run ();
 }
