@@ -54,6 +54,7 @@ typedef struct {
   ValleyCudaBlas *blas;
   cudaStream_t copies; /* weights and pictures on their way */
   ValleyGpuPool pool;
+  gint loading; /* atomic: weights may still be on their way */
   GMutex loader_lock;
   ValleyGpuSlot loader[2]; /* while the weights are loaded */
   guint next_loader;
@@ -179,7 +180,7 @@ gboolean valley_gpu_load_vector (ValleyBackend *backend, ValleyTensor *out, cons
                                  ValleyDType dtype, gsize rows, gsize cols);
 gboolean valley_gpu_load_bias (ValleyBackend *backend, ValleyTensor *out, const void *host,
                                ValleyDType dtype, gsize rows, gsize cols);
-/* Waits for the last weights. */
+/* Waits for the weights that are on their way, which whoever uses one has to do first. */
 int valley_gpu_finish_loading (ValleyGpu *gpu);
 
 /* ---- graph.c ---- */

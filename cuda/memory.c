@@ -228,7 +228,9 @@ valley_gpu_memory_use (ValleyGpuStream *stream, ValleyMemory *memory)
   ValleyGpuClock *before = memory->clock;
   int error = cudaSuccess;
 
-  if (before == stream->clock || memory->is_weight)
+  if (memory->is_weight)
+    return valley_gpu_finish_loading (valley_gpu (stream->parent.backend));
+  if (before == stream->clock)
     return cudaSuccess;
   if (before != NULL)
     error = valley_gpu_clock_wait (stream->clock, before);

@@ -32,8 +32,6 @@ valley_gpu_stream_new (ValleyBackend *backend, GError **error)
       valley_gpu_slot_clear (&s->slots[i]);
     code = init_slots (s);
   }
-  if (code == cudaSuccess)
-    code = valley_gpu_finish_loading (gpu);
   if (code != cudaSuccess)
     valley_gpu_set_error (gpu, code, "making a stream", error);
   valley_gpu_leave (gpu);
@@ -139,7 +137,7 @@ valley_gpu_begin (ValleyStream *stream, ValleyCudaMatrix *matrices,
   }
   if (error == cudaSuccess)
     return TRUE;
-  valley_gpu_end (stream, "waiting for another stream", error);
+  valley_gpu_end (stream, "waiting for its memory", error);
   return FALSE;
 }
 

@@ -33,11 +33,14 @@ valley_gpu_finish_loading (ValleyGpu *gpu)
 {
   int error = cudaSuccess;
 
+  if (!g_atomic_int_get (&gpu->loading))
+    return cudaSuccess;
   g_mutex_lock (&gpu->loader_lock);
-  if (gpu->loader[0].host != NULL)
-    error = cudaStreamSynchronize (gpu->copies);
+  error = cudaStreamSynchronize (gpu->copies);
   for (gsize i = 0; i < G_N_ELEMENTS (gpu->loader) && error == cudaSuccess; i++)
     valley_gpu_slot_clear (&gpu->loader[i]);
+  if (error == cudaSuccess)
+    g_atomic_int_set (&gpu->loading, FALSE);
   g_mutex_unlock (&gpu->loader_lock);
   return error;
 }
@@ -125,6 +128,7 @@ load (ValleyBackend *backend, ValleyTensor *out, const void *host, ValleyDType d
     return FALSE;
   valley_gpu_enter (gpu);
   g_mutex_lock (&gpu->loader_lock);
+  g_atomic_int_set (&gpu->loading, TRUE);
   error = fill (gpu, out, bytes, host, dtype);
   g_mutex_unlock (&gpu->loader_lock);
   if (error != cudaSuccess)

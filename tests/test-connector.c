@@ -207,7 +207,7 @@ try_encode (const Run *run, guint tile, guint n_tiles, Tokens *tokens, GError **
   ValleyTensor x, out;
   gboolean good;
 
-  valley_tensor_init (run->stream, &x, VALLEY_F32, side * side, run->config->connector.in_size);
+  valley_activations_init (run->stream, &x, side * side, run->config->connector.in_size);
   run->backend->ops->upload (run->stream, &x, values);
   valley_connector_run (&run->connector, run->stream, &x, &out, NULL);
   valley_compressors_run (&run->compressors, run->stream, &out, n_tiles, NULL);

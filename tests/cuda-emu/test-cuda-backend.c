@@ -302,6 +302,30 @@ test_weights_given_up (void)
   g_assert_cmpstr (emu_take_fault (), ==, NULL);
 }
 
+/* Weights that come while a stream is there already: what it uses of them is there first, whether
+ * they come as they are or change their type. */
+static void
+test_weights_late (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_BF16);
+  ValleyStream *stream = open_stream (backend);
+  g_autofree float *values = g_new (float, 300 * 700);
+  ValleyTensor vector, matrix;
+
+  for (gsize i = 0; i < (gsize) 300 * 700; i++)
+    values[i] = (float) ((gint) (i * 37 % 255) - 127);
+  for (gsize round = 0; round < 10; round++) {
+    backend->ops->load_vector (backend, &vector, values, VALLEY_F32, 300, 700);
+    expect_values (stream, &vector, values);
+    backend->ops->load_matrix (backend, &matrix, values, VALLEY_F32, 300, 700);
+    expect_values (stream, &matrix, values);
+    valley_tensor_clear (backend, &vector);
+    valley_tensor_clear (backend, &matrix);
+  }
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
 /* What a product of many rows runs, once its algorithm is chosen. */
 static guint64
 kernels_of_linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
@@ -632,6 +656,7 @@ main (int argc, char **argv)
   g_test_add_data_func ("/cuda-backend/weights/f16", GINT_TO_POINTER (VALLEY_PRECISION_F16),
                         test_weights);
   g_test_add_func ("/cuda-backend/weights/given-up", test_weights_given_up);
+  g_test_add_func ("/cuda-backend/weights/late", test_weights_late);
   g_test_add_data_func ("/cuda-backend/bias/f32", GINT_TO_POINTER (VALLEY_PRECISION_F32),
                         test_bias);
   g_test_add_data_func ("/cuda-backend/bias/bf16", GINT_TO_POINTER (VALLEY_PRECISION_BF16),
