@@ -3,13 +3,23 @@
 #include "gpu.h"
 
 static int
-init_slots (ValleyGpuStream *s)
+fill (ValleyGpuStream *s)
 {
-  int error = cudaSuccess;
+  int error;
 
+  s->clock = valley_gpu_clock_new (&error);
   for (gsize i = 0; i < VALLEY_GPU_SLOTS && error == cudaSuccess; i++)
     error = valley_gpu_slot_init (&s->slots[i], VALLEY_GPU_SLOT_BYTES);
   return error;
+}
+
+static void
+clear (ValleyGpuStream *s, gboolean lost)
+{
+  for (gsize i = 0; i < VALLEY_GPU_SLOTS && !lost; i++)
+    valley_gpu_slot_clear (&s->slots[i]);
+  valley_gpu_clock_stop (s->clock, lost);
+  valley_gpu_clock_unref (s->clock);
 }
 
 ValleyStream *
@@ -22,15 +32,12 @@ valley_gpu_stream_new (ValleyBackend *backend, GError **error)
   s->parent.ops = backend->ops;
   s->parent.backend = backend;
   valley_gpu_enter (gpu);
-  s->clock = valley_gpu_clock_new (&code);
-  if (code == cudaSuccess)
-    code = init_slots (s);
+  code = fill (s);
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError ();
     valley_gpu_pool_trim (gpu);
-    for (gsize i = 0; i < VALLEY_GPU_SLOTS; i++)
-      valley_gpu_slot_clear (&s->slots[i]);
-    code = init_slots (s);
+    clear (s, FALSE);
+    code = fill (s);
   }
   if (code != cudaSuccess)
     valley_gpu_set_error (gpu, code, "making a stream", error);
@@ -57,14 +64,11 @@ valley_gpu_stream_free (ValleyStream *stream)
   lost = g_atomic_int_get (&stream->backend->lost);
   if (!lost)
     valley_cuda_blas_forget_stream (gpu->blas, s->clock->stream);
-  for (gsize i = 0; i < VALLEY_GPU_SLOTS && !lost; i++)
-    valley_gpu_slot_clear (&s->slots[i]);
-  valley_gpu_clock_stop (s->clock, lost);
   if (valley_gpu_clock_current () == s->clock)
     valley_gpu_clock_make_current (NULL);
+  clear (s, lost);
   valley_gpu_pool_trim (gpu); /* others may want the device's memory, and a session kept much */
   valley_gpu_leave (gpu);
-  valley_gpu_clock_unref (s->clock);
   g_clear_error (&stream->error);
   g_free (s);
 }

@@ -74,6 +74,8 @@ void emu_memory_open (void);
 bool emu_memory_close (std::string *damage);
 /* Nobody may touch any of it. */
 void emu_memory_seal (void);
+/* Whether this allocation is the one that has to fail. */
+bool emu_allocation_fails (void);
 /* NULL when the whole range is one allocation's, else what is wrong with it. */
 const char *emu_memory_range_problem (const void *pointer, size_t bytes);
 /* Where @address lies, in words, when it is the device's. */

@@ -298,9 +298,8 @@ emu_fail_allocation_at (uint64_t n)
   fail_at = n;
 }
 
-
-static bool
-is_turn_to_fail (void)
+bool
+emu_allocation_fails (void)
 {
   return fail_at != 0 && --fail_at == 0;
 }
@@ -332,7 +331,7 @@ cudaMalloc (void **pointer, size_t bytes)
     arena_used = PAGE;
   }
   if (live > bytes_limit || bytes > bytes_limit - live
-      || bytes > ARENA_BYTES - arena_used - 2 * PAGE || is_turn_to_fail ())
+      || bytes > ARENA_BYTES - arena_used - 2 * PAGE || emu_allocation_fails ())
     return emu_set_last_error (cudaErrorMemoryAllocation);
   page_bytes = round_up (bytes, PAGE);
   a.number = ++n_allocations;
@@ -389,7 +388,7 @@ cudaMallocHost (void **pointer, size_t bytes)
   *pointer = NULL;
   if (emu_context_current ()->sticky != cudaSuccess)
     return emu_context_current ()->sticky;
-  if (!is_turn_to_fail ())
+  if (!emu_allocation_fails ())
     *pointer = aligned_alloc (PAGE, round_up (bytes > 0 ? bytes : 1, PAGE));
   if (*pointer == NULL)
     return emu_set_last_error (cudaErrorMemoryAllocation);

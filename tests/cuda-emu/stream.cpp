@@ -383,6 +383,8 @@ cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags)
   emu_watch_exit ();
   if (sticky () != cudaSuccess)
     return sticky ();
+  if (emu_allocation_fails ())
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   *stream = new CUstream_st ();
   (*stream)->context = emu_context_current ();
   streams.insert (*stream);
@@ -677,6 +679,8 @@ cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
                                             "time here");
   if (sticky () != cudaSuccess)
     return sticky ();
+  if (emu_allocation_fails ())
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   *event = new CUevent_st ();
   (*event)->context = emu_context_current ();
   events.insert (*event);
@@ -818,6 +822,8 @@ cudaGraphInstantiate (cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long lo
 
   if (graphs.count (graph) == 0)
     return emu_fail (cudaErrorInvalidValue, "a graph that was destroyed or never made");
+  if (emu_allocation_fails ())
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   *exec = new CUgraphExec_st{ graph->context, graph->commands };
   execs.insert (*exec);
   return cudaSuccess;

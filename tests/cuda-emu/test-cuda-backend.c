@@ -510,7 +510,7 @@ test_allocations (void)
   gboolean failed = TRUE;
 
   /* until no allocation fails any more: the last one is left over */
-  for (n = 1; failed || n < 30; n++) {
+  for (n = 1; failed || n < 60; n++) {
     g_autoptr (GError) error = NULL;
 
     emu_fail_allocation_at (n);
