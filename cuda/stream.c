@@ -77,11 +77,12 @@ gboolean
 valley_gpu_stream_wait (ValleyStream *stream, GError **error)
 {
   ValleyGpu *gpu = valley_gpu (stream->backend);
+  ValleyGpuClock *clock = valley_gpu_stream (stream)->clock;
   int code = cudaSuccess;
 
   valley_gpu_enter (gpu);
-  if (!g_atomic_int_get (&stream->backend->lost))
-    code = valley_gpu_clock_finish (valley_gpu_stream (stream)->clock);
+  if (g_atomic_int_get (&clock->busy) && !g_atomic_int_get (&stream->backend->lost))
+    code = valley_gpu_clock_finish (clock);
   if (valley_gpu_check_lost (gpu, code) || g_atomic_int_get (&stream->backend->lost)) {
     g_clear_error (&stream->error); /* what went wrong after that says less */
     valley_stream_fail (stream, VALLEY_ERROR_DEVICE,

@@ -18,28 +18,58 @@ if_given (const ValleyCudaMatrix *m)
 
 /* ---- products ---- */
 
+/* How x becomes y. */
+typedef struct {
+  const char *name;
+  gboolean mixed;
+  ValleyActivation act;
+  ValleyRole role;
+} Product;
+
+/* @m: y, x, w, and perhaps the bias */
+static int
+multiply (ValleyStream *stream, const Product *p, const ValleyCudaMatrix m[4])
+{
+  ValleyCudaBlas *blas = valley_gpu (stream->backend)->blas;
+
+  if (p->mixed)
+    return valley_cuda_mix (blas, &m[0], &m[1], &m[2], valley_gpu_cuda (stream));
+  return valley_cuda_linear (blas, &m[0], &m[1], &m[2], if_given (&m[3]),
+                             (ValleyCudaActivation) p->act, (ValleyCudaRole) p->role,
+                             valley_gpu_cuda (stream));
+}
+
+/* A shape's first product, and a stream's, take memory that is not the pool's: where there is none,
+ * the pool gives up what is idle. */
+static void
+product (ValleyStream *stream, const Product *p, const ValleyTensor *y, const ValleyTensor *x,
+         const ValleyTensor *w, const ValleyTensor *bias)
+{
+  ValleyCudaMatrix m[4];
+  int error;
+
+  if (!VALLEY_GPU_BEGIN (stream, m, y, x, w, bias))
+    return;
+  error = multiply (stream, p, m);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError ();
+    valley_gpu_pool_trim (valley_gpu (stream->backend));
+    error = multiply (stream, p, m);
+  }
+  valley_gpu_end (stream, p->name, error);
+}
+
 static void
 linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w,
         const ValleyTensor *bias, ValleyActivation act, ValleyRole role)
 {
-  ValleyCudaMatrix m[4];
-
-  if (VALLEY_GPU_BEGIN (stream, m, y, x, w, bias))
-    valley_gpu_end (stream, "linear",
-                    valley_cuda_linear (valley_gpu (stream->backend)->blas, &m[0], &m[1], &m[2],
-                                        if_given (&m[3]), (ValleyCudaActivation) act,
-                                        (ValleyCudaRole) role, valley_gpu_cuda (stream)));
+  product (stream, &(Product){ "linear", FALSE, act, role }, y, x, w, bias);
 }
 
 static void
 mix (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w)
 {
-  ValleyCudaMatrix m[3];
-
-  if (VALLEY_GPU_BEGIN (stream, m, y, x, w))
-    valley_gpu_end (stream, "mix",
-                    valley_cuda_mix (valley_gpu (stream->backend)->blas, &m[0], &m[1], &m[2],
-                                     valley_gpu_cuda (stream)));
+  product (stream, &(Product){ .name = "mix", .mixed = TRUE }, y, x, w, NULL);
 }
 
 /* ---- rows ---- */

@@ -27,8 +27,9 @@ void emu_fail_allocation_at (uint64_t n);
 /* The @n-th kernel from now on ends its context, as a fault would, but is no fault that somebody
  * has to take; 0: none does.  At first what VALLEY_EMU_FAIL_KERNEL says. */
 void emu_fail_kernel_at (uint64_t n);
-/* Kernels run since the start. */
+/* Kernels run, and how often the host waited for a stream, since the start. */
 uint64_t emu_kernels_run (void);
+uint64_t emu_stream_waits (void);
 
 /* ---- only where the stand-in was built to watch every access (watch.h) ---- */
 

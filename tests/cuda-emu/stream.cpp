@@ -71,7 +71,7 @@ static std::set<cudaEvent_t> events;
 static std::set<cudaGraph_t> graphs;
 static std::set<cudaGraphExec_t> execs;
 static thread_local cudaError_t last, late; /* `late`: what only work found, for who waits */
-static uint64_t fail_kernel_at;
+static uint64_t fail_kernel_at, n_waits;
 static std::string fault, taken, leaks;
 static uint32_t seed, state;
 
@@ -225,6 +225,12 @@ uint64_t
 emu_kernels_run (void)
 {
   return emu_n_kernels;
+}
+
+uint64_t
+emu_stream_waits (void)
+{
+  return n_waits;
 }
 
 cudaError_t
@@ -414,6 +420,7 @@ cudaStreamSynchronize (cudaStream_t stream)
     return cudaErrorInvalidResourceHandle;
   if (breaks_capture (stream))
     return last = cudaErrorStreamCaptureUnsupported;
+  n_waits++;
   run_until ([=] { return stream->queue.empty (); });
   emu_order_host_learns (emu_order_of_stream (stream));
   return answer_to_wait ();

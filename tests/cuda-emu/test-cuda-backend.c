@@ -207,6 +207,67 @@ test_pool (void)
   close_device (backend);
 }
 
+/* A product of a new shape takes memory of its own, and finds what the pool keeps. */
+static void
+test_pool_and_products (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend);
+  float ones[16 * 16], wanted[16 * 16];
+  ValleyTensor x, y, w;
+
+  for (gsize i = 0; i < 16 * 16; i++) {
+    ones[i] = 1;
+    wanted[i] = 16;
+  }
+  valley_tensor_init (stream, &x, VALLEY_F32, 16, 16);
+  valley_tensor_init (stream, &y, VALLEY_F32, 16, 16);
+  valley_tensor_init (stream, &w, VALLEY_F32, 16, 16);
+  backend->ops->upload (stream, &x, ones);
+  backend->ops->upload (stream, &w, ones);
+  backend->ops->memory_free (backend, backend->ops->memory_new (backend, 50 << 20));
+  emu_set_device_bytes (((gsize) 1 << 30) - bytes_free ());
+  backend->ops->linear (stream, &y, &x, &w, NULL, VALLEY_ACT_NONE, VALLEY_ROWS_PROMPT);
+  expect_values (stream, &y, wanted);
+
+  backend->ops->memory_free (backend, backend->ops->memory_new (backend, 30 << 20));
+  emu_set_device_bytes (((gsize) 1 << 30) - bytes_free ());
+  backend->ops->mix (stream, &y, &x, &w);
+  expect_values (stream, &y, wanted);
+  emu_set_device_bytes ((gsize) 1 << 30);
+  valley_tensor_clear (backend, &w);
+  valley_tensor_clear (backend, &y);
+  valley_tensor_clear (backend, &x);
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
+/* ---- waiting ---- */
+
+/* The host waits once for what it reads: what was waited for is not waited for again. */
+static void
+test_waits (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *stream = open_stream (backend);
+  const gint32 number = 7;
+  guint64 before;
+  ValleyTensor x;
+  gint32 found;
+
+  for (guint i = 0; i < 3; i++) {
+    before = emu_stream_waits ();
+    valley_tensor_init_ids (stream, &x, &number, 1);
+    g_assert_true (backend->ops->download_ids (stream, &x, &found, NULL));
+    g_assert_cmpint (found, ==, number);
+    g_assert_true (backend->ops->stream_wait (stream, NULL));
+    g_assert_cmpuint (emu_stream_waits () - before, ==, 1);
+    valley_tensor_clear (backend, &x);
+  }
+  backend->ops->stream_free (stream);
+  close_device (backend);
+}
+
 /* ---- uploads ---- */
 
 /* More than the ring holds, of all kinds, before the first wait. */
@@ -646,6 +707,8 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-backend/streams", test_streams);
   g_test_add_func ("/cuda-backend/threads", test_threads);
   g_test_add_func ("/cuda-backend/pool", test_pool);
+  g_test_add_func ("/cuda-backend/pool/products", test_pool_and_products);
+  g_test_add_func ("/cuda-backend/waits", test_waits);
   g_test_add_data_func ("/cuda-backend/staging/f32", GINT_TO_POINTER (VALLEY_F32), test_staging);
   g_test_add_data_func ("/cuda-backend/staging/bf16", GINT_TO_POINTER (VALLEY_BF16), test_staging);
   g_test_add_data_func ("/cuda-backend/staging/f16", GINT_TO_POINTER (VALLEY_F16), test_staging);
