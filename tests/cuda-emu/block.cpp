@@ -14,6 +14,7 @@
 #define WARP 32u
 #define MAX_STATIC_SHARED ((size_t) 48 << 10)
 #define SHARED_BYTES ((size_t) 228 << 10)
+#define SHARED_MARGIN ((size_t) 256) /* behind what a block was given: must stay as it was */
 
 typedef enum { READY, AT_BARRIER, AT_WARP_CALL, DONE } State;
 
@@ -47,6 +48,7 @@ static struct {
   std::vector<SharedArray> arrays;
   alignas (256) unsigned char shared[SHARED_BYTES];
   size_t shared_used;
+  size_t shared_touched = SHARED_BYTES; /* what may not be NaN: earlier blocks had it */
   cudaError_t error;
 } run;
 
@@ -117,6 +119,31 @@ emu_dynamic_shared (size_t *bytes)
 {
   *bytes = run.launch->shared_bytes;
   return run.shared;
+}
+
+/* What the block is given, found as it starts: NaN in every type.  Not all that there is, which
+ * would take longer than a small block does. */
+static void
+poison_shared (void)
+{
+  memset (run.shared, 0xff, run.shared_touched);
+}
+
+static void
+check_shared_margin (void)
+{
+  size_t end = run.launch->shared_bytes + run.shared_used;
+
+  run.shared_touched = end + SHARED_MARGIN;
+  for (size_t i = end; i < run.shared_touched; i++)
+    if (run.shared[i] != 0xff) {
+      if (run.error == cudaSuccess)
+        record_fault (cudaErrorIllegalAddress,
+                      "something was written " + std::to_string (i - end)
+                          + " bytes past the end of shared memory",
+                      false);
+      return;
+    }
 }
 
 /* ---- threads that meet ---- */
@@ -381,7 +408,7 @@ run_block (uint3 block)
   dim3 size = launch->block;
 
   emu_place = { { 0, 0, 0 }, block, size, launch->grid };
-  memset (run.shared, 0xff, sizeof run.shared); /* NaN in every type */
+  poison_shared ();
   run.shared_used = 0;
   run.arrays.clear ();
   emu_watch_block (
@@ -399,6 +426,7 @@ run_block (uint3 block)
         report_stall ();
       break;
     }
+  check_shared_margin ();
 }
 
 cudaError_t

@@ -410,6 +410,60 @@ use_too_much (void)
   large[threadIdx.x] = 0;
 }
 
+/* As a vector's store might that begins inside. */
+static __global__ void
+write_behind (int *y, int n)
+{
+  VALLEY_SHARED (int, fixed, 8);
+  int *p = &fixed[0];
+
+  p[n] = 1;
+  y[0] = p[n];
+}
+
+/* What one block left there no other finds. */
+static __global__ void
+keep (float *y, int from)
+{
+  VALLEY_SHARED (float, kept, 40);
+
+  y[blockIdx.x] = kept[from];
+  kept[from] = 1;
+}
+
+static void
+test_shared_is_fresh (void)
+{
+  float *p, host[20];
+
+  begin ();
+  p = device_new<float> (20);
+  for (int from = 0; from < 40; from += 39) {
+    VALLEY_LAUNCH (keep, 20, 1, 0, stream, p, from);
+    read_back (host, p, 20);
+    for (float value : host)
+      g_assert_true (value != value);
+  }
+  cudaFree (p);
+  end ();
+}
+
+static void
+test_behind_shared (void)
+{
+  for (int n = 8; n < 40; n += 31) {
+    int *p;
+
+    begin ();
+    p = device_new<int> (1);
+    VALLEY_LAUNCH (write_behind, 1, 1, 0, stream, p, 7);
+    VALLEY_LAUNCH (write_behind, 1, 1, 0, stream, p, n);
+    EXPECT_FAULT (cudaErrorIllegalAddress, "kernel write_behind",
+                  n == 8 ? "written 0 bytes past the end of shared memory"
+                         : "written 124 bytes past the end of shared memory");
+  }
+}
+
 static void
 test_shared (void)
 {
@@ -779,6 +833,8 @@ main (int argc, char **argv)
   g_test_add_func ("/emu/warps", test_warps);
   g_test_add_func ("/emu/missing-lanes", test_missing_lanes);
   g_test_add_func ("/emu/shared", test_shared);
+  g_test_add_func ("/emu/shared-is-fresh", test_shared_is_fresh);
+  g_test_add_func ("/emu/behind-shared", test_behind_shared);
   g_test_add_func ("/emu/configuration", test_configuration);
   g_test_add_func ("/emu/places", test_places);
   g_test_add_func ("/emu/together", test_together);
