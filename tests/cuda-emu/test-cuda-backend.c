@@ -17,6 +17,7 @@
 struct CUctx_st;
 int cuCtxCreate_v2 (struct CUctx_st **context, unsigned flags, int device);
 int cuCtxPopCurrent_v2 (struct CUctx_st **context);
+int cuCtxGetCurrent (struct CUctx_st **context);
 int cuCtxDestroy_v2 (struct CUctx_st *context);
 
 static const ValleyWing *wing;
@@ -484,6 +485,22 @@ test_graphs (void)
     wanted[i] += values[i];
   expect_values (stream, &sum, wanted);
 
+  /* what another stream takes over meanwhile was used before, which it waits for */
+  add_values (stream, &sum, values);
+  g_assert_true (backend->ops->graph_begin (stream));
+  add_values (other, &own, values);
+  backend->ops->add (stream, &sum, &x);
+  graph = backend->ops->graph_end (stream);
+  g_assert_nonnull (graph);
+  backend->ops->graph_run (stream, graph);
+  for (gsize i = 0; i < SIZE; i++) {
+    wanted[i] += 2 * values[i];
+    others[i] += values[i];
+  }
+  expect_values (other, &own, others);
+  expect_values (stream, &sum, wanted);
+  backend->ops->graph_free (backend, graph);
+
   /* recorded in vain: nothing has been done, and the stream goes on */
   g_assert_true (backend->ops->graph_begin (stream));
   backend->ops->add (stream, &sum, &x);
@@ -660,6 +677,51 @@ test_lost_anywhere (void)
   g_assert_cmpuint (n, >, 3);
 }
 
+static struct CUctx_st *
+current_context (void)
+{
+  struct CUctx_st *context;
+
+  g_assert_cmpint (cuCtxGetCurrent (&context), ==, 0);
+  return context;
+}
+
+/* Whatever context the caller's thread has, it has again after every call. */
+static void
+test_callers_context (void)
+{
+  struct CUctx_st *context;
+  float values[SIZE];
+  ValleyBackend *backend;
+  ValleyStream *stream;
+  ValleyTensor x;
+
+  g_assert_null (current_context ());
+  for (guint i = 0; i < 2; i++) {
+    if (i == 1)
+      g_assert_cmpint (cuCtxCreate_v2 (&context, 0, 1), ==, 0);
+    else
+      context = NULL;
+    backend = open_device (0, VALLEY_PRECISION_F32);
+    g_assert_true (current_context () == context);
+    stream = open_stream (backend);
+    g_assert_true (current_context () == context);
+    valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
+    random_values (values, SIZE);
+    backend->ops->upload (stream, &x, values);
+    backend->ops->softmax (stream, &x);
+    g_assert_true (current_context () == context);
+    g_assert_true (backend->ops->stream_wait (stream, NULL));
+    valley_tensor_clear (backend, &x);
+    backend->ops->stream_free (stream);
+    backend->ops->backend_free (backend);
+    g_assert_true (current_context () == context);
+  }
+  g_assert_cmpint (cuCtxDestroy_v2 (context), ==, 0);
+  g_assert_cmpstr (emu_leaks (), ==, NULL);
+  g_assert_cmpstr (emu_take_fault (), ==, NULL);
+}
+
 /* The caller's context is worked in and left alone. */
 static void
 test_given_context (void)
@@ -731,6 +793,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-backend/allocations", test_allocations);
   g_test_add_func ("/cuda-backend/lost", test_lost);
   g_test_add_func ("/cuda-backend/lost-anywhere", test_lost_anywhere);
+  g_test_add_func ("/cuda-backend/callers-context", test_callers_context);
   g_test_add_func ("/cuda-backend/given-context", test_given_context);
   return g_test_run ();
 }
