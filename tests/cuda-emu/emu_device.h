@@ -260,37 +260,36 @@ void emu_copy_wait (unsigned n_left);
 /* ---- memory ---- */
 
 /* Threads run one at a time, so plain arithmetic is atomic here. */
-template <typename T>
+template <typename T, typename Change>
 static EMU_UNWATCHED T
+emu_atomic (T *pointer, Change change)
+{
+  T old = *pointer;
+
+  emu_watch_atomic (pointer, sizeof old);
+  *pointer = change (old);
+  return old;
+}
+
+template <typename T>
+static inline T
 valley_atomic_add (T *pointer, T value)
 {
-  T old = *pointer;
-
-  emu_watch_atomic (pointer, sizeof value);
-  *pointer = old + value;
-  return old;
+  return emu_atomic (pointer, [=] (T old) { return old + value; });
 }
 
 template <typename T>
-static EMU_UNWATCHED T
+static inline T
 valley_atomic_max (T *pointer, T value)
 {
-  T old = *pointer;
-
-  emu_watch_atomic (pointer, sizeof value);
-  *pointer = old > value ? old : value;
-  return old;
+  return emu_atomic (pointer, [=] (T old) { return old > value ? old : value; });
 }
 
 template <typename T>
-static EMU_UNWATCHED T
+static inline T
 valley_atomic_or (T *pointer, T value)
 {
-  T old = *pointer;
-
-  emu_watch_atomic (pointer, sizeof value);
-  *pointer = old | value;
-  return old;
+  return emu_atomic (pointer, [=] (T old) { return old | value; });
 }
 
 template <typename V>

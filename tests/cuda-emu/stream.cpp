@@ -327,6 +327,12 @@ answer_to_wait (void)
   return error;
 }
 
+static cudaError_t
+answer_to_query (bool done)
+{
+  return sticky () != cudaSuccess ? sticky () : done ? cudaSuccess : cudaErrorNotReady;
+}
+
 template <typename Done>
 static void
 run_until (Done done)
@@ -439,7 +445,7 @@ cudaStreamQuery (cudaStream_t stream)
     run_one ();
   if (stream->queue.empty ())
     emu_order_host_learns (emu_order_of_stream (stream));
-  return sticky () != cudaSuccess ? sticky () : stream->queue.empty () ? cudaSuccess : cudaErrorNotReady;
+  return answer_to_query (stream->queue.empty ());
 }
 
 cudaError_t
@@ -676,6 +682,14 @@ is_known_event (cudaEvent_t event)
   return false;
 }
 
+static void
+run_until_reached (cudaEvent_t event)
+{
+  run_until ([=] {
+    return event->reached >= event->recorded || event->context->sticky != cudaSuccess;
+  });
+}
+
 cudaError_t
 cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
 {
@@ -701,7 +715,7 @@ cudaEventDestroy (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
-  run_until ([=] { return event->reached >= event->recorded || event->context->sticky != cudaSuccess; });
+  run_until_reached (event);
   for (cudaStream_t stream : streams) /* and whoever waits for it has seen it */
     for (Command &command : stream->queue)
       if (!command.work && command.event == event)
@@ -752,7 +766,7 @@ cudaEventSynchronize (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
-  run_until ([=] { return event->reached >= event->recorded || event->context->sticky != cudaSuccess; });
+  run_until_reached (event);
   emu_order_host_learns (event->clock);
   return answer_to_wait ();
 }
@@ -768,9 +782,7 @@ cudaEventQuery (cudaEvent_t event)
     run_one ();
   if (event->reached >= event->recorded)
     emu_order_host_learns (event->clock);
-  return sticky () != cudaSuccess            ? sticky ()
-         : event->reached >= event->recorded ? cudaSuccess
-                                             : cudaErrorNotReady;
+  return answer_to_query (event->reached >= event->recorded);
 }
 
 /* ---- graphs ---- */
