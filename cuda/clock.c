@@ -15,7 +15,7 @@ valley_gpu_clock_new (int *error)
   g_queue_init (&clock->spare);
   *error = cudaStreamCreateWithFlags (&clock->stream, cudaStreamNonBlocking);
   if (*error == cudaSuccess)
-    *error = cudaEventCreateWithFlags (&clock->tail, cudaEventDisableTiming);
+    *error = cudaEventCreateWithFlags (&clock->tail, VALLEY_GPU_EVENT);
   return clock;
 }
 

@@ -179,12 +179,12 @@ make_context (ValleyGpu *gpu, GError **error)
 gboolean
 valley_gpu_context_init (ValleyGpu *gpu, gpointer given, GError **error)
 {
-  static GMutex lock;
+  static gsize found; /* 1 + the error: other backends' threads are calling the driver already */
   int code;
 
-  g_mutex_lock (&lock);
-  code = find_driver ();
-  g_mutex_unlock (&lock);
+  if (g_once_init_enter (&found))
+    g_once_init_leave (&found, 1 + (gsize) find_driver ());
+  code = (int) (found - 1);
   if (code != cudaSuccess) {
     valley_gpu_set_error (gpu, code, "the driver's calls", error);
     return FALSE;

@@ -32,6 +32,9 @@ struct _ValleyMemory {
   gboolean is_weight;    /* written while loading, only read afterwards; of exactly its size */
 };
 
+/* Who waits for an event sleeps, as for a stream (context.c). */
+#define VALLEY_GPU_EVENT (cudaEventDisableTiming | cudaEventBlockingSync)
+
 /* Pinned host memory, and as much on the device, that bytes pass through. */
 typedef struct {
   void *host, *device;

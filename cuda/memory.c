@@ -248,8 +248,10 @@ valley_gpu_memory_info (ValleyBackend *backend, gsize *available, gsize *total)
   valley_gpu_enter (gpu);
   error = cudaMemGetInfo (available, total);
   valley_gpu_leave (gpu);
+  if (error != cudaSuccess)
+    return FALSE;
   g_mutex_lock (&gpu->pool.lock);
   *available += gpu->pool.idle_bytes;
   g_mutex_unlock (&gpu->pool.lock);
-  return error == cudaSuccess;
+  return TRUE;
 }

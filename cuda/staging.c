@@ -19,9 +19,9 @@ valley_gpu_slot_init (ValleyGpuSlot *slot, gsize bytes)
   if (error == cudaSuccess)
     error = cudaMalloc (&slot->device, bytes);
   if (error == cudaSuccess)
-    error = cudaEventCreateWithFlags (&slot->arrived, cudaEventDisableTiming);
+    error = cudaEventCreateWithFlags (&slot->arrived, VALLEY_GPU_EVENT);
   if (error == cudaSuccess)
-    error = cudaEventCreateWithFlags (&slot->done, cudaEventDisableTiming);
+    error = cudaEventCreateWithFlags (&slot->done, VALLEY_GPU_EVENT);
   return error;
 }
 

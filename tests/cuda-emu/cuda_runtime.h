@@ -68,7 +68,7 @@ enum cudaDriverEntryPointQueryResult {
 #define CUDART_VERSION 13000
 
 enum { cudaEnableDefault = 0 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum { cudaStreamNonBlocking = 1, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
 
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
@@ -111,6 +111,7 @@ cudaError_t cudaLaunchHostFunc (cudaStream_t stream, void (*func) (void *), void
 cudaError_t cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy (cudaEvent_t event);
 cudaError_t cudaEventRecord (cudaEvent_t event, cudaStream_t stream);
+/* A fault where the event is not cudaEventBlockingSync: the thread would spin. */
 cudaError_t cudaEventSynchronize (cudaEvent_t event);
 cudaError_t cudaEventQuery (cudaEvent_t event);
 

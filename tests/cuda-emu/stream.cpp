@@ -22,6 +22,7 @@
 
 struct CUevent_st {
   CUctx_st *context;
+  bool lets_sleep; /* who waits for it */
   uint64_t recorded, reached; /* how often */
   EmuClock clock;
 };
@@ -695,7 +696,7 @@ cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
 {
   Guard guard (emu_lock);
 
-  if (flags != cudaEventDisableTiming)
+  if ((flags & ~cudaEventBlockingSync) != cudaEventDisableTiming)
     return emu_fail (cudaErrorInvalidValue, "events must be cudaEventDisableTiming: there is no "
                                             "time here");
   if (sticky () != cudaSuccess)
@@ -704,6 +705,7 @@ cudaEventCreateWithFlags (cudaEvent_t *event, unsigned flags)
     return emu_set_last_error (cudaErrorMemoryAllocation);
   *event = new CUevent_st ();
   (*event)->context = emu_context_current ();
+  (*event)->lets_sleep = (flags & cudaEventBlockingSync) != 0;
   events.insert (*event);
   return cudaSuccess;
 }
@@ -766,6 +768,9 @@ cudaEventSynchronize (cudaEvent_t event)
 
   if (!is_known_event (event))
     return cudaErrorInvalidResourceHandle;
+  if (!event->lets_sleep)
+    return emu_fail (cudaErrorInvalidValue, "the host would spin: the event is not "
+                                            "cudaEventBlockingSync");
   run_until_reached (event);
   emu_order_host_learns (event->clock);
   return answer_to_wait ();

@@ -670,7 +670,7 @@ across_streams (bool ordered)
 
   begin ();
   cudaStreamCreateWithFlags (&other, cudaStreamNonBlocking);
-  cudaEventCreateWithFlags (&event, cudaEventDisableTiming);
+  cudaEventCreateWithFlags (&event, cudaEventDisableTiming | cudaEventBlockingSync);
   p = device_new<int> (1);
   q = device_new<int> (1);
   VALLEY_LAUNCH (store, 1, 1, 0, other, p, 77);
