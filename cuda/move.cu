@@ -117,7 +117,7 @@ cell (const Grids<T> *g, unsigned row, unsigned col)
   return g->x + ((size_t) row * g->in_width + col) * g->x_stride;
 }
 
-/* launch_NAME launches the kernel NAME for a type. */
+/* run_NAME launches the kernel NAME for the matrices' type. */
 #define GRID_KERNEL(name)                                                                          \
   template <typename T>                                                                            \
   static void launch_##name (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,                 \
@@ -127,6 +127,14 @@ cell (const Grids<T> *g, unsigned row, unsigned col)
     dim3 grid ((unsigned) y->rows, (unsigned) ((y->cols - 1) / THREADS + 1));                      \
                                                                                                    \
     VALLEY_LAUNCH (name, grid, THREADS, 0, stream, g);                                             \
+  }                                                                                                \
+                                                                                                   \
+  static int run_##name (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, Sizes sizes,        \
+                         cudaStream_t stream)                                                      \
+  {                                                                                                \
+    if (!valley_is_empty (y))                                                                      \
+      VALLEY_BY_TYPE (y->type, launch_##name, y, x, &sizes, stream);                               \
+    return cudaGetLastError ();                                                                    \
   }
 
 template <typename T>
@@ -149,11 +157,7 @@ int
 valley_cuda_im2col (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
                     cudaStream_t stream)
 {
-  Sizes s = { side, side, (side + 1) / 2, (side + 1) / 2, 1 };
-
-  if (!valley_is_empty (y))
-    VALLEY_BY_TYPE (y->type, launch_im2col_cells, y, x, &s, stream);
-  return cudaGetLastError ();
+  return run_im2col_cells (y, x, { side, side, (side + 1) / 2, (side + 1) / 2, 1 }, stream);
 }
 
 template <typename T>
@@ -174,11 +178,7 @@ int
 valley_cuda_pixel_shuffle (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t side,
                            size_t ratio, cudaStream_t stream)
 {
-  Sizes s = { side, side, side / ratio, side / ratio, ratio };
-
-  if (!valley_is_empty (y))
-    VALLEY_BY_TYPE (y->type, launch_pixel_shuffle_cells, y, x, &s, stream);
-  return cudaGetLastError ();
+  return run_pixel_shuffle_cells (y, x, { side, side, side / ratio, side / ratio, ratio }, stream);
 }
 
 /* The cells that are pooled into this block's row of y. */
@@ -221,11 +221,7 @@ int
 valley_cuda_average_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height,
                           size_t in_width, size_t out_height, size_t out_width, cudaStream_t stream)
 {
-  Sizes s = { in_height, in_width, out_height, out_width, 1 };
-
-  if (!valley_is_empty (y))
-    VALLEY_BY_TYPE (y->type, launch_average_pool_cells, y, x, &s, stream);
-  return cudaGetLastError ();
+  return run_average_pool_cells (y, x, { in_height, in_width, out_height, out_width, 1 }, stream);
 }
 
 template <typename T>
@@ -254,9 +250,5 @@ int
 valley_cuda_max_pool (const ValleyCudaMatrix *y, const ValleyCudaMatrix *x, size_t in_height,
                       size_t in_width, size_t out_height, size_t out_width, cudaStream_t stream)
 {
-  Sizes s = { in_height, in_width, out_height, out_width, 1 };
-
-  if (!valley_is_empty (y))
-    VALLEY_BY_TYPE (y->type, launch_max_pool_cells, y, x, &s, stream);
-  return cudaGetLastError ();
+  return run_max_pool_cells (y, x, { in_height, in_width, out_height, out_width, 1 }, stream);
 }

@@ -140,6 +140,19 @@ tiles_grid (const ValleyCudaPicture *picture, unsigned tile_width, unsigned tile
                (stored_height (picture) - 1) / tile_height + 1);
 }
 
+/* launch_NAME launches the kernel NAME, whose blocks make tiles of WIDTH x HEIGHT, for a type. */
+#define PAINTING_KERNEL(name, Frame, WIDTH, HEIGHT)                                                \
+  template <typename T>                                                                            \
+  static void launch_##name (const ValleyCudaPicture *to, const Frame *from, cudaStream_t stream)  \
+  {                                                                                                \
+    ValleyCudaPicture picture = *to;                                                               \
+    Frame frame = *from;                                                                           \
+    unsigned width = stored_width (to), height = stored_height (to);                               \
+                                                                                                   \
+    VALLEY_LAUNCH (name<T>, tiles_grid (to, WIDTH, HEIGHT), WIDTH *HEIGHT, 0, stream, picture,     \
+                   frame, width, height);                                                          \
+  }
+
 /* ---- planes of video: rows first, then columns, then colors ---- */
 
 #define VIDEO_WIDTH 32
@@ -219,17 +232,7 @@ __launch_bounds__ (VIDEO_THREADS)
     write_pixel<T> (&picture, pixel.x, pixel.y, rgb);
 }
 
-template <typename T>
-static void
-launch_paint_video (const ValleyCudaPicture *to, const ValleyCudaVideo *from, cudaStream_t stream)
-{
-  ValleyCudaPicture picture = *to;
-  ValleyCudaVideo video = *from;
-  unsigned width = stored_width (to), height = stored_height (to);
-
-  VALLEY_LAUNCH (paint_video<T>, tiles_grid (to, VIDEO_WIDTH, VIDEO_HEIGHT), VIDEO_THREADS, 0,
-                 stream, picture, video, width, height);
-}
+PAINTING_KERNEL (paint_video, ValleyCudaVideo, VIDEO_WIDTH, VIDEO_HEIGHT)
 
 int
 valley_cuda_paint_video (const ValleyCudaPicture *picture, const ValleyCudaVideo *video,
@@ -313,17 +316,7 @@ __launch_bounds__ (RGB_THREADS)
     write_pixel<T> (&picture, pixel.x, pixel.y, rgb);
 }
 
-template <typename T>
-static void
-launch_paint_rgb (const ValleyCudaPicture *to, const ValleyCudaRgb *from, cudaStream_t stream)
-{
-  ValleyCudaPicture picture = *to;
-  ValleyCudaRgb frame = *from;
-  unsigned width = stored_width (to), height = stored_height (to);
-
-  VALLEY_LAUNCH (paint_rgb<T>, tiles_grid (to, RGB_WIDTH, RGB_HEIGHT), RGB_THREADS, 0, stream,
-                 picture, frame, width, height);
-}
+PAINTING_KERNEL (paint_rgb, ValleyCudaRgb, RGB_WIDTH, RGB_HEIGHT)
 
 int
 valley_cuda_paint_rgb (const ValleyCudaPicture *picture, const ValleyCudaRgb *rgb,

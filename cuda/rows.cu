@@ -108,6 +108,16 @@ valley_cuda_swiglu (const ValleyCudaMatrix *y, const ValleyCudaMatrix *gate,
 
 /* ---- a block for each row ---- */
 
+/* launch_NAME launches the kernel NAME, which works in place, for a type. */
+#define ROW_KERNEL(name)                                                                           \
+  template <typename T> static void launch_##name (const ValleyCudaMatrix *x, cudaStream_t stream) \
+  {                                                                                                \
+    T *data = (T *) x->data;                                                                       \
+    size_t stride = x->stride, n = x->cols;                                                        \
+                                                                                                   \
+    VALLEY_LAUNCH (name, (unsigned) x->rows, valley_row_threads (n), 0, stream, data, stride, n);  \
+  }
+
 /* The larger number, at equals the one further left. */
 static __device__ __forceinline__ void
 take_larger (float *value, unsigned *at, float other, unsigned other_at)
@@ -167,22 +177,13 @@ __launch_bounds__ (VALLEY_MAX_THREADS) softmax_rows (T *x, size_t stride, size_t
     valley_from_f32 (row + i, expf (valley_to_f32 (row[i]) - max) / sum);
 }
 
-template <typename T>
-static void
-launch_softmax (const ValleyCudaMatrix *x, cudaStream_t stream)
-{
-  T *data = (T *) x->data;
-  size_t stride = x->stride, n = x->cols;
-
-  VALLEY_LAUNCH (softmax_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data, stride,
-                 n);
-}
+ROW_KERNEL (softmax_rows)
 
 int
 valley_cuda_softmax (const ValleyCudaMatrix *x, cudaStream_t stream)
 {
   if (!valley_is_empty (x))
-    VALLEY_BY_TYPE (x->type, launch_softmax, x, stream);
+    VALLEY_BY_TYPE (x->type, launch_softmax_rows, x, stream);
   return cudaGetLastError ();
 }
 
@@ -203,22 +204,13 @@ __launch_bounds__ (VALLEY_MAX_THREADS) one_hot_rows (T *x, size_t stride, size_t
     valley_from_f32 (row + i, i == at);
 }
 
-template <typename T>
-static void
-launch_one_hot (const ValleyCudaMatrix *x, cudaStream_t stream)
-{
-  T *data = (T *) x->data;
-  size_t stride = x->stride, n = x->cols;
-
-  VALLEY_LAUNCH (one_hot_rows, (unsigned) x->rows, valley_row_threads (n), 0, stream, data, stride,
-                 n);
-}
+ROW_KERNEL (one_hot_rows)
 
 int
 valley_cuda_one_hot (const ValleyCudaMatrix *x, cudaStream_t stream)
 {
   if (!valley_is_empty (x))
-    VALLEY_BY_TYPE (x->type, launch_one_hot, x, stream);
+    VALLEY_BY_TYPE (x->type, launch_one_hot_rows, x, stream);
   return cudaGetLastError ();
 }
 

@@ -101,13 +101,10 @@ fill (ValleyGpu *gpu, const ValleyTensor *out, gsize bytes, const guint8 *host, 
 {
   ValleyCudaMatrix dst
       = { out->memory->data, valley_gpu_type (out->dtype), out->rows, out->cols, out->stride };
-  int error = cudaSuccess;
 
-  if (out->dtype == dtype && out->stride == out->cols)
-    return copy_bytes (gpu, out->memory->data, host, bytes);
-  if (out->stride != out->cols) /* what pads a row is read with it */
-    error = cudaMemsetAsync (out->memory->data, 0, bytes, gpu->copies);
-  return error == cudaSuccess ? copy_pieces (gpu, &dst, host, dtype) : error;
+  return out->dtype == dtype && out->stride == out->cols
+             ? copy_bytes (gpu, out->memory->data, host, bytes)
+             : copy_pieces (gpu, &dst, host, dtype);
 }
 
 static gboolean
