@@ -12,6 +12,8 @@
 #define LARGEST_DOWNLOAD 1024
 
 #define VIDEO "video/x-raw,format=%s,width=322,height=242,framerate=4/1"
+/* Left to choose, cudaupload passes the host's memory on. */
+#define ON_GPU "video/x-raw(memory:CUDAMemory)"
 
 /* What an answer says, and how sure it was: one bit of a picture shows there. */
 static void
@@ -77,7 +79,7 @@ static void
 check_upload (const char *format, const char *before, const char *device)
 {
   g_autofree char *host = source_of (format, before, "");
-  g_autofree char *uploaded = source_of (format, before, "! cudaupload");
+  g_autofree char *uploaded = source_of (format, before, "! cudaupload ! " ON_GPU);
   g_autofree char *want = watch (host, device), *got = watch (uploaded, device);
 
   g_test_message ("%s %s: %s", format, before, got);
@@ -148,7 +150,7 @@ test_first (void)
 
   if (test_lacks ("cudaupload"))
     return;
-  pipeline = pipe_new ("videotestsrc num-buffers=4 ! " VIDEO " ! cudaupload ! "
+  pipeline = pipe_new ("videotestsrc num-buffers=4 ! " VIDEO " ! cudaupload ! " ON_GPU " ! "
                        "valleyinfer name=v device=cuda model-path=%s/ovis-softmax "
                        "chunk-duration=1000 max-new-tokens=3 ! fakesink v.json_src ! fakesink",
                        "NV12", g_getenv ("VALLEY_TEST_GOLDEN"));
@@ -167,7 +169,7 @@ static void
 test_other_device (void)
 {
   g_autofree char *host = source_of ("NV12", "", "");
-  g_autofree char *second = source_of ("NV12", "", "! cudaupload cuda-device-id=1");
+  g_autofree char *second = source_of ("NV12", "", "! cudaupload cuda-device-id=1 ! " ON_GPU);
   g_autofree char *want = NULL, *same = NULL, *other = NULL;
 
   if (test_lacks ("cudaupload"))
