@@ -392,22 +392,27 @@ on_warning (gpointer owner, const GError *error)
   gst_valley_infer_post_error (owner, GST_MESSAGE_WARNING, error);
 }
 
-static void
-on_reopened (gpointer owner, ValleyModel *model)
+/* The pipeline's CUDA context, if the model was in it, failed with it: another takes its place. */
+static ValleyModel *
+on_reopen (gpointer owner, ValleyModel *lost, GError **error)
 {
   GstValleyInfer *self = owner;
-  ValleyModel *lost;
+  g_autoptr (GObject) keeper = NULL;
+  gpointer context;
+  ValleyModel *model;
 
-  g_mutex_lock (&self->lock);
-  lost = self->model;
-  self->model = valley_model_ref (model);
-  g_mutex_unlock (&self->lock);
-  valley_model_unref (lost);
+  gst_valley_cuda_lose (&self->cuda, valley_model_cuda_context (lost));
+  context
+      = gst_valley_cuda_open (&self->cuda, GST_ELEMENT (self), valley_model_device (lost), &keeper);
+  model = valley_model_open_again (lost, context, keeper, error);
+  if (model != NULL)
+    gst_valley_infer_set_model (self, valley_model_ref (model));
+  return model;
 }
 
 const GstValleyWorkerCalls gst_valley_infer_worker_calls = {
   .load = on_load,
-  .reopened = on_reopened,
+  .reopen = on_reopen,
   .warning = on_warning,
   .answered = on_answered,
 };

@@ -8,7 +8,7 @@
 
 /* One element's context.  Any thread may ask for it. */
 typedef struct {
-  GRecMutex lock;   /* of what follows: asking neighbours may lead back here */
+  GMutex lock;      /* of what follows; not held while neighbours or the bus are asked or told */
   GObject *context; /* a GstCudaContext, or NULL */
   gint device;      /* which device's contexts are of use; -1: none are */
 } GstValleyCuda;
@@ -17,9 +17,12 @@ void gst_valley_cuda_init (GstValleyCuda *cuda);
 void gst_valley_cuda_clear (GstValleyCuda *cuda);
 
 /* The context of @device ("cuda:N"), from a neighbour, the application or made here: a CUcontext,
- * which lives until close; NULL where there is none. */
-gpointer gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *device);
+ * and in @owner a reference to what it lives as long as; NULL where there is none. */
+gpointer gst_valley_cuda_open (GstValleyCuda *cuda, GstElement *element, const gchar *device,
+                               GObject **owner);
 void gst_valley_cuda_close (GstValleyCuda *cuda);
+/* The CUcontext @handle, NULL or what open returned, failed for good: no element takes it again. */
+void gst_valley_cuda_lose (GstValleyCuda *cuda, gpointer handle);
 
 /* The element's set_context, and its pads' context query (TRUE: answered). */
 void gst_valley_cuda_set_context (GstValleyCuda *cuda, GstElement *element, GstContext *context);

@@ -38,16 +38,28 @@ G_DEFINE_TYPE_WITH_CODE (GstValleyInfer, gst_valley_infer, GST_TYPE_ELEMENT,
 
 /* ---- states -------------------------------------------------------------- */
 
-/* Takes over @model.  The statistics may be asked for meanwhile. */
+/* The first frame does not wait for the device to be opened.  What is wrong there, loading tells.
+ */
 static void
-set_model (GstValleyInfer *self, ValleyModel *model)
+open_device (ValleyModel *model)
+{
+  if (model != NULL && valley_model_cuda_context (model) != NULL)
+    valley_model_takes_device_frames (model, NULL);
+}
+
+/* The statistics may be asked for meanwhile. */
+void
+gst_valley_infer_set_model (GstValleyInfer *self, ValleyModel *model)
 {
   ValleyModel *last;
 
+  open_device (model);
   g_mutex_lock (&self->lock);
   last = self->model;
   self->model = model;
   g_mutex_unlock (&self->lock);
+  if (last != NULL && valley_model_is_lost (last))
+    gst_valley_cuda_lose (&self->cuda, valley_model_cuda_context (last));
   valley_model_unref (last);
 }
 
@@ -58,11 +70,13 @@ open_in_context (GstValleyInfer *self, const gchar *dir, ValleyModelOptions *opt
                  GError **error)
 {
   ValleyModel *model = valley_model_open (dir, options, error);
+  g_autoptr (GObject) keeper = NULL;
 
   if (model == NULL)
     return NULL;
-  options->cuda_context
-      = gst_valley_cuda_open (&self->cuda, GST_ELEMENT (self), valley_model_device (model));
+  options->cuda_context = gst_valley_cuda_open (&self->cuda, GST_ELEMENT (self),
+                                                valley_model_device (model), &keeper);
+  options->cuda_context_owner = keeper;
   if (options->cuda_context == NULL)
     return model;
   valley_model_unref (model);
@@ -94,10 +108,10 @@ open_model (GstValleyInfer *self, const GstValleySettings *settings, GError **er
   if (self->model != NULL && g_str_equal (key, self->model_key)
       && !valley_model_is_lost (self->model))
     return TRUE;
-  set_model (self, NULL); /* what it has goes before another one comes */
+  gst_valley_infer_set_model (self, NULL); /* what it has goes before another one comes */
   g_free (self->model_key);
   self->model_key = g_steal_pointer (&key);
-  set_model (self, open_in_context (self, dir, &options, error));
+  gst_valley_infer_set_model (self, open_in_context (self, dir, &options, error));
   return self->model != NULL;
 }
 
@@ -216,7 +230,7 @@ change_state (GstElement *element, GstStateChange transition)
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
     finish_stop (self);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL) {
-    set_model (self, NULL);
+    gst_valley_infer_set_model (self, NULL);
     gst_valley_cuda_close (&self->cuda);
   }
   return result;

@@ -94,6 +94,9 @@ struct _GstValleyInfer {
   GstClockTime last_pts, last_interval;
 };
 
+/* valleyinfer.c; lock not held: takes over @model. */
+void gst_valley_infer_set_model (GstValleyInfer *self, ValleyModel *model);
+
 /* stream.c */
 void gst_valley_infer_init_stream (GstValleyInfer *self);
 void gst_valley_infer_reset_stream (GstValleyInfer *self);

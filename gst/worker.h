@@ -19,9 +19,9 @@ typedef struct {
   void (*load) (gpointer owner, GstValleyLoad load, const GError *error);
   /* The chunk's answer @index, or its error, is filled in; @error is NULL when it was answered. */
   void (*answered) (gpointer owner, GstValleyChunk *chunk, guint index, const GError *error);
-  /* The device was lost: @model, which the worker holds, takes the place of the one it was given.
-   */
-  void (*reopened) (gpointer owner, ValleyModel *model);
+  /* The device was lost, and @lost with it: the model that takes its place (the worker's reference),
+   * not loaded; NULL: @error. */
+  ValleyModel *(*reopen) (gpointer owner, ValleyModel *lost, GError **error);
   /* Something else than an answer did not go as wished. */
   void (*warning) (gpointer owner, const GError *error);
 } GstValleyWorkerCalls;

@@ -67,18 +67,6 @@ load_model (GstValleyWorker *worker, GError **error)
   return TRUE;
 }
 
-static gboolean
-load (GstValleyWorker *worker)
-{
-  ValleySession *session = NULL;
-  g_autoptr (GError) error = NULL;
-
-  worker->calls.load (worker->owner, GST_VALLEY_LOAD_STARTED, NULL);
-  if (load_model (worker, &error))
-    session = valley_session_new (worker->model, &worker->options, &error);
-  return set_session (worker, session, error);
-}
-
 /* Lets everybody see what the session has done so far. */
 static void
 publish_stats (GstValleyWorker *worker)
@@ -150,9 +138,9 @@ warn_of_loss (GstValleyWorker *worker)
 {
   g_autoptr (GError) error
       = g_error_new (VALLEY_ERROR, VALLEY_ERROR_DEVICE,
-                     "device=%s failed and was given up: the model is loaded there again, and %u "
-                     "frames are encoded again",
-                     valley_model_device (worker->model), worker->kept.frames.length);
+                     "device=%s failed and was given up: the model is loaded there again, and "
+                     "frames that did not go with it are encoded again",
+                     valley_model_device (worker->model));
 
   worker->calls.warning (worker->owner, error);
 }
@@ -164,28 +152,47 @@ replace_model (GstValleyWorker *worker, GError **error)
   ValleyModel *model = NULL, *lost = worker->model;
   ValleySession *session;
 
-  if (worker->recent_losses == MAX_LOSSES)
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
-                 "device=%s failed %d times without an answer in between: given up",
-                 valley_model_device (lost), MAX_LOSSES + 1);
-  else
-    model = valley_model_open_again (lost, error);
   g_mutex_lock (&worker->lock);
   session = g_steal_pointer (&worker->session);
   worker->loaded = FALSE;
   worker->n_losses++;
   worker->stats = (ValleySessionStats){ 0 };
   g_mutex_unlock (&worker->lock);
-  worker->recent_losses++;
   worker->setup = (ValleyBacklogSetup){ 0 };
   g_clear_error (&worker->frame_error);
   valley_session_free (session);
+  if (worker->recent_losses++ == MAX_LOSSES)
+    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+                 "device=%s failed %d times without an answer in between: given up",
+                 valley_model_device (lost), MAX_LOSSES + 1);
+  else
+    model = worker->calls.reopen (worker->owner, lost, error);
   if (model == NULL)
     return FALSE;
   worker->model = model;
-  worker->calls.reopened (worker->owner, model);
   valley_model_unref (lost);
+  warn_of_loss (worker);
   return TRUE;
+}
+
+/* The device may be lost meanwhile, too. */
+static gboolean
+load (GstValleyWorker *worker)
+{
+  ValleySession *session = NULL;
+  g_autoptr (GError) error = NULL;
+
+  worker->calls.load (worker->owner, GST_VALLEY_LOAD_STARTED, NULL);
+  while (session == NULL) {
+    if (load_model (worker, &error))
+      session = valley_session_new (worker->model, &worker->options, &error);
+    if (session != NULL || !valley_model_is_lost (worker->model))
+      break;
+    g_clear_error (&error);
+    if (!replace_model (worker, &error))
+      break;
+  }
+  return set_session (worker, session, error);
 }
 
 /* FALSE: there is nothing to work with any more. */
@@ -197,7 +204,6 @@ recover (GstValleyWorker *worker)
 
     if (!replace_model (worker, &error))
       return set_session (worker, NULL, error);
-    warn_of_loss (worker);
     if (!load (worker))
       return FALSE;
     for (GList *l = worker->kept.frames.head; l != NULL; l = l->next)

@@ -34,6 +34,7 @@ struct _ValleyModel {
   char *key; /* in the registry */
   ValleyConfig *config;
   ValleyDevice device;
+  GObject *context_owner; /* of device.context, or NULL */
   ValleyPrecision precision; /* never AUTO */
   guint threads;
   gboolean strict;

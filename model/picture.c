@@ -103,8 +103,13 @@ valley_picture_fits (const ValleyPicture *picture, const ValleyModel *model, GEr
   gsize side = valley_config_tile_side (model->config, picture->n_tiles);
 
   if (picture->device != NULL && picture->device->model != model) {
-    g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
-                 "the picture lies on the device of another model; expected one for this model");
+    if (valley_model_is_lost (picture->device->model))
+      g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+                   "a frame in the memory of %s was lost when the device failed",
+                   valley_model_device (picture->device->model));
+    else
+      g_set_error (error, VALLEY_ERROR, VALLEY_ERROR_ARGUMENT,
+                   "the picture lies on the device of another model; expected one for this model");
     return FALSE;
   }
   if (picture->n_tiles > 1 && picture->token_side != side) {

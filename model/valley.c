@@ -62,6 +62,8 @@ model_new (char *key, ValleyConfig *config, const ValleyDevice *device, ValleyPr
   model->threads = options->threads;
   model->strict = options->strict;
   model->random_seed = options->random_seed;
+  if (device->context != NULL)
+    g_set_object (&model->context_owner, options->cuda_context_owner);
   g_mutex_init (&model->backend_lock);
   g_mutex_init (&model->lock);
   g_cond_init (&model->changed);
@@ -112,14 +114,16 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
 }
 
 ValleyModel *
-valley_model_open_again (ValleyModel *model, GError **error)
+valley_model_open_again (ValleyModel *model, gpointer cuda_context, GObject *cuda_context_owner,
+                         GError **error)
 {
-  /* a context of its own: the one that the caller gave is the one that failed */
   ValleyModelOptions options = { .device = valley_model_device (model),
                                  .precision = model->precision,
                                  .threads = model->threads,
                                  .strict = model->strict,
-                                 .random_seed = model->random_seed };
+                                 .random_seed = model->random_seed,
+                                 .cuda_context = cuda_context,
+                                 .cuda_context_owner = cuda_context_owner };
 
   return valley_model_open (model->config->dir, &options, error);
 }
@@ -183,6 +187,7 @@ valley_model_unref (ValleyModel *model)
   valley_painter_free (model->painter);
   if (model->backend != NULL)
     model->backend->ops->backend_free (model->backend);
+  g_clear_object (&model->context_owner); /* which may take the context with it */
   valley_config_free (model->config);
   g_mutex_clear (&model->backend_lock);
   g_mutex_clear (&model->lock);

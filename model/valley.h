@@ -66,8 +66,9 @@ typedef struct {
   guint64 random_seed;   /* benchmarks: not 0: no weights are read, every tensor is made up
                             of small random numbers; the folder holds config.json and the
                             tokenizer alone */
-  gpointer cuda_context; /* a CUcontext of that CUDA device, which the caller keeps until the
-                            model is freed; NULL: the model makes one of its own */
+  gpointer cuda_context; /* a CUcontext of that CUDA device; NULL: the model makes its own */
+  GObject *cuda_context_owner; /* what keeps `cuda_context`: held until the model is freed; NULL:
+                                  the caller does for as long */
 } ValleyModelOptions;
 
 /* The bundled checkpoint's folder: $VALLEY_MODEL_DIR, else relative to the library's own
@@ -88,9 +89,10 @@ VALLEY_API const char *valley_model_device (ValleyModel *model);
  * finds this one) works again: load it, make new sessions, push the pictures that are still
  * needed. */
 VALLEY_API gboolean valley_model_is_lost (ValleyModel *model);
-/* The folder of @model with the same options, but a context of its own, in whatever state @model
- * is. */
-VALLEY_API ValleyModel *valley_model_open_again (ValleyModel *model, GError **error);
+/* The folder of @model with the same options but the context (both as in ValleyModelOptions): the
+ * one that @model had failed with it. */
+VALLEY_API ValleyModel *valley_model_open_again (ValleyModel *model, gpointer cuda_context,
+                                                 GObject *cuda_context_owner, GError **error);
 
 /* Maps the weights, checks every tensor, reads the tokenizer.  Slow; call it off the
  * streaming thread.  Idempotent and thread-safe: concurrent callers wait for one load.

@@ -259,7 +259,8 @@ valley_model_is_lost (ValleyModel *model)
 }
 
 ValleyModel *
-valley_model_open_again (ValleyModel *model, GError **error)
+valley_model_open_again (ValleyModel *model, gpointer cuda_context, GObject *cuda_context_owner,
+                         GError **error)
 {
   return valley_model_open (model->script, NULL, error);
 }

@@ -232,7 +232,7 @@ check_lost (guint n, const Run *good)
     g_assert_cmpuint (other.n_answers, ==, 0);
     run_clear (&other);
   }
-  again = valley_model_open_again (model, &error);
+  again = valley_model_open_again (model, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_true ((again != model) == lost);
   run_clear (&run);

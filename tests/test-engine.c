@@ -655,7 +655,7 @@ test_lost (void)
   g_assert_false (valley_model_is_lost (lost));
   g_atomic_int_set (&lost->backend->lost, TRUE);
   g_assert_true (valley_model_is_lost (lost));
-  again = valley_model_open_again (lost, &error);
+  again = valley_model_open_again (lost, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_true (again != lost);
   valley_model_unref (lost);
@@ -666,7 +666,7 @@ test_lost (void)
   /* the other way around: the successor goes first */
   g_atomic_int_set (&again->backend->lost, TRUE);
   lost = again;
-  again = valley_model_open_again (lost, &error);
+  again = valley_model_open_again (lost, NULL, NULL, &error);
   g_assert_no_error (error);
   g_assert_cmpstr (valley_model_device (again), ==, valley_model_device (lost));
   valley_model_unref (again);
