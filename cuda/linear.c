@@ -45,8 +45,37 @@ valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const Valle
     return cudaGetLastError ();
   if (role == VALLEY_CUDA_PROMPT)
     return prompt_product (blas, &p, stream);
-  return is_usual (&p) ? valley_cuda_few_product (&p, stream)
+  return is_usual (&p) ? valley_cuda_few_products (&p, 1, stream)
                        : valley_cuda_plain_product (&p, stream);
+}
+
+/* Whether one kernel can do them: all as usual, of one type, and nothing empty. */
+static int
+are_alike (const ValleyCudaProduct *products, int n)
+{
+  for (int i = 0; i < n; i++) {
+    const ValleyCudaMatrix *y = products[i].y;
+
+    if (!is_usual (&products[i]) || y->type != products[0].y->type || y->rows == 0 || y->cols == 0)
+      return 0;
+  }
+  return n > 0;
+}
+
+int
+valley_cuda_linears (ValleyCudaBlas *blas, const ValleyCudaProduct *products, int n,
+                     ValleyCudaRole role, cudaStream_t stream)
+{
+  int error = cudaSuccess;
+
+  if (role == VALLEY_CUDA_GENERATED && are_alike (products, n))
+    return valley_cuda_few_products (products, n, stream);
+  for (int i = 0; i < n && error == cudaSuccess; i++) {
+    const ValleyCudaProduct *p = &products[i];
+
+    error = valley_cuda_linear (blas, p->y, p->x, p->w, p->bias, p->act, role, stream);
+  }
+  return error;
 }
 
 int

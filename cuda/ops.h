@@ -42,6 +42,15 @@ typedef enum { VALLEY_CUDA_PROMPT, VALLEY_CUDA_GENERATED } ValleyCudaRole;
 
 typedef struct _ValleyCudaBlas ValleyCudaBlas;
 
+#define VALLEY_CUDA_MAX_LINEARS 3
+
+/* y[M,N] = act (x[M,K] w + bias), w[N,K] or, where mixed, w[K,N] */
+typedef struct {
+  const ValleyCudaMatrix *y, *x, *w, *bias; /* @bias may be NULL */
+  ValleyCudaActivation act;
+  int mixed;
+} ValleyCudaProduct;
+
 /* Thread-safe but for these.  The context must be current. */
 int valley_cuda_blas_new (ValleyCudaBlas **blas);
 void valley_cuda_blas_free (ValleyCudaBlas *blas);
@@ -60,6 +69,10 @@ void valley_cuda_blas_forget_stream (ValleyCudaBlas *blas, struct CUstream_st *s
 int valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                         const ValleyCudaMatrix *w, const ValleyCudaMatrix *bias,
                         ValleyCudaActivation act, ValleyCudaRole role, struct CUstream_st *stream);
+/* Several products of one x, each with the bits that it has alone; at most VALLEY_CUDA_MAX_LINEARS.
+ * The fewer rows, the more there is to gain: of generated rows all weights are read by one kernel. */
+int valley_cuda_linears (ValleyCudaBlas *blas, const ValleyCudaProduct *products, int n,
+                         ValleyCudaRole role, struct CUstream_st *stream);
 /* y[M,N] = x[M,K] w[K,N] */
 int valley_cuda_mix (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                      const ValleyCudaMatrix *w, struct CUstream_st *stream);

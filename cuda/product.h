@@ -10,22 +10,16 @@
 extern "C" {
 #endif
 
-/* y[M,N] = act (x[M,K] w + bias), w[N,K] or, where mixed, w[K,N] */
-typedef struct {
-  const ValleyCudaMatrix *y, *x, *w, *bias; /* @bias may be NULL */
-  ValleyCudaActivation act;
-  int mixed;
-} ValleyCudaProduct;
-
 /* blas.c: by cuBLASLt.  *@taken becomes 0 where no algorithm of its keeps a row's bits for every
  * number of rows; that is so for a shape and types once and for all. */
 int valley_cuda_blas_product (ValleyCudaBlas *blas, const ValleyCudaProduct *product,
                               struct CUstream_st *stream, int *taken);
 /* product_plain.cu: any types, any alignment. */
 int valley_cuda_plain_product (const ValleyCudaProduct *product, struct CUstream_st *stream);
-/* product_few.cu: reads each weight once for several rows.  x and w[N,K] of one type, y of that or
- * f32; x and w begin at multiples of 16 bytes, and so do their rows. */
-int valley_cuda_few_product (const ValleyCudaProduct *product, struct CUstream_st *stream);
+/* product_few.cu: reads each weight once for several rows, of up to VALLEY_CUDA_MAX_LINEARS products
+ * of one x.  x and each w[N,K] of one type, each y of that or all of f32; x and w begin at multiples
+ * of 16 bytes, and so do their rows. */
+int valley_cuda_few_products (const ValleyCudaProduct *products, int n, struct CUstream_st *stream);
 
 /* epilogue.cu: y = act (y + bias) */
 int valley_cuda_finish (const ValleyCudaMatrix *y, const ValleyCudaMatrix *bias,

@@ -146,16 +146,52 @@ add_up_warp (float *sums)
   return sums[0];
 }
 
+/* One product's part of the grid. */
+template <typename T, typename Y> struct FewPart {
+  Y *y;
+  const T *w;
+  size_t y_stride, w_stride;
+  unsigned n_columns, first_block; /* of the grid's x */
+  ValleyEpilogue epilogue;
+};
+
+/* Those that are not used have no blocks: they begin behind the grid's end. */
+template <typename T, typename Y> struct FewParts {
+  FewPart<T, Y> part[VALLEY_CUDA_MAX_LINEARS];
+};
+
+template <typename T, typename Y>
+static __device__ __forceinline__ FewPart<T, Y>
+part_of_block (const FewParts<T, Y> &parts)
+{
+  FewPart<T, Y> mine = parts.part[0];
+
+  VALLEY_UNROLL
+  for (int i = 1; i < VALLEY_CUDA_MAX_LINEARS; i++)
+    if (blockIdx.x >= parts.part[i].first_block)
+      mine = parts.part[i];
+  return mine;
+}
+
+/* How many blocks a multiprocessor must have room for: as many as need no register in memory, which
+ * the compiler would else give up for one block more. */
+template <typename T>
+static constexpr int
+least_blocks (int rows)
+{
+  return sizeof (T) == 4 ? 2 : rows <= 2 ? 8 : rows == 4 ? 5 : 3;
+}
+
 /* Rows and columns beyond the ends are the last ones once more, and not stored. */
 template <typename T, typename Y, int ROWS>
 static __global__ void
-__launch_bounds__ (MAX_WARPS *VALLEY_WARP)
-    few_product (Y *y, size_t y_stride, const T *x, size_t x_stride, unsigned n_rows, const T *w,
-                 size_t w_stride, unsigned n_columns, size_t k, ValleyEpilogue epilogue)
+__launch_bounds__ (MAX_WARPS *VALLEY_WARP, least_blocks<T> (ROWS))
+    few_product (FewParts<T, Y> parts, const T *x, size_t x_stride, unsigned n_rows, size_t k)
 {
   VALLEY_SHARED (float, partial, MAX_WARPS *ROWS *COLUMNS);
-  unsigned first_row = blockIdx.y * ROWS, first_column = blockIdx.x * COLUMNS;
-  unsigned n_warps = blockDim.x / VALLEY_WARP;
+  FewPart<T, Y> p = part_of_block (parts);
+  unsigned first_row = blockIdx.y * ROWS, first_column = (blockIdx.x - p.first_block) * COLUMNS;
+  unsigned n_warps = blockDim.x / VALLEY_WARP, n_columns = p.n_columns;
   float sums[ROWS][COLUMNS] = {}, sum;
   const T *x_rows[ROWS], *w_rows[COLUMNS];
 
@@ -164,7 +200,8 @@ __launch_bounds__ (MAX_WARPS *VALLEY_WARP)
     x_rows[r] = x + (first_row + r < n_rows ? first_row + r : n_rows - 1) * x_stride;
   VALLEY_UNROLL
   for (unsigned c = 0; c < COLUMNS; c++)
-    w_rows[c] = w + (first_column + c < n_columns ? first_column + c : n_columns - 1) * w_stride;
+    w_rows[c]
+        = p.w + (first_column + c < n_columns ? first_column + c : n_columns - 1) * p.w_stride;
   sum_up<T, ROWS> (sums, x_rows, w_rows, k);
   sum = add_up_warp<ROWS * COLUMNS> (&sums[0][0]);
   if (threadIdx.x % (VALLEY_WARP / (ROWS * COLUMNS)) == 0)
@@ -177,54 +214,82 @@ __launch_bounds__ (MAX_WARPS *VALLEY_WARP)
     for (unsigned i = 0; i < n_warps; i++)
       sum += partial[i * ROWS * COLUMNS + threadIdx.x];
     if (row < n_rows && column < n_columns)
-      valley_from_f32 (y + row * y_stride + column, valley_finish_sum (epilogue, column, sum));
+      valley_from_f32 (p.y + row * p.y_stride + column,
+                       valley_finish_sum (p.epilogue, column, sum));
   }
+}
+
+/* All products, one after the other over the grid's x, which becomes *@n_blocks long. */
+template <typename T, typename Y>
+static FewParts<T, Y>
+parts_of (const ValleyCudaProduct *products, int n, unsigned *n_blocks)
+{
+  FewParts<T, Y> parts = {};
+
+  *n_blocks = 0;
+  for (int i = 0; i < n; i++) {
+    const ValleyCudaProduct *p = &products[i];
+
+    parts.part[i] = { (Y *) p->y->data,
+                      (const T *) p->w->data,
+                      p->y->stride,
+                      p->w->stride,
+                      (unsigned) p->y->cols,
+                      *n_blocks,
+                      valley_epilogue (p->bias, p->act) };
+    *n_blocks += ((unsigned) p->y->cols - 1) / COLUMNS + 1;
+  }
+  for (int i = n; i < VALLEY_CUDA_MAX_LINEARS; i++)
+    parts.part[i].first_block = *n_blocks;
+  return parts;
 }
 
 template <typename T, typename Y, int ROWS>
 static void
-launch_rows (const ValleyCudaProduct *p, cudaStream_t stream)
+launch_rows (const ValleyCudaProduct *products, int n, cudaStream_t stream)
 {
-  Y *y = (Y *) p->y->data;
-  const T *x = (const T *) p->x->data, *w = (const T *) p->w->data;
-  size_t y_stride = p->y->stride, x_stride = p->x->stride, w_stride = p->w->stride, k = p->x->cols;
-  unsigned n_rows = (unsigned) p->y->rows, n_columns = (unsigned) p->y->cols;
-  ValleyEpilogue epilogue = valley_epilogue (p->bias, p->act);
+  const ValleyCudaMatrix *first = products[0].x;
+  const T *x = (const T *) first->data;
+  size_t x_stride = first->stride, k = first->cols;
+  unsigned n_rows = (unsigned) first->rows, n_blocks;
+  FewParts<T, Y> parts = parts_of<T, Y> (products, n, &n_blocks);
   size_t warps = (k - 1) / (VECTOR * VALLEY_WARP) + 1;
   unsigned n_threads = VALLEY_WARP * (unsigned) (warps < MAX_WARPS ? warps : MAX_WARPS);
-  dim3 grid ((n_columns - 1) / COLUMNS + 1, (n_rows - 1) / ROWS + 1);
+  dim3 grid (n_blocks, (n_rows - 1) / ROWS + 1);
 
-  VALLEY_LAUNCH ((few_product<T, Y, ROWS>), grid, n_threads, 0, stream, y, y_stride, x, x_stride,
-                 n_rows, w, w_stride, n_columns, k, epilogue);
+  VALLEY_LAUNCH ((few_product<T, Y, ROWS>), grid, n_threads, 0, stream, parts, x, x_stride, n_rows,
+                 k);
 }
 
 template <typename T, typename Y>
 static void
-launch (const ValleyCudaProduct *p, cudaStream_t stream)
+launch (const ValleyCudaProduct *products, int n, cudaStream_t stream)
 {
-  if (p->y->rows == 1)
-    launch_rows<T, Y, 1> (p, stream);
-  else if (p->y->rows == 2)
-    launch_rows<T, Y, 2> (p, stream);
-  else if (p->y->rows <= 4)
-    launch_rows<T, Y, 4> (p, stream);
+  size_t rows = products[0].x->rows;
+
+  if (rows == 1)
+    launch_rows<T, Y, 1> (products, n, stream);
+  else if (rows == 2)
+    launch_rows<T, Y, 2> (products, n, stream);
+  else if (rows <= 4)
+    launch_rows<T, Y, 4> (products, n, stream);
   else
-    launch_rows<T, Y, MAX_ROWS> (p, stream);
+    launch_rows<T, Y, MAX_ROWS> (products, n, stream);
 }
 
 template <typename T>
 static void
-launch_type (const ValleyCudaProduct *p, cudaStream_t stream)
+launch_type (const ValleyCudaProduct *products, int n, cudaStream_t stream)
 {
-  if (p->y->type == VALLEY_CUDA_F32)
-    launch<T, float> (p, stream);
+  if (products[0].y->type == VALLEY_CUDA_F32)
+    launch<T, float> (products, n, stream);
   else
-    launch<T, T> (p, stream);
+    launch<T, T> (products, n, stream);
 }
 
 int
-valley_cuda_few_product (const ValleyCudaProduct *product, cudaStream_t stream)
+valley_cuda_few_products (const ValleyCudaProduct *products, int n, cudaStream_t stream)
 {
-  VALLEY_BY_TYPE (product->w->type, launch_type, product, stream);
+  VALLEY_BY_TYPE (products[0].w->type, launch_type, products, n, stream);
   return cudaGetLastError ();
 }

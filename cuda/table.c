@@ -9,6 +9,7 @@ G_STATIC_ASSERT ((int) VALLEY_ACT_GELU_TANH == (int) VALLEY_CUDA_ACT_GELU_TANH
                  && (int) VALLEY_ACT_SILU == (int) VALLEY_CUDA_ACT_SILU);
 G_STATIC_ASSERT ((int) VALLEY_ROWS_PROMPT == (int) VALLEY_CUDA_PROMPT
                  && (int) VALLEY_ROWS_GENERATED == (int) VALLEY_CUDA_GENERATED);
+G_STATIC_ASSERT (VALLEY_MAX_LINEARS == VALLEY_CUDA_MAX_LINEARS);
 
 static const ValleyCudaMatrix *
 if_given (const ValleyCudaMatrix *m)
@@ -64,6 +65,31 @@ linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, cons
         const ValleyTensor *bias, ValleyActivation act, ValleyRole role)
 {
   product (stream, &(Product){ "linear", FALSE, act, role }, y, x, w, bias);
+}
+
+/* x, then each product's y, w and bias. */
+static void
+linears (ValleyStream *stream, const ValleyLinear *all, gsize n, const ValleyTensor *x,
+         ValleyRole role)
+{
+  const ValleyTensor *tensors[1 + 3 * VALLEY_MAX_LINEARS] = { x };
+  ValleyCudaMatrix m[G_N_ELEMENTS (tensors)];
+  ValleyCudaProduct products[VALLEY_MAX_LINEARS];
+
+  for (gsize i = 0; i < n; i++) {
+    tensors[1 + 3 * i] = &all[i].y;
+    tensors[2 + 3 * i] = &all[i].w;
+    tensors[3 + 3 * i] = &all[i].bias;
+  }
+  if (!valley_gpu_begin (stream, m, tensors, 1 + 3 * n))
+    return;
+  for (gsize i = 0; i < n; i++)
+    products[i] = (ValleyCudaProduct){
+      .y = &m[1 + 3 * i], .x = &m[0], .w = &m[2 + 3 * i], .bias = if_given (&m[3 + 3 * i])
+    };
+  valley_gpu_end (stream, "linears",
+                  valley_cuda_linears (valley_gpu (stream->backend)->blas, products, (int) n,
+                                       (ValleyCudaRole) role, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -405,6 +431,7 @@ const ValleyOps valley_gpu_ops = {
   .upload_pages = valley_gpu_upload_pages,
   .copy = copy,
   .linear = linear,
+  .linears = linears,
   .mix = mix,
   .add = add,
   .layer_norm = layer_norm,

@@ -110,3 +110,12 @@ valley_precision_types (ValleyPrecision precision, gboolean is_cpu, ValleyDType 
   *activations = is_cpu ? VALLEY_F32 : type;
   *kv = type;
 }
+
+void
+valley_linear_each (ValleyStream *stream, const ValleyLinear *linears, gsize n,
+                    const ValleyTensor *x, ValleyRole role)
+{
+  for (gsize i = 0; i < n; i++)
+    stream->ops->linear (stream, &linears[i].y, x, &linears[i].w, &linears[i].bias, VALLEY_ACT_NONE,
+                         role);
+}

@@ -71,6 +71,13 @@ typedef enum {
  * number of rows. */
 typedef enum { VALLEY_ROWS_PROMPT, VALLEY_ROWS_GENERATED } ValleyRole;
 
+/* One of several products of the same rows; @bias may be empty. */
+#define VALLEY_MAX_LINEARS 3
+
+typedef struct {
+  ValleyTensor y, w, bias;
+} ValleyLinear;
+
 typedef struct {
   gsize n_heads, n_kv_heads,
       head_dim; /* q: n_heads * head_dim columns; k, v: n_kv_heads * head_dim */
@@ -161,6 +168,10 @@ struct _ValleyOps {
   void (*linear) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const ValleyTensor *w, const ValleyTensor *bias, ValleyActivation act,
                   ValleyRole role);
+  /* @n products of the same x, at most VALLEY_MAX_LINEARS, without activation: each y has the very
+   * bits that its own `linear` gives.  A GPU reads the weights of few rows in one go. */
+  void (*linears) (ValleyStream *, const ValleyLinear *linears, gsize n, const ValleyTensor *x,
+                   ValleyRole role);
   /* y[M,N] = x[M,K] w[K,N]: a table's rows mixed by weights (the visual vocabulary) */
   void (*mix) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w);
   /* y += x; x has y's shape or one row, which is added to each (in place) */
@@ -273,6 +284,9 @@ void valley_precision_types (ValleyPrecision precision, gboolean is_cpu, ValleyD
 /* Sets the sticky error unless one is set. */
 void valley_stream_fail (ValleyStream *stream, int code, const char *format, ...)
     G_GNUC_PRINTF (3, 4);
+/* `linears` by way of `linear`. */
+void valley_linear_each (ValleyStream *stream, const ValleyLinear *linears, gsize n,
+                         const ValleyTensor *x, ValleyRole role);
 /* TRUE when an operation must do nothing (error or cancelled). */
 gboolean valley_stream_stopped (ValleyStream *stream);
 /* FALSE, with an error, once the stream's session was cancelled. */

@@ -86,21 +86,17 @@ valley_decoder_clear (ValleyDecoder *llm)
   g_clear_pointer (&llm->frequencies, g_free);
 }
 
-/* Rows of queries or keys: projected, each head normalised where the model does so. */
+/* Each head of @x's rows, where the model does so. */
 static void
-project_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
-               const ValleyTensor *weight, const ValleyTensor *bias, const ValleyTensor *norm,
-               ValleyRole role, const ValleyTensor *out)
+norm_heads (const ValleyLlmConfig *c, ValleyStream *stream, const ValleyTensor *x,
+            const ValleyTensor *norm)
 {
-  const ValleyOps *ops = stream->ops;
+  ValleyTensor heads;
 
-  ops->linear (stream, out, x, weight, bias, VALLEY_ACT_NONE, role);
-  if (c->qk_norm) {
-    ValleyTensor heads
-        = valley_tensor_reshape (out, out->rows * (out->cols / c->head_dim), c->head_dim);
-
-    ops->rms_norm (stream, &heads, &heads, NULL, norm, c->rms_norm_eps);
-  }
+  if (!c->qk_norm || x->rows == 0)
+    return;
+  heads = valley_tensor_reshape (x, x->rows * (x->cols / c->head_dim), c->head_dim);
+  stream->ops->rms_norm (stream, &heads, &heads, NULL, norm, c->rms_norm_eps);
 }
 
 /* Some rows on their way through all layers. */
@@ -126,11 +122,14 @@ project (const Pass *pass, const ValleyDecoderLayer *l, const ValleyKv *kv,
   ValleyRole role = pass->key.role;
   ValleyTensor last = valley_tensor_rows (&s->normed, skip, s->normed.rows - skip);
   ValleyTensor q = valley_tensor_rows (&s->q, 0, last.rows);
+  ValleyLinear all[]
+      = { { s->k, l->k, l->k_bias }, { s->v, l->v, l->v_bias }, { q, l->q, l->q_bias } };
 
-  project_heads (c, pass->stream, &s->normed, &l->k, &l->k_bias, &l->k_norm, role, &s->k);
-  ops->linear (pass->stream, &s->v, &s->normed, &l->v, &l->v_bias, VALLEY_ACT_NONE, role);
-  if (q.rows > 0)
-    project_heads (c, pass->stream, &last, &l->q, &l->q_bias, &l->q_norm, role, &q);
+  ops->linears (pass->stream, all, skip == 0 ? 3 : 2, &s->normed, role);
+  if (skip > 0 && q.rows > 0)
+    ops->linear (pass->stream, &q, &last, &l->q, &l->q_bias, VALLEY_ACT_NONE, role);
+  norm_heads (c, pass->stream, &s->k, &l->k_norm);
+  norm_heads (c, pass->stream, &q, &l->q_norm);
   ops->rotate_append (pass->stream, q.rows > 0 ? &q : NULL, &s->k, &s->v, &rotary->cos,
                       &rotary->sin, &pass->place.positions, c->head_dim, kv);
 }
@@ -152,12 +151,12 @@ finish_layer (const Pass *pass, const ValleyDecoderLayer *l, const ValleyKv *kv,
                                 .n_sequences = 1,
                                 .n_skipped = skip,
                                 .role = role };
+  const ValleyLinear inner[] = { { s->gate, l->gate, { 0 } }, { s->up, l->up, { 0 } } };
 
   ops->attend (stream, &s->mixed, &s->q, kv, &attention);
   ops->linear (stream, &s->delta, &s->mixed, &l->o, &l->o_bias, VALLEY_ACT_NONE, role);
   ops->rms_norm (stream, &s->normed, x, &s->delta, &l->post_norm, c->rms_norm_eps);
-  ops->linear (stream, &s->gate, &s->normed, &l->gate, NULL, VALLEY_ACT_NONE, role);
-  ops->linear (stream, &s->up, &s->normed, &l->up, NULL, VALLEY_ACT_NONE, role);
+  ops->linears (stream, inner, G_N_ELEMENTS (inner), &s->normed, role);
   ops->swiglu (stream, &s->gate, &s->gate, &s->up);
   ops->linear (stream, &s->delta, &s->gate, &l->down, NULL, VALLEY_ACT_NONE, role);
 }

@@ -143,6 +143,7 @@ const ValleyOps valley_cpu_ops = {
   .download_ids = valley_cpu_download_ids,
   .copy = valley_cpu_copy,
   .linear = valley_cpu_linear,
+  .linears = valley_linear_each,
   .mix = valley_cpu_mix,
   .add = valley_cpu_add,
   .layer_norm = valley_cpu_layer_norm,

@@ -241,6 +241,54 @@ test_rows_keep_their_bits (void)
   }
 }
 
+/* Several products of one x, of other widths each, have the bits that each has alone, whether one
+ * kernel does them or each goes its way. */
+static void
+check_together (guint i)
+{
+  gsize widths[VALLEY_CUDA_MAX_LINEARS], n = 1 + i % VALLEY_CUDA_MAX_LINEARS, element;
+  Factors f[VALLEY_CUDA_MAX_LINEARS];
+  Wide y[VALLEY_CUDA_MAX_LINEARS];
+  ValleyCudaProduct products[VALLEY_CUDA_MAX_LINEARS];
+  Case c[VALLEY_CUDA_MAX_LINEARS];
+
+  for (gsize j = 0; j < n; j++) {
+    c[j] = exact_case (i);
+    c[j].act = VALLEY_CUDA_ACT_NONE;
+    c[j].role = i % 4 == 3 ? VALLEY_CUDA_PROMPT : VALLEY_CUDA_GENERATED;
+    c[j].k = c[0].k;
+    c[j].rows = j == 0 ? random_size (20) : c[0].rows;
+    c[j].has_bias = g_rand_boolean (rng);
+    widths[j] = c[j].n = random_size (90);
+    f[j] = factors_new (&c[j]);
+    y[j] = place (&c[j], c[j].y_type, c[j].rows, widths[j], NULL);
+    products[j] = (ValleyCudaProduct){ .y = &y[j].view,
+                                       .x = &f[0].on_device[0].view,
+                                       .w = &f[j].on_device[1].view,
+                                       .bias = c[j].has_bias ? &f[j].on_device[2].view : NULL };
+  }
+  element = y[0].element;
+  CHECK (valley_cuda_linears (blas, products, (int) n, c[0].role, stream));
+  for (gsize j = 0; j < n; j++) {
+    g_autofree char *got = wide_read (&y[j]), *alone = NULL;
+    Factors own = f[j];
+
+    own.on_device[0] = f[0].on_device[0];
+    alone = product_rows (multiply, &own, 0, c[0].rows);
+    g_assert_cmpmem (got, c[0].rows * widths[j] * element, alone, c[0].rows * widths[j] * element);
+    wide_clear (&y[j]);
+  }
+  for (gsize j = 0; j < n; j++)
+    factors_clear (&f[j]);
+}
+
+static void
+test_together (void)
+{
+  for (guint i = 0; i < 36; i++)
+    check_together (i);
+}
+
 /* Whichever number of rows comes first. */
 static void
 test_first_use_does_not_matter (void)
@@ -431,6 +479,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-products/close", test_close);
   g_test_add_func ("/cuda-products/usual", test_usual);
   g_test_add_func ("/cuda-products/rows-keep-their-bits", test_rows_keep_their_bits);
+  g_test_add_func ("/cuda-products/together", test_together);
   g_test_add_func ("/cuda-products/first-use-does-not-matter", test_first_use_does_not_matter);
   g_test_add_func ("/cuda-products/graphs", test_graphs);
   g_test_add_func ("/cuda-products/streams", test_streams);
