@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Valley2's stages cost on GPUs that were not at hand: computed, not measured.
 
-    tools/gpu_roofline.py count BUILD CONFIG > docs/gpu-counts.json     minutes, no GPU
+    tools/gpu_roofline.py count BUILD CONFIG > docs/gpu-counts.json     five minutes of a core, no GPU
     tools/gpu_roofline.py table docs/gpu-counts.json > docs/gpu-roofline.md
 
 `count` runs the engine with the release's widths on the counting stand-in (tests/gpu/count-valley.c)
@@ -381,7 +381,7 @@ INTRODUCTION = """# What GPUs should do with it: computed, not measured
 engine and the real kernels on the emulator of `tests/cuda-emu`; times are those counts over what
 datasheets promise. Written by
 
-    tools/gpu_roofline.py count build CONFIG > docs/gpu-counts.json     # the release's config.json; minutes
+    tools/gpu_roofline.py count build tests/gpu/valley2-7b.json > docs/gpu-counts.json     # the release's config.json; five minutes of one core
     tools/gpu_roofline.py table docs/gpu-counts.json > docs/gpu-roofline.md
 """
 
