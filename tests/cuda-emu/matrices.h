@@ -3,71 +3,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-#include <cuda_runtime.h>
+#include "on-device.h"
 
-#include "kernels.h"
-#include "ops.h"
-
-#ifdef VALLEY_CUDA_EMU
-#include "emu.h"
-#endif
-
-#include "../compare.h"
 #include "../device.h"
-
-G_STATIC_ASSERT ((int) VALLEY_CUDA_F32 == (int) VALLEY_F32
-                 && (int) VALLEY_CUDA_BF16 == (int) VALLEY_BF16
-                 && (int) VALLEY_CUDA_F16 == (int) VALLEY_F16);
-
-#define CHECK(call)                                                                                \
-  do {                                                                                             \
-    int error_ = (call);                                                                           \
-    if (error_ != cudaSuccess)                                                                     \
-      g_error ("%s: error %d: %s", #call, error_, fault ());                                       \
-  } while (0)
-
-static G_GNUC_UNUSED const char *
-fault (void)
-{
-#ifdef VALLEY_CUDA_EMU
-  const char *words = emu_take_fault ();
-
-  return words != NULL ? words : "no fault";
-#else
-  return "see compute-sanitizer";
-#endif
-}
-
-static cudaStream_t stream;
 
 static G_GNUC_UNUSED gsize
 random_size (gint below)
 {
   return (gsize) g_rand_int_range (rng, 1, below);
-}
-
-/* ---- types ---- */
-
-static G_GNUC_UNUSED void
-to_type (gpointer out, ValleyDType type, const float *values, gsize n)
-{
-  if (type == VALLEY_F32)
-    memcpy (out, values, n * sizeof *values);
-  else if (type == VALLEY_BF16)
-    valley_kernels_c.bf16_from_f32 (out, values, n);
-  else
-    valley_kernels_c.f16_from_f32 (out, values, n);
-}
-
-static G_GNUC_UNUSED void
-from_type (float *out, ValleyDType type, gconstpointer values, gsize n)
-{
-  if (type == VALLEY_F32)
-    memcpy (out, values, n * sizeof *out);
-  else if (type == VALLEY_BF16)
-    valley_kernels_c.f32_from_bf16 (out, values, n);
-  else
-    valley_kernels_c.f32_from_f16 (out, values, n);
 }
 
 /* ---- matrices in device memory ---- */

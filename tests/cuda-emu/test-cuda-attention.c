@@ -4,67 +4,9 @@
  * Runs on the stand-in for the CUDA runtime, whose fresh memory is NaN: a row behind the end that
  * is read shows.  Without VALLEY_CUDA_EMU it is a program for a GPU, where this file writes the
  * NaN. SPDX-License-Identifier: Apache-2.0 */
-#include <cuda_runtime.h>
+#include "on-device.h"
 
-#include "kernels.h"
-#include "ops.h"
-
-#ifdef VALLEY_CUDA_EMU
-#include "emu.h"
-#endif
-
-#include "../compare.h"
-
-#define CHECK(call)                                                                                \
-  do {                                                                                             \
-    int error_ = (call);                                                                           \
-    if (error_ != cudaSuccess)                                                                     \
-      g_error ("%s: error %d: %s", #call, error_, fault ());                                       \
-  } while (0)
-
-static cudaStream_t stream;
-
-static const char *
-fault (void)
-{
-#ifdef VALLEY_CUDA_EMU
-  const char *words = emu_take_fault ();
-
-  return words != NULL ? words : "no fault";
-#else
-  return "see compute-sanitizer";
-#endif
-}
-
-/* ---- types and device memory ---- */
-
-static gsize
-bytes_of (ValleyCudaType type)
-{
-  return type == VALLEY_CUDA_F32 ? 4 : 2;
-}
-
-static void
-to_type (gpointer out, ValleyCudaType type, const float *values, gsize n)
-{
-  if (type == VALLEY_CUDA_F32)
-    memcpy (out, values, n * sizeof *values);
-  else if (type == VALLEY_CUDA_BF16)
-    valley_kernels_c.bf16_from_f32 (out, values, n);
-  else
-    valley_kernels_c.f16_from_f32 (out, values, n);
-}
-
-static void
-from_type (float *out, ValleyCudaType type, gconstpointer values, gsize n)
-{
-  if (type == VALLEY_CUDA_F32)
-    memcpy (out, values, n * sizeof *out);
-  else if (type == VALLEY_CUDA_BF16)
-    valley_kernels_c.f32_from_bf16 (out, values, n);
-  else
-    valley_kernels_c.f32_from_f16 (out, values, n);
-}
+/* ---- device memory ---- */
 
 static gpointer
 device_new (gsize bytes)
@@ -86,29 +28,19 @@ device_write (gpointer to, gconstpointer from, gsize bytes)
   CHECK (cudaStreamSynchronize (stream));
 }
 
-/* Random numbers that the type has. */
-static float *
-random_values (ValleyCudaType type, gsize n, double scale)
-{
-  float *values = random_floats (n, scale);
-  g_autofree gpointer elements = g_malloc (n * 4);
-
-  to_type (elements, type, values, n);
-  from_type (values, type, elements, n);
-  return values;
-}
-
 /* Rows of @cols elements at a stride that leaves NaN between them; @values may be NULL. */
 static ValleyCudaMatrix
-matrix_new (ValleyCudaType type, gsize rows, gsize cols, const float *values)
+matrix_new (ValleyDType type, gsize rows, gsize cols, const float *values)
 {
   gsize stride = cols + 8 * (gsize) g_rand_int_range (rng, 0, 3);
-  ValleyCudaMatrix m = { device_new (rows * stride * bytes_of (type)), type, rows, cols, stride };
-  g_autofree char *row = g_malloc (cols * bytes_of (type));
+  ValleyCudaMatrix m = { device_new (rows * stride * valley_dtype_bytes (type)),
+                         (ValleyCudaType) type, rows, cols, stride };
+  g_autofree char *row = g_malloc (cols * valley_dtype_bytes (type));
 
   for (gsize i = 0; values != NULL && i < rows; i++) {
     to_type (row, type, values + i * cols, cols);
-    device_write ((char *) m.data + i * stride * bytes_of (type), row, cols * bytes_of (type));
+    device_write ((char *) m.data + i * stride * valley_dtype_bytes (type), row,
+                  cols * valley_dtype_bytes (type));
   }
   return m;
 }
@@ -117,7 +49,8 @@ matrix_new (ValleyCudaType type, gsize rows, gsize cols, const float *values)
 static char *
 matrix_take (const ValleyCudaMatrix *m)
 {
-  gsize row = m->cols * bytes_of (m->type), stride = m->stride * bytes_of (m->type);
+  gsize row = m->cols * valley_dtype_bytes ((ValleyDType) m->type),
+        stride = m->stride * valley_dtype_bytes ((ValleyDType) m->type);
   g_autofree char *all = g_malloc (m->rows * stride);
   char *packed = g_malloc (m->rows * row);
 
@@ -135,21 +68,21 @@ matrix_take (const ValleyCudaMatrix *m)
 /* ---- a case: queries, keys, values, and what comes of them ---- */
 
 typedef struct {
-  ValleyCudaType type;
+  ValleyDType type;
   gsize heads, kv_heads, dim, sequences, q_rows, k_rows;
   gboolean causal; /* q's last row sees all keys */
   float *q, *k, *v;
 } Case;
 
 static Case
-case_new (ValleyCudaType type, gsize heads, gsize kv_heads, gsize dim, gsize q_rows, gsize k_rows)
+case_new (ValleyDType type, gsize heads, gsize kv_heads, gsize dim, gsize q_rows, gsize k_rows)
 {
   double scale = g_rand_boolean (rng) ? 2 : 6; /* flat and pointed probabilities */
   Case c = { type, heads, kv_heads, dim, 1, q_rows, k_rows, FALSE, NULL, NULL, NULL };
 
-  c.q = random_values (type, q_rows * heads * dim, scale);
-  c.k = random_values (type, k_rows * kv_heads * dim, 2);
-  c.v = random_values (type, k_rows * kv_heads * dim, 2);
+  c.q = rounded_floats (type, q_rows * heads * dim, scale);
+  c.k = rounded_floats (type, k_rows * kv_heads * dim, 2);
+  c.v = rounded_floats (type, k_rows * kv_heads * dim, 2);
   return c;
 }
 
@@ -248,8 +181,8 @@ run_flat (const Case *c, gsize first, gsize n)
 }
 
 static void
-check_flat (ValleyCudaType type, gsize heads, gsize kv_heads, gsize dim, gsize sequences,
-            gsize q_rows, gsize k_rows)
+check_flat (ValleyDType type, gsize heads, gsize kv_heads, gsize dim, gsize sequences, gsize q_rows,
+            gsize k_rows)
 {
   Case c = case_new (type, heads, kv_heads, dim, sequences * q_rows, sequences * k_rows);
   g_autofree char *all = NULL;
@@ -260,7 +193,7 @@ check_flat (ValleyCudaType type, gsize heads, gsize kv_heads, gsize dim, gsize s
   if (sequences == 1) {
     gsize first = (gsize) g_rand_int_range (rng, 0, (gint) q_rows);
     gsize n = (gsize) g_rand_int_range (rng, 1, (gint) (q_rows - first) + 1);
-    gsize row = heads * dim * bytes_of (type);
+    gsize row = heads * dim * valley_dtype_bytes (type);
     g_autofree char *part = run_flat (&c, first, n);
 
     g_assert_true (memcmp (part, all + first * row, n * row) == 0);
@@ -288,8 +221,8 @@ test_flat (void)
 static void
 test_towers (void)
 {
-  check_flat (VALLEY_CUDA_BF16, 1, 1, 72, 1, 729, 729);
-  check_flat (VALLEY_CUDA_F16, 2, 2, 80, 3, 100, 100);
+  check_flat (VALLEY_BF16, 1, 1, 72, 1, 729, 729);
+  check_flat (VALLEY_F16, 2, 2, 80, 3, 100, 100);
 }
 
 /* ---- keys in pages ---- */
@@ -312,7 +245,7 @@ static Pages
 pages_new (const Case *c, gsize end)
 {
   gsize page_rows = 64 * (gsize) g_rand_int_range (rng, 1, 4);
-  gsize cols = c->kv_heads * c->dim, plane = page_rows * cols, size = bytes_of (c->type);
+  gsize cols = c->kv_heads * c->dim, plane = page_rows * cols, size = valley_dtype_bytes (c->type);
   gsize before = (gsize) g_rand_int_range (rng, 0, 3) * plane;
   Pages p = { .n_pages = (end + page_rows - 1) / page_rows };
   g_autofree char *rows = g_malloc (plane * size);
@@ -331,8 +264,9 @@ pages_new (const Case *c, gsize end)
   p.table = device_new ((p.n_pages + 1) * sizeof (gpointer));
   device_write (p.table, p.pages, p.n_pages * sizeof (gpointer));
   p.first = device_new (sizeof (gint32));
-  p.kv = (ValleyCudaKv){ p.table,        c->type,  page_rows, cols, before,
-                         before + plane, SIZE_MAX, p.first,   end };
+  p.kv = (ValleyCudaKv){ p.table, (ValleyCudaType) c->type, page_rows, cols,
+                         before,  before + plane,           SIZE_MAX,  p.first,
+                         end };
   return p;
 }
 
@@ -383,7 +317,7 @@ run_paged (const Case *c, const Step *s)
 static void
 assert_same_rows (const Case *c, const Step *s, const char *part, const char *all)
 {
-  gsize row = c->heads * c->dim * bytes_of (c->type), first = s->first + s->n_skipped;
+  gsize row = c->heads * c->dim * valley_dtype_bytes (c->type), first = s->first + s->n_skipped;
 
   for (gsize i = 0; i < s->n - s->n_skipped; i++)
     if (memcmp (part + i * row, all + (first + i) * row, row) != 0)
@@ -395,7 +329,7 @@ assert_same_rows (const Case *c, const Step *s, const char *part, const char *al
 
 /* All rows at once against the definition, then cuts of them against that, bit for bit. */
 static void
-check_paged (ValleyCudaType type, gsize heads, gsize kv_heads, gsize dim, gsize rows,
+check_paged (ValleyDType type, gsize heads, gsize kv_heads, gsize dim, gsize rows,
              ValleyCudaRole role, gsize n_cuts)
 {
   Case c = case_new (type, heads, kv_heads, dim, rows, rows);
@@ -430,8 +364,8 @@ check_role (ValleyCudaRole role)
                  dims[i % G_N_ELEMENTS (dims)], (gsize) g_rand_int_range (rng, 1, 100), role, 4);
   }
   /* the 7 B model's groups, over several splits and pages */
-  check_paged (VALLEY_CUDA_BF16, 7, 1, 128, 300, role, 12);
-  check_paged (VALLEY_CUDA_F16, 18, 1, 32, 150, role, 8); /* a row's heads fill more than a tile */
+  check_paged (VALLEY_BF16, 7, 1, 128, 300, role, 12);
+  check_paged (VALLEY_F16, 18, 1, 32, 150, role, 8); /* a row's heads fill more than a tile */
 }
 
 static void
@@ -452,8 +386,8 @@ test_generated (void)
 static void
 test_graph (void)
 {
-  Case c = case_new (VALLEY_CUDA_BF16, 4, 2, 32, 200, 200);
-  gsize cols = c.heads * c.dim, row = cols * bytes_of (c.type);
+  Case c = case_new (VALLEY_BF16, 4, 2, 32, 200, 200);
+  gsize cols = c.heads * c.dim, row = cols * valley_dtype_bytes (c.type);
   Step whole = { 0, 200, 0, 0, VALLEY_CUDA_GENERATED };
   g_autofree char *all = run_paged (&c, &whole), *element = g_malloc (row);
   Pages p = pages_new (&c, 200);
@@ -514,7 +448,7 @@ check_refused_pages (const Case *c, const ValleyCudaMatrix *q, const ValleyCudaM
 static void
 test_refusals (void)
 {
-  Case c = case_new (VALLEY_CUDA_BF16, 2, 1, 64, 3, 3);
+  Case c = case_new (VALLEY_BF16, 2, 1, 64, 3, 3);
   ValleyCudaMatrix q = matrix_new (c.type, 3, 128, c.q), out = matrix_new (c.type, 3, 128, NULL);
   ValleyCudaMatrix k = matrix_new (c.type, 3, 64, c.k), wrong = k, none = q;
   ValleyCudaAttention a = shape_of (&c), odd = a;

@@ -40,12 +40,7 @@ typedef struct {
 static Input
 input (ValleyDType type, gsize rows, gsize cols, double scale)
 {
-  Input in = { type, rows, cols, random_floats (rows * cols, scale) };
-  g_autofree char *elements = g_malloc (rows * cols * sizeof (float));
-
-  to_type (elements, type, in.values, rows * cols);
-  from_type (in.values, type, elements, rows * cols);
-  return in;
+  return (Input){ type, rows, cols, rounded_floats (type, rows * cols, scale) };
 }
 
 static float *
@@ -399,16 +394,6 @@ test_norms_of_sums (void)
   }
 }
 
-static gint32 *
-device_ids_new (const gint32 *ids, gsize n)
-{
-  gint32 *on_device = NULL;
-
-  CHECK (cudaMalloc ((void **) &on_device, n * sizeof *ids));
-  CHECK (cudaMemcpyAsync (on_device, ids, n * sizeof *ids, cudaMemcpyHostToDevice, stream));
-  return on_device;
-}
-
 static void
 test_elements (void)
 {
@@ -445,7 +430,7 @@ test_rope (void)
       positions[j] = g_rand_int_range (rng, 0, (gint32) n_angles);
     if (i % 2) {
       a.ids = positions;
-      a.device_ids = device_ids_new (positions, rows);
+      a.device_ids = to_device (positions, rows * sizeof (gint32));
     }
     check (&rope, in, 3, &a);
     CHECK (cudaFree (a.device_ids));
@@ -501,7 +486,7 @@ test_copies (void)
       ids[j] = g_rand_int_range (rng, 0, (gint32) rows);
     if (i % 2) {
       a.ids = ids;
-      a.device_ids = device_ids_new (ids, n);
+      a.device_ids = to_device (ids, n * sizeof (gint32));
     }
     check (&op, in, 2, &a);
     CHECK (cudaFree (a.device_ids));

@@ -1,48 +1,9 @@
 /* test-cuda-pick.c - the kernels that choose tokens, by the cases of pick-cases.h.  Runs on the
  * stand-in for the CUDA runtime; without VALLEY_CUDA_EMU it is a program for a GPU.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <cuda_runtime.h>
-
-#include "ops.h"
-
-#ifdef VALLEY_CUDA_EMU
-#include "emu.h"
-#endif
+#include "on-device.h"
 
 #include "../pick-cases.h"
-
-#define CHECK(call)                                                                                \
-  do {                                                                                             \
-    int error_ = (call);                                                                           \
-    if (error_ != cudaSuccess)                                                                     \
-      g_error ("%s: error %d: %s", #call, error_, fault ());                                       \
-  } while (0)
-
-static const char *
-fault (void)
-{
-#ifdef VALLEY_CUDA_EMU
-  const char *words = emu_take_fault ();
-
-  return words != NULL ? words : "no fault";
-#else
-  return "see compute-sanitizer";
-#endif
-}
-
-static cudaStream_t stream;
-
-static gpointer
-to_device (gconstpointer data, gsize bytes)
-{
-  void *memory = NULL;
-
-  if (data == NULL || bytes == 0)
-    return NULL;
-  CHECK (cudaMalloc (&memory, bytes));
-  CHECK (cudaMemcpyAsync (memory, data, bytes, cudaMemcpyHostToDevice, stream));
-  return memory;
-}
 
 /* Rows @first ... of the case, @stride apart there. */
 static void

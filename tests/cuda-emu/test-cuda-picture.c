@@ -2,43 +2,14 @@
  * every layout, packed RGB, crops, fields, all eight orientations; patch rows bit by bit; and what
  * is compared on the device.  Without VALLEY_CUDA_EMU it is a program for a GPU.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <cuda_runtime.h>
-
 #include "image.h"
-#include "kernels.h"
+#include "on-device.h"
 #include "paint_table.h"
 #include "picture.h"
 #include "video_frame.h"
 
-#ifdef VALLEY_CUDA_EMU
-#include "emu.h"
-#endif
-
-#include "../compare.h"
-
 #define GUARD 0xA5
 #define GUARD_BYTES 64
-
-#define CHECK(call)                                                                                \
-  do {                                                                                             \
-    int error_ = (call);                                                                           \
-    if (error_ != cudaSuccess)                                                                     \
-      g_error ("%s: error %d: %s", #call, error_, fault ());                                       \
-  } while (0)
-
-static const char *
-fault (void)
-{
-#ifdef VALLEY_CUDA_EMU
-  const char *words = emu_take_fault ();
-
-  return words != NULL ? words : "no fault";
-#else
-  return "see compute-sanitizer";
-#endif
-}
-
-static cudaStream_t stream;
 
 static guint
 random_below (gint end)
@@ -48,17 +19,6 @@ random_below (gint end)
 
 /* ---- device memory ---- */
 
-static gpointer
-device_bytes (gconstpointer host, gsize n)
-{
-  void *memory = NULL;
-
-  CHECK (cudaMalloc (&memory, n));
-  CHECK (cudaMemcpyAsync (memory, host, n, cudaMemcpyHostToDevice, stream));
-  CHECK (cudaStreamSynchronize (stream)); /* @host may go */
-  return memory;
-}
-
 static void
 device_free (gpointer memory)
 {
@@ -66,20 +26,10 @@ device_free (gpointer memory)
   CHECK (cudaFree (memory));
 }
 
-static gpointer
-host_bytes (gconstpointer memory, gsize n)
-{
-  gpointer host = g_malloc (n);
-
-  CHECK (cudaMemcpyAsync (host, memory, n, cudaMemcpyDeviceToHost, stream));
-  CHECK (cudaStreamSynchronize (stream));
-  return host;
-}
-
 static ValleyCudaTaps
 upload_taps (ValleyPaintTable *table)
 {
-  ValleyCudaTaps taps = { device_bytes (table->rows, table->n * table->stride * sizeof (gint32)),
+  ValleyCudaTaps taps = { to_device (table->rows, table->n * table->stride * sizeof (gint32)),
                           table->stride, table->bits };
 
   valley_paint_table_clear (table);
@@ -176,8 +126,8 @@ random_wanted (void)
   bytes = MAX (3 * (gsize) w.width * w.height, w.rows * w.cols * w.element) + 2 * GUARD_BYTES;
   fill = g_malloc (bytes);
   memset (fill, GUARD, bytes);
-  w.rgb = device_bytes (fill, 3 * (gsize) w.width * w.height + 2 * GUARD_BYTES);
-  w.patches = device_bytes (fill, w.rows * w.cols * w.element + 2 * GUARD_BYTES);
+  w.rgb = to_device (fill, 3 * (gsize) w.width * w.height + 2 * GUARD_BYTES);
+  w.patches = to_device (fill, w.rows * w.cols * w.element + 2 * GUARD_BYTES);
   return w;
 }
 
@@ -208,7 +158,7 @@ check_patches (const Wanted *w, const guint8 *upright)
   gsize n = w->rows * w->cols;
   g_autofree float *want = g_new (float, n);
   g_autofree guint8 *rounded = g_malloc (n * sizeof (float));
-  g_autofree guint8 *got = host_bytes (w->patches, n * w->element + 2 * GUARD_BYTES);
+  g_autofree guint8 *got = from_device (w->patches, n * w->element + 2 * GUARD_BYTES);
 
   if (w->eagle.patch_size > 0)
     valley_eagle_patches (&w->eagle, upright, w->width, w->height, want);
@@ -229,7 +179,7 @@ check_picture (const Wanted *w, const guint8 *stored)
 {
   gsize n = 3 * (gsize) w->width * w->height;
   guint across = w->turn & VALLEY_CUDA_TRANSPOSE ? w->height : w->width;
-  g_autofree guint8 *upright = g_malloc (n), *got = host_bytes (w->rgb, n + 2 * GUARD_BYTES);
+  g_autofree guint8 *upright = g_malloc (n), *got = from_device (w->rgb, n + 2 * GUARD_BYTES);
 
   for (guint y = 0; y < w->height; y++)
     for (guint x = 0; x < w->width; x++) {
@@ -358,7 +308,7 @@ check_video (const Frame *frame)
   memcpy (gpu.factor, matrix.factor, sizeof gpu.factor);
   memcpy (gpu.offset, matrix.offset, sizeof gpu.offset);
   for (guint i = 0; i < video->n_planes; i++)
-    planes[i] = device_bytes (video->planes[i].data, frame->bytes[i]);
+    planes[i] = to_device (video->planes[i].data, frame->bytes[i]);
   for (guint i = 0; i < video->n_components; i++) {
     const ValleyVideoComponent *c = &video->components[i];
     guint bytes = video->bits == 8 ? 1 : 2;
@@ -447,7 +397,7 @@ check_rgb (guint width, guint height)
   g_assert_true (valley_image_resize_rgb (&image, &output, 1));
   for (gsize i = 0; gpu.limited && i < n; i++)
     stored[i] = widened (stored[i]);
-  gpu.data = device_bytes (memory, bytes);
+  gpu.data = to_device (memory, bytes);
   gpu.down = rgb_taps (height, output.height);
   gpu.across = rgb_taps (width, output.width);
   CHECK (valley_cuda_paint_rgb (&picture, &gpu, stream));
@@ -481,7 +431,7 @@ test_patches (void)
 
     for (gsize j = 0; j < n; j++)
       rgb[j] = (guint8) random_below (256);
-    memory = device_bytes (rgb, n);
+    memory = to_device (rgb, n);
     CHECK (valley_cuda_patches (&patches, memory, w.width, stream));
     check_patches (&w, rgb);
     device_free (memory);
@@ -506,11 +456,11 @@ test_parts (void)
     for (guint j = 0; j < sizeof frame; j++)
       frame[j] = (guint8) random_below (256);
     stored_size (&w, &width, &height);
-    gpu.data = device_bytes (frame, sizeof frame);
+    gpu.data = to_device (frame, sizeof frame);
     gpu.down = rgb_taps (16, height);
     gpu.across = rgb_taps (16, width);
     CHECK (valley_cuda_paint_rgb (&both, &gpu, stream));
-    want = i % 2 ? host_bytes (w.rgb, n) : host_bytes (w.patches, n_patches);
+    want = i % 2 ? from_device (w.rgb, n) : from_device (w.patches, n_patches);
     CHECK (cudaMemsetAsync (w.rgb + GUARD_BYTES, GUARD, n, stream));
     CHECK (cudaMemsetAsync (w.patches + GUARD_BYTES, GUARD, n_patches, stream));
     if (i % 2)
@@ -518,10 +468,10 @@ test_parts (void)
     else
       only.rgb = NULL;
     CHECK (valley_cuda_paint_rgb (&only, &gpu, stream));
-    got = i % 2 ? host_bytes (w.rgb, n) : host_bytes (w.patches, n_patches);
+    got = i % 2 ? from_device (w.rgb, n) : from_device (w.patches, n_patches);
     g_assert_cmpmem (got, i % 2 ? n : n_patches, want, i % 2 ? n : n_patches);
     g_free (got);
-    got = i % 2 ? host_bytes (w.patches, n_patches) : host_bytes (w.rgb, n);
+    got = i % 2 ? from_device (w.patches, n_patches) : from_device (w.rgb, n);
     for (gsize j = 0; j < (i % 2 ? n_patches : n); j++)
       g_assert_cmpuint (got[j], ==, GUARD);
     clear_taps (&gpu.down);
@@ -537,11 +487,11 @@ static void
 fingerprint_of (gconstpointer host, gsize n, guint64 sum[2])
 {
   static const guint64 zeros[2] = { 0 };
-  gpointer data = device_bytes (host, n), memory = device_bytes (zeros, sizeof zeros);
+  gpointer data = to_device (host, n), memory = to_device (zeros, sizeof zeros);
   g_autofree guint64 *got = NULL;
 
   CHECK (valley_cuda_fingerprint (memory, data, n, stream));
-  got = host_bytes (memory, sizeof zeros);
+  got = from_device (memory, sizeof zeros);
   sum[0] = got[0];
   sum[1] = got[1];
   device_free (data);
@@ -601,11 +551,11 @@ test_difference (void)
       b[j] = i % 4 == 3 ? a[j] : (guint8) random_below (256);
       want += (guint64) ABS (a[j] - b[j]);
     }
-    on_device[0] = device_bytes (&zero, sizeof zero);
-    on_device[1] = device_bytes (a, n);
-    on_device[2] = device_bytes (b, n);
+    on_device[0] = to_device (&zero, sizeof zero);
+    on_device[1] = to_device (a, n);
+    on_device[2] = to_device (b, n);
     CHECK (valley_cuda_difference (on_device[0], on_device[1], on_device[2], n, stream));
-    got = host_bytes (on_device[0], sizeof zero);
+    got = from_device (on_device[0], sizeof zero);
     g_assert_cmpuint (*got, ==, want);
     for (guint j = 0; j < 3; j++)
       device_free (on_device[j]);

@@ -28,17 +28,6 @@ typedef struct {
   Wide on_device[3];
 } Factors;
 
-static float *
-rounded_floats (ValleyDType type, gsize n, double scale)
-{
-  float *values = random_floats (n, scale);
-  g_autofree char *elements = g_malloc (n * sizeof (float));
-
-  to_type (elements, type, values, n);
-  from_type (values, type, elements, n);
-  return values;
-}
-
 /* Never aligned where not @aligned: that may change the way, and with it the bits. */
 static Wide
 place (const Case *c, ValleyDType type, gsize rows, gsize cols, const float *values)

@@ -42,16 +42,10 @@ cache_new (const Case *c)
     guards[i] = GUARD_VALUE;
   cache.before = g_malloc (cache.bytes);
   to_type (cache.before, c->type, guards, n);
-  for (guint i = 0; i < MAX_PAGES; i++) {
-    CHECK (cudaMalloc ((void **) &cache.pages[i], cache.bytes));
-    CHECK (cudaMemcpyAsync (cache.pages[i], cache.before, cache.bytes, cudaMemcpyHostToDevice,
-                            stream));
-  }
-  CHECK (cudaMalloc ((void **) &cache.table, sizeof cache.pages));
-  CHECK (cudaMemcpyAsync (cache.table, cache.pages, sizeof cache.pages, cudaMemcpyHostToDevice,
-                          stream));
-  CHECK (cudaMalloc ((void **) &cache.first, sizeof first));
-  CHECK (cudaMemcpyAsync (cache.first, &first, sizeof first, cudaMemcpyHostToDevice, stream));
+  for (guint i = 0; i < MAX_PAGES; i++)
+    cache.pages[i] = to_device (cache.before, cache.bytes);
+  cache.table = to_device (cache.pages, sizeof cache.pages);
+  cache.first = to_device (&first, sizeof first);
   cache.kv.table = (void *const *) cache.table;
   cache.kv.first = cache.first;
   return cache;
@@ -78,11 +72,8 @@ typedef struct {
 static Side
 side_new (ValleyDType type, gsize rows, gsize cols)
 {
-  Side side = { .values = random_floats (rows * cols, 1) };
-  g_autofree char *elements = g_malloc (rows * cols * sizeof (float));
+  Side side = { .values = rounded_floats (type, rows * cols, 1) };
 
-  to_type (elements, type, side.values, rows * cols);
-  from_type (side.values, type, elements, rows * cols);
   side.on_device = wide_new (type, rows, cols, side.values);
   return side;
 }
@@ -163,12 +154,8 @@ check_pages (const Case *c, const Cache *cache, const Side *k, const Side *v,
   gsize half = c->head_dim / 2, cols = cache->kv.cols;
   char *pages[MAX_PAGES];
 
-  for (guint i = 0; i < MAX_PAGES; i++) {
-    pages[i] = g_malloc (cache->bytes);
-    CHECK (
-        cudaMemcpyAsync (pages[i], cache->pages[i], cache->bytes, cudaMemcpyDeviceToHost, stream));
-  }
-  CHECK (cudaStreamSynchronize (stream));
+  for (guint i = 0; i < MAX_PAGES; i++)
+    pages[i] = from_device (cache->pages[i], cache->bytes);
   for (gsize i = 0; i < c->rows; i++)
     check_row (c, cache, pages, i, k->values + i * cols, v->values + i * cols,
                cos + positions[i] * half, sin + positions[i] * half);
@@ -210,9 +197,7 @@ check_append (const Case *c)
 
   for (gsize i = 0; i < c->rows; i++)
     positions[i] = g_rand_int_range (rng, 0, N_ANGLES);
-  CHECK (cudaMalloc ((void **) &on_device, c->rows * sizeof *positions));
-  CHECK (cudaMemcpyAsync (on_device, positions, c->rows * sizeof *positions, cudaMemcpyHostToDevice,
-                          stream));
+  on_device = to_device (positions, c->rows * sizeof *positions);
   CHECK (valley_cuda_rotate_append (c->q_rows > 0 ? &q.on_device.view : NULL, &k.on_device.view,
                                     &v.on_device.view, &cos.on_device.view, &sin.on_device.view,
                                     on_device, c->head_dim, &cache.kv, stream));
@@ -263,9 +248,7 @@ test_first_is_read_late (void)
   cudaGraph_t graph;
   cudaGraphExec_t exec;
 
-  CHECK (cudaMalloc ((void **) &on_device, sizeof positions));
-  CHECK (cudaMemcpyAsync (on_device, positions, sizeof positions, cudaMemcpyHostToDevice, stream));
-  CHECK (cudaStreamSynchronize (stream));
+  on_device = to_device (positions, sizeof positions);
   CHECK (cudaStreamBeginCapture (stream, cudaStreamCaptureModeRelaxed));
   CHECK (valley_cuda_rotate_append (NULL, &k.on_device.view, &v.on_device.view, &cos.on_device.view,
                                     &sin.on_device.view, on_device, c.head_dim, &cache.kv, stream));
