@@ -62,6 +62,48 @@ are_alike (const ValleyCudaProduct *products, int n)
   return n > 0;
 }
 
+/* Whether @b goes on where @a ends: with its columns, or @down with its rows. */
+static int
+goes_on (const ValleyCudaMatrix *a, const ValleyCudaMatrix *b, int down)
+{
+  size_t element = a->type == VALLEY_CUDA_F32 ? 4 : 2;
+  const char *end = (const char *) a->data + (down ? a->rows * a->stride : a->cols) * element;
+
+  return b->data == (const void *) end && a->type == b->type && a->stride == b->stride
+         && (down ? a->cols == b->cols : a->rows == b->rows);
+}
+
+static int
+is_one_product (const ValleyCudaProduct *products, int n)
+{
+  for (int i = 1; i < n; i++) {
+    const ValleyCudaProduct *a = &products[i - 1], *b = &products[i];
+
+    if (!goes_on (a->w, b->w, 1) || !goes_on (a->y, b->y, 0)
+        || (a->bias != NULL) != (b->bias != NULL)
+        || (a->bias != NULL && !goes_on (a->bias, b->bias, 0)))
+      return 0;
+  }
+  return n > 1;
+}
+
+static int
+joined_product (ValleyCudaBlas *blas, const ValleyCudaProduct *products, int n, cudaStream_t stream)
+{
+  const ValleyCudaProduct *first = &products[0];
+  ValleyCudaMatrix y = *first->y, w = *first->w, bias = { 0 };
+
+  if (first->bias != NULL)
+    bias = *first->bias;
+  for (int i = 1; i < n; i++) {
+    y.cols += products[i].y->cols;
+    w.rows += products[i].w->rows;
+  }
+  bias.cols = y.cols;
+  return valley_cuda_linear (blas, &y, first->x, &w, first->bias != NULL ? &bias : NULL,
+                             VALLEY_CUDA_ACT_NONE, VALLEY_CUDA_PROMPT, stream);
+}
+
 int
 valley_cuda_linears (ValleyCudaBlas *blas, const ValleyCudaProduct *products, int n,
                      ValleyCudaRole role, cudaStream_t stream)
@@ -70,10 +112,13 @@ valley_cuda_linears (ValleyCudaBlas *blas, const ValleyCudaProduct *products, in
 
   if (role == VALLEY_CUDA_GENERATED && are_alike (products, n))
     return valley_cuda_few_products (products, n, stream);
+  if (role == VALLEY_CUDA_PROMPT && is_one_product (products, n))
+    return joined_product (blas, products, n, stream);
   for (int i = 0; i < n && error == cudaSuccess; i++) {
     const ValleyCudaProduct *p = &products[i];
 
-    error = valley_cuda_linear (blas, p->y, p->x, p->w, p->bias, p->act, role, stream);
+    error
+        = valley_cuda_linear (blas, p->y, p->x, p->w, p->bias, VALLEY_CUDA_ACT_NONE, role, stream);
   }
   return error;
 }

@@ -69,8 +69,9 @@ void valley_cuda_blas_forget_stream (ValleyCudaBlas *blas, struct CUstream_st *s
 int valley_cuda_linear (ValleyCudaBlas *blas, const ValleyCudaMatrix *y, const ValleyCudaMatrix *x,
                         const ValleyCudaMatrix *w, const ValleyCudaMatrix *bias,
                         ValleyCudaActivation act, ValleyCudaRole role, struct CUstream_st *stream);
-/* Several products of one x, each with the bits that it has alone; at most VALLEY_CUDA_MAX_LINEARS.
- * The fewer rows, the more there is to gain: of generated rows all weights are read by one kernel. */
+/* Several products of one x, at most VALLEY_CUDA_MAX_LINEARS, without activation.  The weights of
+ * generated rows are read by one kernel, with the bits that each product has alone.  Prompt rows'
+ * products are one where w's rows, y's columns and the biases go on from one to the next. */
 int valley_cuda_linears (ValleyCudaBlas *blas, const ValleyCudaProduct *products, int n,
                          ValleyCudaRole role, struct CUstream_st *stream);
 /* y[M,N] = x[M,K] w[K,N] */

@@ -168,8 +168,10 @@ struct _ValleyOps {
   void (*linear) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,
                   const ValleyTensor *w, const ValleyTensor *bias, ValleyActivation act,
                   ValleyRole role);
-  /* @n products of the same x, at most VALLEY_MAX_LINEARS, without activation: each y has the very
-   * bits that its own `linear` gives.  A GPU reads the weights of few rows in one go. */
+  /* @n products of the same x, at most VALLEY_MAX_LINEARS, without activation.  Each y has the very
+   * bits that its own `linear` gives, but for prompt rows where weights, biases and results lie side
+   * by side in their memories: a GPU takes those for one matrix, and they must always be asked
+   * for together.  Generated rows read all weights in one go. */
   void (*linears) (ValleyStream *, const ValleyLinear *linears, gsize n, const ValleyTensor *x,
                    ValleyRole role);
   /* y[M,N] = x[M,K] w[K,N]: a table's rows mixed by weights (the visual vocabulary) */

@@ -47,10 +47,10 @@ attend (const ValleyVisionBlock *b, const ValleyVisionShape *shape, ValleyStream
                                 .head_dim = head,
                                 .scale = 1.0f / sqrtf ((float) head),
                                 .n_sequences = 1 };
+  const ValleyLinear all[]
+      = { { q, b->q, b->q_bias }, { k, b->k, b->k_bias }, { v, b->v, b->v_bias } };
 
-  linear (stream, &q, &s->normed, &b->q, &b->q_bias, VALLEY_ACT_NONE);
-  linear (stream, &k, &s->normed, &b->k, &b->k_bias, VALLEY_ACT_NONE);
-  linear (stream, &v, &s->normed, &b->v, &b->v_bias, VALLEY_ACT_NONE);
+  ops->linears (stream, all, G_N_ELEMENTS (all), &s->normed, VALLEY_ROWS_PROMPT);
   if (cos != NULL) {
     ops->rope (stream, &q, cos, sin, NULL, head);
     ops->rope (stream, &k, cos, sin, NULL, head);

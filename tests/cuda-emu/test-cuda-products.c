@@ -271,11 +271,52 @@ check_together (guint i)
     factors_clear (&f[j]);
 }
 
+/* Prompt rows of three products that are parts of one: that product's bits. */
+static void
+check_side_by_side (guint i)
+{
+  Case c = exact_case (i);
+  Factors f;
+  Wide y;
+  ValleyCudaMatrix parts[3][3]; /* y, w, bias */
+  ValleyCudaProduct products[3];
+  g_autofree char *together = NULL, *whole = NULL;
+
+  c.act = VALLEY_CUDA_ACT_NONE;
+  c.rows = random_size (20);
+  c.n = c.n / 24 * 24 + 24;
+  f = factors_new (&c);
+  y = place (&c, c.y_type, c.rows, c.n, NULL);
+  for (gsize j = 0; j < 3; j++) {
+    const Wide *all[] = { &y, &f.on_device[1], &f.on_device[2] };
+    gsize n = c.n / 3;
+
+    for (gsize m = 0; m < 3; m++) {
+      parts[j][m] = all[m]->view;
+      *(m == 1 ? &parts[j][m].rows : &parts[j][m].cols) = n;
+      parts[j][m].data = (char *) all[m]->view.data
+                         + j * n * (m == 1 ? all[m]->view.stride : 1) * all[m]->element;
+    }
+    products[j] = (ValleyCudaProduct){ .y = &parts[j][0],
+                                       .x = &f.on_device[0].view,
+                                       .w = &parts[j][1],
+                                       .bias = c.has_bias ? &parts[j][2] : NULL };
+  }
+  CHECK (valley_cuda_linears (blas, products, 3, VALLEY_CUDA_PROMPT, stream));
+  together = wide_read (&y);
+  whole = product_rows (multiply, &f, 0, c.rows);
+  g_assert_cmpmem (together, c.rows * c.n * y.element, whole, c.rows * c.n * y.element);
+  wide_clear (&y);
+  factors_clear (&f);
+}
+
 static void
 test_together (void)
 {
   for (guint i = 0; i < 36; i++)
     check_together (i);
+  for (guint i = 0; i < 20; i++)
+    check_side_by_side (i);
 }
 
 /* Whichever number of rows comes first. */

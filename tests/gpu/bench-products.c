@@ -68,9 +68,9 @@ static const Product products[] = {
   { "prefill", 2048, 3584, 512, 2 * 28, PROMPT },
   { "prefill", 2048, 3584, 18944, 2 * 28, PROMPT },
   { "prefill", 2048, 18944, 3584, 28, PROMPT },
-  { "token", 1, 3584, 3584, 2 * 28, GENERATED },
-  { "token", 1, 3584, 512, 2 * 28, GENERATED },
-  { "token", 1, 3584, 18944, 2 * 28, GENERATED },
+  { "token", 1, 3584, 3584 + 2 * 512, 28, GENERATED }, /* of one row, what goes together */
+  { "token", 1, 3584, 3584, 28, GENERATED },
+  { "token", 1, 3584, 2 * 18944, 28, GENERATED },
   { "token", 1, 18944, 3584, 28, GENERATED },
   { "token", 1, 3584, 151679, 1, GENERATED },
 };
