@@ -237,8 +237,9 @@ class Work:
         stages, self.windows = data["stages"], data["windows"]
         self.parameters = data["parameter_bytes"]
         window_rows = self.windows["window"] * self.windows["tokens"]
-        # anchored shows W to 2 W frames
+        # The sequence that answers shows W to 2 W frames; the one that grows beside it has 0 to W.
         self.context = round(1.5 * window_rows)
+        self.mean_append = at_context(stages["append"], window_rows)
         self.stages = [("a frame, both towers and connector", stages["frame"][1]["counts"])]
         self.rows = stages["append"][1]["rows"]
         self.stages.append((f"its append, {self.rows} rows at {self.context:,} of context", at_context(stages["append"], self.context)))
@@ -250,7 +251,8 @@ class Work:
 
     def stream_second(self, gpu):
         """Seconds of bound for a second of the stream."""
-        frame, append, question = (bound(counts, gpu)[0] for _, counts in self.stages[:3])
+        frame, _, question = (bound(counts, gpu)[0] for _, counts in self.stages[:3])
+        append = bound(self.mean_append, gpu)[0]
         frames = FRAMES_PER_SECOND * (frame + self.windows["appends_per_frame"] * append)
         return frames + question + ANSWER_TOKENS * bound(self.token, gpu)[0]
 
@@ -362,6 +364,7 @@ def table(path):
     print(
         EXPECTED.format(
             window=windows["window"],
+            most=2 * windows["window"],
             hop=windows["hop"],
             tokens=windows["tokens"],
             appends=windows["appends_per_frame"],
@@ -425,7 +428,9 @@ EXPECTED = """
 
 At 60 % of the bounds, the least that `tests/gpu.sh` asks of prefill; the cost of launches is left out, as graphs
 hide most of it. The stream: 25 frames a second, all of them shown, `anchored` windows of {window}
-frames, asked every {hop} ({appends:.2f} appends a frame), an answer of {answer} tokens every second.
+frames, asked every {hop}, an answer of {answer} tokens every second. Each frame is appended to the sequence
+that answers and to the one that will ({appends:.2f} appends a frame), which have none to {most} frames, {window} in
+the mean; the table's append is one to the former.
 Streams share weights but are not batched. Memory: {gigabytes:.2f} GB of weights, {stream:.2f} GB of
 keys, values and encodings a stream at most, a gigabyte of scratch; 5 % stay free.
 """
