@@ -43,8 +43,9 @@ struct _ValleyModel {
   GMutex lock; /* of `state` */
   GCond changed;
   ValleyLoadState state;
-  GMutex backend_lock;    /* of the making of these two, which then stay */
-  ValleyBackend *backend;
+  GMutex backend_lock;    /* of the making of these two, which then stay; held for as long as that
+                             takes, which nobody should who holds another lock */
+  ValleyBackend *backend; /* atomic */
   ValleyPainter *painter;
   /* Written by the one loading thread, read by others once the state is DONE. */
   ValleySafetensors *files;

@@ -131,12 +131,9 @@ valley_model_open_again (ValleyModel *model, gpointer cuda_context, GObject *cud
 gboolean
 valley_model_is_lost (ValleyModel *model)
 {
-  gboolean lost;
+  ValleyBackend *backend = g_atomic_pointer_get (&model->backend);
 
-  g_mutex_lock (&model->backend_lock);
-  lost = model->backend != NULL && g_atomic_int_get (&model->backend->lost);
-  g_mutex_unlock (&model->backend_lock);
-  return lost;
+  return backend != NULL && g_atomic_int_get (&backend->lost);
 }
 
 ValleyModel *
@@ -222,12 +219,17 @@ open_weights (ValleyModel *model, GCancellable *cancellable, GError **error)
 gboolean
 valley_model_open_backend (ValleyModel *model, GError **error)
 {
+  ValleyBackend *backend;
+
   g_mutex_lock (&model->backend_lock);
-  if (model->backend == NULL)
-    model->backend
+  backend = model->backend;
+  if (backend == NULL) {
+    backend
         = valley_device_open (&model->device, model->precision, model->threads, model->strict, error);
+    g_atomic_pointer_set (&model->backend, backend);
+  }
   g_mutex_unlock (&model->backend_lock);
-  return model->backend != NULL;
+  return backend != NULL;
 }
 
 gpointer
