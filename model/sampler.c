@@ -16,6 +16,7 @@ struct _ValleySampler {
   ValleyBackend *backend;
   ValleyTensor seen;         /* empty without a penalty */
   ValleyTensor picks, draws; /* for as many rows as were last needed */
+  guint32 *words;            /* the same here, two a row: what is on its way up or down */
 };
 
 /* SplitMix64: a counter through a mixing function; tiny, and good enough for drawing words.
@@ -79,6 +80,7 @@ valley_sampler_free (ValleySampler *sampler)
   clear_tensor (sampler, &sampler->seen);
   clear_tensor (sampler, &sampler->picks);
   clear_tensor (sampler, &sampler->draws);
+  g_free (sampler->words);
   g_free (sampler->bits);
   g_free (sampler);
 }
@@ -92,16 +94,24 @@ valley_sampler_see (ValleySampler *sampler, gint32 id)
 
 /* ---- on the device ---- */
 
-/* What is needed there for @rows rows; on failure the stream's error is set. */
+/* What is needed for @rows rows; on failure the stream's error is set. */
 static void
 reserve (ValleySampler *sampler, ValleyStream *stream, gsize rows)
 {
+  guint32 *words;
+
   sampler->backend = stream->backend;
   if (sampler->options.repetition_penalty != 1 && sampler->seen.memory == NULL)
     valley_tensor_init_ids (stream, &sampler->seen, (const gint32 *) sampler->bits,
                             sampler->n_words);
   if (rows <= sampler->picks.rows && sampler->picks.memory != NULL)
     return;
+  words = valley_alloc_resize (sampler->words, rows, 2 * sizeof *words);
+  if (words == NULL) {
+    valley_stream_fail (stream, VALLEY_ERROR_MEMORY, "not enough memory to pick tokens");
+    return;
+  }
+  sampler->words = words;
   clear_tensor (sampler, &sampler->picks);
   clear_tensor (sampler, &sampler->draws);
   valley_tensor_init (stream, &sampler->picks, VALLEY_I32, rows, 2);
@@ -113,15 +123,14 @@ static ValleyTensor
 upload_draws (ValleySampler *sampler, ValleyStream *stream, gsize rows)
 {
   ValleyTensor draws = valley_tensor_rows (&sampler->draws, 0, 2 * rows);
-  g_autofree guint32 *words = g_new (guint32, 2 * rows);
 
   for (gsize i = 0; i < rows; i++) {
     guint64 bits = draw_bits (sampler);
 
-    words[2 * i] = (guint32) bits;
-    words[2 * i + 1] = (guint32) (bits >> 32);
+    sampler->words[2 * i] = (guint32) bits;
+    sampler->words[2 * i + 1] = (guint32) (bits >> 32);
   }
-  stream->ops->upload_ids (stream, &draws, (const gint32 *) words);
+  stream->ops->upload_ids (stream, &draws, (const gint32 *) sampler->words);
   return draws;
 }
 
@@ -130,7 +139,6 @@ valley_sampler_pick (ValleySampler *sampler, ValleyStream *stream, const ValleyT
                      const ValleyTensor *inputs, ValleyToken *tokens, GError **error)
 {
   gsize rows = logits->rows;
-  g_autofree gint32 *words = g_new (gint32, 2 * rows);
   ValleyPick pick = { .temperature = sampler->options.temperature,
                       .top_k = sampler->options.top_k,
                       .top_p = sampler->options.top_p,
@@ -139,6 +147,8 @@ valley_sampler_pick (ValleySampler *sampler, ValleyStream *stream, const ValleyT
   ValleyTensor picks, draws;
 
   reserve (sampler, stream, rows);
+  if (valley_stream_stopped (stream))
+    return stream->ops->stream_wait (stream, error);
   pick.seen = &sampler->seen;
   if (pick.temperature > 0) {
     draws = upload_draws (sampler, stream, rows);
@@ -146,11 +156,12 @@ valley_sampler_pick (ValleySampler *sampler, ValleyStream *stream, const ValleyT
   }
   picks = valley_tensor_rows (&sampler->picks, 0, rows);
   stream->ops->pick (stream, &picks, logits, &pick);
-  if (!stream->ops->download_ids (stream, &picks, words, error))
+  if (!stream->ops->download_ids (stream, &picks, (gint32 *) sampler->words, error))
     return FALSE;
   for (gsize i = 0; i < rows; i++) {
-    tokens[i].id = words[2 * i];
-    memcpy (&tokens[i].log_probability, &words[2 * i + 1], sizeof tokens->log_probability);
+    tokens[i].id = (gint32) sampler->words[2 * i];
+    memcpy (&tokens[i].log_probability, &sampler->words[2 * i + 1],
+            sizeof tokens->log_probability);
   }
   return TRUE;
 }
