@@ -6,6 +6,7 @@
 
 #include "alloc.h"
 #include "engine-fixture.h"
+#include "which-device.h"
 
 /* ---- guesses ---- */
 
@@ -355,12 +356,13 @@ test_random (gconstpointer data)
 {
   const Model *m = data;
   g_autofree char *dir = golden_dir (m->name);
+  const guint n = test_on_cpu () ? 25 : 6; /* an emulated device takes its time */
   guint64 seed = m->random ? 1 + (guint32) g_test_rand_int () : 0;
   Pair pair;
 
   g_test_message ("weights' seed %" G_GUINT64_FORMAT, seed);
   pair_open (&pair, dir, m->precision, seed);
-  for (guint i = 0; i < 25; i++) {
+  for (guint i = 0; i < n; i++) {
     slide (&pair, 3);
     ask_at_random (&pair);
     if (g_test_rand_int_range (0, 3) == 0) /* the same window again */

@@ -10,6 +10,7 @@
 #include "engine-fixture.h"
 #include "markers.h"
 #include "scratch.h"
+#include "which-device.h"
 
 /* ---- sessions ---- */
 
@@ -486,7 +487,7 @@ test_markers (Fixture *f, gconstpointer data)
 
   g_test_message ("seed %u", seed);
   fixture_push_frames (f, 0, 0);
-  for (guint i = 0; i < 10; i++)
+  for (guint i = 0; i < 2 * test_rounds (5); i++)
     n_sections += split_babble (f, (guint64) seed + i);
   g_assert_cmpuint (n_sections, >, 0);
 }
@@ -555,7 +556,7 @@ test_cancel (Fixture *f, gconstpointer data)
 
   fixture_push_frames (f, 0, 1);
   fixture_ask (f, 8, &before);
-  for (guint i = 0; i < 10 * N_PHASES; i++) {
+  for (guint i = 0; i < test_rounds (10) * N_PHASES; i++) {
     ValleyRequest request = { .prompt = QUESTION };
     g_autoptr (GArray) shown = g_array_new (FALSE, FALSE, sizeof (guint64));
     g_autoptr (GError) error = NULL;
@@ -662,7 +663,8 @@ test_lost (void)
   third = open_model (dir, VALLEY_PRECISION_F32);
   g_assert_true (third == again);
   g_assert_false (valley_model_is_lost (again));
-  g_assert_true (valley_model_load (again, NULL, &error));
+  valley_model_load (again, NULL, &error);
+  g_assert_no_error (error);
   /* the other way around: the successor goes first */
   g_atomic_int_set (&again->backend->lost, TRUE);
   lost = again;
@@ -705,7 +707,8 @@ main (int argc, char **argv)
                         test_chunks);
   g_test_add_func ("/engine/sharing", test_sharing);
   g_test_add_func ("/engine/load", test_load);
-  g_test_add_func ("/engine/lost", test_lost);
+  if (test_on_cpu ()) /* a GPU that works leaves more behind: test-cuda-faults breaks one */
+    g_test_add_func ("/engine/lost", test_lost);
   g_test_add_func ("/engine/no-model", test_no_model);
   return g_test_run ();
 }
