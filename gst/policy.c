@@ -19,7 +19,8 @@ admits (GstValleyInfer *self, const ValleyWindowing *windowing, const ValleyInpu
     return TRUE;
   }
   g_prefix_error (&reason, "window-policy=%s: ", gst_valley_window_policy_nick (windowing->policy));
-  if (windowing->cache_max_bytes > 0 && g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY))
+  if (windowing->cache_max_bytes > 0 && bytes > windowing->cache_max_bytes
+      && g_error_matches (reason, VALLEY_ERROR, VALLEY_ERROR_MEMORY))
     g_set_error (error, reason->domain, reason->code, "%s, or a larger cache-max-bytes",
                  reason->message);
   else

@@ -6,6 +6,7 @@
 #include "admission.h"
 
 #include "engine.h"
+#include "room.h"
 #include "schedule.h"
 
 #include <unistd.h>
@@ -165,13 +166,27 @@ valley_windowing_check (const ValleyWindowing *windowing, GError **error)
   return TRUE;
 }
 
-/* What is there when the settings name no bound: nothing can need more than all of it. */
+/* The host's.  Nothing can need more than all of it. */
 static guint64
 physical_bytes (void)
 {
   long pages = sysconf (_SC_PHYS_PAGES), bytes = sysconf (_SC_PAGESIZE);
 
   return pages > 0 && bytes > 0 ? times ((guint64) pages, (guint64) bytes) : G_MAXUINT64;
+}
+
+/* The least of what the settings allow and what the device has; @whose: for messages. */
+static guint64
+bound_of (ValleyModel *model, guint64 cache_max_bytes, const char **whose)
+{
+  guint64 spare = model->device.is_cuda ? valley_model_spare_bytes (model) : physical_bytes ();
+
+  if (cache_max_bytes != 0 && (cache_max_bytes <= spare || !model->device.is_cuda)) {
+    *whose = "the cache's bound";
+    return cache_max_bytes;
+  }
+  *whose = model->device.is_cuda ? "the device's memory beside the weights" : "this machine's memory";
+  return spare;
 }
 
 /* A policy that is asked for must fit the context: what it cannot show would have to be computed
@@ -198,8 +213,8 @@ gboolean
 valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                      const ValleyInputSizes *sizes, guint64 *bytes, GError **error)
 {
-  const guint64 bound
-      = windowing->cache_max_bytes != 0 ? windowing->cache_max_bytes : physical_bytes ();
+  const char *whose;
+  const guint64 bound = bound_of (model, windowing->cache_max_bytes, &whose);
   ValleyCacheNeed need, least;
   ValleyWindowing tumbling = *windowing;
 
@@ -224,7 +239,7 @@ valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                "a longer hop, fewer frames a second or fewer vision tokens%s",
                policy_names[windowing->policy], *bytes, windowing->window_frames,
                windowing->hop_frames, sizes->n_tokens, need.kv_bytes, need.encoding_bytes, bound,
-               windowing->cache_max_bytes != 0 ? "the cache's bound" : "this machine's memory",
+               whose,
                plus (least.kv_bytes, least.encoding_bytes) <= bound
                        && windowing->policy != VALLEY_WINDOWS_TUMBLING
                    ? ", or tumbling, which fits"

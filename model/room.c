@@ -3,20 +3,28 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "room.h"
 
-/* As they will lie on the device: matrices and biases in the precision's type, the
- * rest in f32. */
+/* As they lie on the device: matrices and biases in the precision's type, the rest in f32. */
+static gsize
+weight_bytes (const ValleyModel *model, const ValleyWeights *weights)
+{
+  gsize narrow, vectors;
+
+  valley_weights_elements (weights, &narrow, &vectors);
+  return narrow * (model->precision == VALLEY_PRECISION_F32 ? 4 : 2) + vectors * 4;
+}
+
 static gsize
 resident_bytes (const ValleyModel *model)
 {
   ValleyWeights *weights = valley_weights_new (model->files, NULL, NULL);
   ValleyStages stages;
-  gsize narrow, vectors;
+  gsize bytes;
 
   valley_stages_init (&stages, model->config, weights);
-  valley_weights_elements (weights, &narrow, &vectors);
+  bytes = weight_bytes (model, weights);
   valley_stages_clear (&stages);
   valley_weights_free (weights);
-  return narrow * (model->precision == VALLEY_PRECISION_F32 ? 4 : 2) + vectors * 4;
+  return bytes;
 }
 
 gboolean
@@ -38,4 +46,20 @@ valley_model_has_room (const ValleyModel *model, GError **error)
                model->config->dir, needed >> 20, model->device.name, available >> 20, total >> 20,
                model->precision == VALLEY_PRECISION_F32 ? "precision=bf16 halves that; else " : "");
   return FALSE;
+}
+
+guint64
+valley_model_spare_bytes (ValleyModel *model)
+{
+  gsize available, total, weights;
+  gboolean loaded;
+
+  g_mutex_lock (&model->lock);
+  loaded = model->state == VALLEY_LOAD_DONE;
+  g_mutex_unlock (&model->lock);
+  if (!loaded || model->backend->ops->memory_info == NULL
+      || !model->backend->ops->memory_info (model->backend, &available, &total))
+    return G_MAXUINT64;
+  weights = weight_bytes (model, model->weights);
+  return total > weights ? total - weights : 0;
 }

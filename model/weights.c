@@ -167,6 +167,10 @@ load (ValleyWeights *weights, const ValleySafetensor *found, Kind kind, gsize ro
   }
   if (ok)
     g_array_append_val (weights->tensors, *out);
+  else if (g_atomic_int_get (&weights->backend->lost))
+    weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_DEVICE,
+                                  "%s: the device failed while tensor \"%s\" was copied to it",
+                                  found->path, found->name);
   else
     weights->error = g_error_new (VALLEY_ERROR, VALLEY_ERROR_MEMORY,
                                   "%s: not enough memory for tensor \"%s\" (%" G_GSIZE_FORMAT

@@ -210,6 +210,35 @@ test_full_at_load (void)
   g_assert_cmpstr (emu_take_fault (), ==, NULL);
 }
 
+/* Nor do keys, values and encodings, whatever the settings allow. */
+static void
+test_full_policy (void)
+{
+  ValleyWindowing windowing = { .policy = VALLEY_WINDOWS_SLIDING,
+                                .window_frames = 4,
+                                .hop_frames = 1,
+                                .cache_max_bytes = (guint64) 8 << 30 };
+  ValleyModel *model = load ("cuda");
+  g_autoptr (GError) error = NULL;
+  ValleyInputSizes sizes;
+  guint64 need;
+
+  g_assert_true (valley_model_input_sizes (model, 64, 48, NULL, &sizes, NULL));
+  g_assert_true (valley_model_admits (model, &windowing, &sizes, &need, NULL));
+  for (guint i = 0; i < 2; i++) {
+    emu_set_device_bytes (need + 1000); /* and the weights */
+    g_assert_false (valley_model_admits (model, &windowing, &sizes, &need, &error));
+    g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+    g_test_message ("%s", error->message);
+    g_assert_nonnull (strstr (error->message, "the device's memory"));
+    g_clear_error (&error);
+    emu_set_device_bytes (PLENTY);
+    windowing.cache_max_bytes = 0; /* nor without a bound */
+  }
+  g_assert_true (valley_model_admits (model, &windowing, &sizes, &need, NULL));
+  valley_model_unref (model);
+}
+
 /* ---- a device that fails for good ---- */
 
 /* The @n-th kernel of a run takes the device with it; TRUE: there was one. */
@@ -245,6 +274,26 @@ check_lost (guint n, const Run *good)
   valley_model_unref (again);
   g_assert_cmpstr (emu_take_fault (), ==, NULL);
   return lost;
+}
+
+/* While the weights are copied to it: that is no want of memory. */
+static void
+test_lost_at_load (void)
+{
+  g_autofree char *dir = golden_dir ("ovis-softmax");
+  ValleyModelOptions options = { .device = "cuda", .precision = VALLEY_PRECISION_BF16 };
+  g_autoptr (GError) error = NULL;
+  ValleyModel *model = valley_model_open (dir, &options, &error);
+
+  g_assert_no_error (error);
+  emu_fail_kernel_at (1);
+  g_assert_false (valley_model_load (model, NULL, &error));
+  emu_fail_kernel_at (0);
+  g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+  g_test_message ("%s", error->message);
+  g_assert_true (valley_model_is_lost (model));
+  valley_model_unref (model);
+  g_assert_cmpstr (emu_take_fault (), ==, NULL);
 }
 
 static void
@@ -310,7 +359,9 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-faults/tight", test_tight);
   g_test_add_func ("/cuda-faults/full", test_full);
   g_test_add_func ("/cuda-faults/full-at-load", test_full_at_load);
+  g_test_add_func ("/cuda-faults/full-policy", test_full_policy);
   g_test_add_func ("/cuda-faults/lost", test_lost);
+  g_test_add_func ("/cuda-faults/lost-at-load", test_lost_at_load);
   g_test_add_func ("/cuda-faults/two-devices", test_two_devices);
   return g_test_run ();
 }
