@@ -185,7 +185,8 @@ bound_of (ValleyModel *model, guint64 cache_max_bytes, const char **whose)
     *whose = "the cache's bound";
     return cache_max_bytes;
   }
-  *whose = model->device.is_cuda ? "the device's memory beside the weights" : "this machine's memory";
+  *whose
+      = model->device.is_cuda ? "the device's memory beside the weights" : "this machine's memory";
   return spare;
 }
 

@@ -160,8 +160,7 @@ valley_sampler_pick (ValleySampler *sampler, ValleyStream *stream, const ValleyT
     return FALSE;
   for (gsize i = 0; i < rows; i++) {
     tokens[i].id = (gint32) sampler->words[2 * i];
-    memcpy (&tokens[i].log_probability, &sampler->words[2 * i + 1],
-            sizeof tokens->log_probability);
+    memcpy (&tokens[i].log_probability, &sampler->words[2 * i + 1], sizeof tokens->log_probability);
   }
   return TRUE;
 }
