@@ -111,6 +111,8 @@ void valley_gpu_pool_init (ValleyGpu *gpu);
 void valley_gpu_pool_clear (ValleyGpu *gpu);
 /* Gives the driver back what is idle. */
 void valley_gpu_pool_trim (ValleyGpu *gpu);
+/* The same where @error says that there is no memory: whether to try once more. */
+gboolean valley_gpu_make_room (ValleyGpu *gpu, int error);
 ValleyMemory *valley_gpu_memory_new (ValleyBackend *backend, gsize bytes);
 void valley_gpu_memory_free (ValleyBackend *backend, ValleyMemory *memory);
 gboolean valley_gpu_memory_info (ValleyBackend *backend, gsize *available, gsize *total);

@@ -2,6 +2,9 @@
  *
  * A graph holds addresses.  Memory that an operation takes and frees again while it is recorded
  * stays with the graph; what the caller gave stays the caller's, who frees the graph first.
+ *
+ * The caller may run the operations directly instead, so failing to record is no error of the
+ * stream's; an operation's own failure is.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "gpu.h"
 
@@ -26,25 +29,33 @@ valley_gpu_graph_begin (ValleyStream *stream)
     error = cudaStreamBeginCapture (clock->stream, cudaStreamCaptureModeRelaxed);
   clock->recording = error == cudaSuccess;
   g_mutex_unlock (&clock->lock);
-  valley_gpu_end (stream, "graph_begin", error);
+  valley_gpu_check_lost (valley_gpu (stream->backend), error);
+  valley_gpu_end (stream, "graph_begin", cudaSuccess);
   return error == cudaSuccess;
 }
 
 static int
-end_capture (ValleyGpuClock *clock, gboolean wanted, cudaGraphExec_t *exec)
+end_capture (ValleyGpuClock *clock, cudaGraph_t *graph)
 {
-  cudaGraph_t graph = NULL;
-  int error = cudaStreamEndCapture (clock->stream, &graph);
+  int error;
 
-  if (error == cudaSuccess && wanted)
-    error = cudaGraphInstantiate (exec, graph, 0);
-  if (graph != NULL)
-    cudaGraphDestroy (graph);
+  g_mutex_lock (&clock->lock);
+  error = cudaStreamEndCapture (clock->stream, graph);
+  clock->recording = FALSE;
+  g_mutex_unlock (&clock->lock);
   return error;
 }
 
-/* The caller may run the operations directly instead, so failing to record is no error of the
- * stream's; an operation's own failure is. */
+static int
+instantiate (ValleyGpu *gpu, cudaGraph_t graph, cudaGraphExec_t *exec)
+{
+  int error = cudaGraphInstantiate (exec, graph, 0);
+
+  if (valley_gpu_make_room (gpu, error))
+    error = cudaGraphInstantiate (exec, graph, 0);
+  return error;
+}
+
 ValleyGraph *
 valley_gpu_graph_end (ValleyStream *stream)
 {
@@ -52,13 +63,15 @@ valley_gpu_graph_end (ValleyStream *stream)
   ValleyGpuClock *clock = valley_gpu_stream (stream)->clock;
   gboolean wanted = !valley_stream_stopped (stream);
   ValleyGraph *graph = g_new0 (ValleyGraph, 1);
+  cudaGraph_t recorded = NULL;
   int error;
 
   valley_gpu_enter (gpu);
-  g_mutex_lock (&clock->lock);
-  error = end_capture (clock, wanted, &graph->exec);
-  clock->recording = FALSE;
-  g_mutex_unlock (&clock->lock);
+  error = end_capture (clock, &recorded);
+  if (error == cudaSuccess && wanted)
+    error = instantiate (gpu, recorded, &graph->exec);
+  if (recorded != NULL)
+    cudaGraphDestroy (recorded);
   valley_gpu_check_lost (gpu, error);
   valley_gpu_leave (gpu);
   graph->clock = valley_gpu_clock_ref (clock);

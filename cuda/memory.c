@@ -88,6 +88,16 @@ valley_gpu_pool_trim (ValleyGpu *gpu)
   }
 }
 
+gboolean
+valley_gpu_make_room (ValleyGpu *gpu, int error)
+{
+  if (error != cudaErrorMemoryAllocation)
+    return FALSE;
+  cudaGetLastError ();
+  valley_gpu_pool_trim (gpu);
+  return TRUE;
+}
+
 void
 valley_gpu_pool_clear (ValleyGpu *gpu)
 {
@@ -151,11 +161,8 @@ allocate (ValleyGpu *gpu, gsize bytes)
 
   valley_gpu_enter (gpu);
   error = cudaMalloc (&data, bytes);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError ();
-    valley_gpu_pool_trim (gpu);
+  if (valley_gpu_make_room (gpu, error))
     error = cudaMalloc (&data, bytes);
-  }
   if (error == cudaSuccess) {
     memory = g_new0 (ValleyMemory, 1);
     memory->data = data;

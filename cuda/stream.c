@@ -33,9 +33,7 @@ valley_gpu_stream_new (ValleyBackend *backend, GError **error)
   s->parent.backend = backend;
   valley_gpu_enter (gpu);
   code = fill (s);
-  if (code == cudaErrorMemoryAllocation) {
-    cudaGetLastError ();
-    valley_gpu_pool_trim (gpu);
+  if (valley_gpu_make_room (gpu, code)) {
     clear (s, FALSE);
     code = fill (s);
   }

@@ -52,11 +52,8 @@ product (ValleyStream *stream, const Product *p, const ValleyTensor *y, const Va
   if (!VALLEY_GPU_BEGIN (stream, m, y, x, w, bias))
     return;
   error = multiply (stream, p, m);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError ();
-    valley_gpu_pool_trim (valley_gpu (stream->backend));
+  if (valley_gpu_make_room (valley_gpu (stream->backend), error))
     error = multiply (stream, p, m);
-  }
   valley_gpu_end (stream, p->name, error);
 }
 

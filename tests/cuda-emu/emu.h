@@ -21,8 +21,8 @@ void emu_set_device_bytes (size_t bytes);
 const char *emu_leaks (void);
 /* The largest copy of a kind (cudaMemcpyKind) since the last call: a picture's bytes show. */
 size_t emu_take_largest_copy (int kind);
-/* The @n-th allocation from now on fails: of device or pinned memory, or what a stream, an event or
- * an executable graph needs; 0: none does. */
+/* The @n-th allocation from now on fails: of device or pinned memory, or what a stream, an event, a
+ * recording or an executable graph needs; 0: none does. */
 void emu_fail_allocation_at (uint64_t n);
 /* The @n-th kernel from now on ends its context, as a fault would, but is no fault that somebody
  * has to take; 0: none does.  At first what VALLEY_EMU_FAIL_KERNEL says. */

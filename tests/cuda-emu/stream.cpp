@@ -801,6 +801,8 @@ cudaStreamBeginCapture (cudaStream_t stream, cudaStreamCaptureMode mode)
     return cudaErrorInvalidResourceHandle;
   if (stream->capture != NULL)
     return emu_fail (cudaErrorInvalidValue, "the stream is captured already");
+  if (emu_allocation_fails ())
+    return emu_set_last_error (cudaErrorMemoryAllocation);
   stream->capture.reset (new CUgraph_st ());
   stream->capture->context = stream->context;
   stream->capture_broken = false;

@@ -508,6 +508,21 @@ test_graphs (void)
   g_assert_null (backend->ops->graph_end (stream));
   g_atomic_int_set (&stream->cancelled, FALSE);
   expect_values (stream, &sum, wanted);
+
+  /* no memory to record in is no error: the operations may run directly */
+  emu_fail_allocation_at (1);
+  g_assert_false (backend->ops->graph_begin (stream));
+  expect_values (stream, &sum, wanted);
+  g_assert_true (backend->ops->graph_begin (stream));
+  backend->ops->add (stream, &sum, &x);
+  emu_fail_allocation_at (1); /* and none for the recording, at first */
+  graph = backend->ops->graph_end (stream);
+  g_assert_nonnull (graph);
+  backend->ops->graph_run (stream, graph);
+  for (gsize i = 0; i < SIZE; i++)
+    wanted[i] += values[i];
+  expect_values (stream, &sum, wanted);
+  backend->ops->graph_free (backend, graph);
   valley_tensor_clear (backend, &x);
   valley_tensor_clear (backend, &sum);
   valley_tensor_clear (backend, &own);
