@@ -128,7 +128,7 @@ char *test_read (const char *path);
 /* ---- programs -------------------------------------------------------------------- */
 
 void test_init (int *argc, char ***argv);
-/* How long anything may take: 40 s, or $VALLEY_TEST_WAIT_S. */
+/* How long a test waits while nothing happens: 40 s, or $VALLEY_TEST_WAIT_S. */
 guint test_wait_s (void);
 /* g_test_run, then asserts that no GStreamer object is left (GST_TRACERS=leaks). */
 int test_finish (void);

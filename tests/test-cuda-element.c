@@ -108,7 +108,9 @@ static void
 check_two (const char *first, const char *second)
 {
   g_autofree char *source = clip_source (CLIP);
-  g_autofree char *paths[] = { test_path ("first.json"), test_path ("second.json") };
+  g_autofree char *first_path = test_path ("first.json");
+  g_autofree char *second_path = test_path ("second.json");
+  const char *paths[] = { first_path, second_path };
   g_autoptr (GPtrArray) alone = run ("device=cuda frame-rate=1 chunk-duration=1000");
   const char *devices[] = { first, second };
   GstElement *pipelines[2];
