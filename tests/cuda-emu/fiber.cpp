@@ -116,6 +116,17 @@ stack_of (unsigned index)
 static const void *scheduler_stack;
 static size_t scheduler_bytes;
 static void *fake_stacks[MAX_FIBERS], *scheduler_fake;
+static bool left_behind[MAX_FIBERS]; /* not yet ended */
+
+/* A thread that ended left nothing marked, one that the kernel's end overtook did. */
+static void
+clean_stack (unsigned index)
+{
+  if (left_behind[index])
+    __asan_unpoison_memory_region (stack_of (index), STACK_BYTES);
+  left_behind[index] = true;
+  fake_stacks[index] = NULL;
+}
 
 static void
 leave_scheduler (void)
@@ -138,12 +149,17 @@ arrive_in_fiber (void)
 static void
 leave_fiber (bool for_good)
 {
+  left_behind[running] = !for_good;
   __sanitizer_start_switch_fiber (for_good ? NULL : &fake_stacks[running], scheduler_stack,
                                   scheduler_bytes);
 }
 #else
 static void
 leave_scheduler (void)
+{
+}
+static void
+clean_stack (unsigned)
 {
 }
 static void
@@ -189,10 +205,7 @@ emu_fiber_start (unsigned index, void (*entry) (void))
 {
   if (stacks == NULL)
     make_stacks ();
-#ifdef __SANITIZE_ADDRESS__
-  fake_stacks[index] = NULL;
-  __asan_unpoison_memory_region (stack_of (index), STACK_BYTES); /* of a thread that was ended */
-#endif
+  clean_stack (index);
   entries[index] = entry;
   context_init (&contexts[index], stack_of (index), STACK_BYTES, fiber_main);
 }

@@ -198,16 +198,13 @@ struct HandlerStack {
   ~HandlerStack (void) { sigaltstack (&before, NULL); }
 };
 
+/* Each time: GStreamer, when it has loaded a plugin, puts back the handler of before. */
 static void
 catch_faults (void)
 {
-  static thread_local bool caught;
+  static thread_local HandlerStack stack;
   struct sigaction action = {};
 
-  if (caught)
-    return;
-  caught = true;
-  static thread_local HandlerStack stack;
   action.sa_sigaction = on_fault;
   /* NODEFER: the handler may be left for good */
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;

@@ -6,6 +6,7 @@
 #include "emu.h"
 
 #include <glib.h>
+#include <signal.h>
 #include <string.h>
 
 static cudaStream_t stream;
@@ -191,6 +192,22 @@ test_host_access (void)
   g_test_trap_subprocess (NULL, 0, (GTestSubprocessFlags) 0);
   g_test_trap_assert_failed ();
   g_test_trap_assert_stderr ("*the host touched device memory*");
+}
+
+/* Kernels open what they touch in a handler, also after somebody put back an older one. */
+static void
+test_handler (void)
+{
+  float *p, value = 0;
+
+  begin ();
+  p = device_new<float> (1);
+  signal (SIGSEGV, SIG_DFL);
+  VALLEY_LAUNCH (write_one, 1, 1, 0, stream, p, (ptrdiff_t) 0);
+  read_back (&value, p, 1);
+  g_assert_cmpfloat (value, ==, 1);
+  g_assert_cmpint (cudaFree (p), ==, cudaSuccess);
+  end ();
 }
 
 static void
@@ -826,6 +843,7 @@ main (int argc, char **argv)
   g_test_add_func ("/emu/frees", test_frees);
   g_test_add_func ("/emu/exit", test_exit);
   g_test_add_func ("/emu/host-access", test_host_access);
+  g_test_add_func ("/emu/handler", test_handler);
   g_test_add_func ("/emu/out-of-memory", test_out_of_memory);
   g_test_add_func ("/emu/vectors", test_vectors);
   g_test_add_func ("/emu/barriers", test_barriers);
