@@ -6,14 +6,19 @@
 #include "gpu.h"
 
 ValleyGpuClock *
-valley_gpu_clock_new (int *error)
+valley_gpu_clock_new (gboolean urgent, int *error)
 {
   ValleyGpuClock *clock = g_new0 (ValleyGpuClock, 1);
+  int least = 0, greatest = 0;
 
   clock->refs = 1;
+  clock->urgent = urgent;
   g_mutex_init (&clock->lock);
   g_queue_init (&clock->spare);
-  *error = cudaStreamCreateWithFlags (&clock->stream, cudaStreamNonBlocking);
+  *error = cudaDeviceGetStreamPriorityRange (&least, &greatest);
+  if (*error == cudaSuccess)
+    *error = cudaStreamCreateWithPriority (&clock->stream, cudaStreamNonBlocking,
+                                           urgent ? greatest : least);
   if (*error == cudaSuccess)
     *error = cudaEventCreateWithFlags (&clock->tail, VALLEY_GPU_EVENT);
   return clock;
@@ -101,7 +106,9 @@ valley_gpu_clock_finish (ValleyGpuClock *clock)
 {
   int error = cudaStreamSynchronize (clock->stream);
 
-  if (error == cudaSuccess)
+  if (error == cudaSuccess) {
     g_atomic_int_set (&clock->busy, FALSE);
+    g_atomic_int_inc (&clock->n_finished);
+  }
   return error;
 }

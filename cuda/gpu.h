@@ -18,6 +18,8 @@ struct CUctx_st;
 typedef struct {
   gint refs;
   gint busy;           /* atomic: something may still be running; only its own thread says no */
+  gint n_finished;     /* atomic: how often it did */
+  gboolean urgent;     /* somebody's video waits for it: it takes no memory that others still use */
   GMutex lock;         /* of what follows */
   cudaStream_t stream; /* NULL once it is gone: nothing is running then */
   cudaEvent_t tail;    /* where others wait: recorded anew by whoever needs it */
@@ -29,6 +31,7 @@ struct _ValleyMemory {
   void *data;
   gsize bytes;
   ValleyGpuClock *clock; /* of who used it last, or NULL */
+  gint given_back;       /* while idle: its clock's n_finished when it became so */
   gboolean is_weight;    /* written while loading, only read afterwards; of exactly its size */
 };
 
@@ -123,7 +126,7 @@ int valley_gpu_memory_use (ValleyGpuStream *stream, ValleyMemory *memory);
 
 /* ---- clock.c ---- */
 
-ValleyGpuClock *valley_gpu_clock_new (int *error);
+ValleyGpuClock *valley_gpu_clock_new (gboolean urgent, int *error);
 ValleyGpuClock *valley_gpu_clock_ref (ValleyGpuClock *clock);
 void valley_gpu_clock_unref (ValleyGpuClock *clock);
 /* The stream ends, when its work is done; @lost: its context went with it. */
@@ -139,6 +142,7 @@ int valley_gpu_clock_finish (ValleyGpuClock *clock);
 /* ---- stream.c ---- */
 
 ValleyStream *valley_gpu_stream_new (ValleyBackend *backend, GError **error);
+ValleyStream *valley_gpu_urgent_stream_new (ValleyBackend *backend, GError **error);
 void valley_gpu_stream_free (ValleyStream *stream);
 gboolean valley_gpu_stream_wait (ValleyStream *stream, GError **error);
 

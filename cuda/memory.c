@@ -108,14 +108,27 @@ valley_gpu_pool_clear (ValleyGpu *gpu)
 
 /* ---- taking ---- */
 
-/* The block that this thread's stream used last needs no waiting; else any. */
+/* Whoever used it was waited for since. */
+static gboolean
+is_settled (const ValleyMemory *memory)
+{
+  return memory->clock == NULL
+         || memory->given_back != g_atomic_int_get (&memory->clock->n_finished);
+}
+
+/* The block that this thread's stream used last needs no waiting, nor one that is settled; else
+ * any, for whom waiting is no matter. */
 static GList *
 best_of (GQueue *queue, const ValleyGpuClock *current)
 {
+  GList *settled = NULL;
+
   for (GList *link = queue->tail; link != NULL; link = link->prev)
     if (((ValleyMemory *) link->data)->clock == current)
       return link;
-  return queue->tail;
+    else if (settled == NULL && is_settled (link->data))
+      settled = link;
+  return settled != NULL || current == NULL || current->urgent ? settled : queue->tail;
 }
 
 static ValleyMemory *
@@ -134,6 +147,8 @@ take_idle (ValleyGpuPool *pool, gsize bytes, const ValleyGpuClock *current)
     pool->idle_bytes -= memory->bytes;
   }
   g_mutex_unlock (&pool->lock);
+  if (memory != NULL && memory->clock != current && is_settled (memory))
+    g_clear_pointer (&memory->clock, valley_gpu_clock_unref);
   return memory;
 }
 
@@ -220,6 +235,8 @@ valley_gpu_memory_free (ValleyBackend *backend, ValleyMemory *memory)
   } else if (memory->clock != NULL && memory->clock == current && current->recording) {
     g_queue_push_tail (&current->spare, memory); /* its address may be in the graph */
   } else {
+    if (memory->clock != NULL)
+      memory->given_back = g_atomic_int_get (&memory->clock->n_finished);
     g_mutex_lock (&gpu->pool.lock);
     g_queue_push_tail (queue_of (&gpu->pool, memory->bytes), memory);
     gpu->pool.idle_bytes += memory->bytes;

@@ -213,6 +213,7 @@ download (ValleyStream *stream, ValleyMemory *src, gpointer dst, gsize bytes, GE
 }
 
 const ValleyPictureOps valley_gpu_picture_ops = {
+  .stream_new = valley_gpu_urgent_stream_new,
   .upload = valley_gpu_upload_bytes,
   .download = download,
   .publish = publish,

@@ -3,11 +3,11 @@
 #include "gpu.h"
 
 static int
-fill (ValleyGpuStream *s)
+fill (ValleyGpuStream *s, gboolean urgent)
 {
   int error;
 
-  s->clock = valley_gpu_clock_new (&error);
+  s->clock = valley_gpu_clock_new (urgent, &error);
   for (gsize i = 0; i < VALLEY_GPU_SLOTS && error == cudaSuccess; i++)
     error = valley_gpu_slot_init (&s->slots[i], VALLEY_GPU_SLOT_BYTES);
   return error;
@@ -22,8 +22,8 @@ clear (ValleyGpuStream *s, gboolean lost)
   valley_gpu_clock_unref (s->clock);
 }
 
-ValleyStream *
-valley_gpu_stream_new (ValleyBackend *backend, GError **error)
+static ValleyStream *
+stream_new (ValleyBackend *backend, gboolean urgent, GError **error)
 {
   ValleyGpu *gpu = valley_gpu (backend);
   ValleyGpuStream *s = g_new0 (ValleyGpuStream, 1);
@@ -32,10 +32,10 @@ valley_gpu_stream_new (ValleyBackend *backend, GError **error)
   s->parent.ops = backend->ops;
   s->parent.backend = backend;
   valley_gpu_enter (gpu);
-  code = fill (s);
+  code = fill (s, urgent);
   if (valley_gpu_make_room (gpu, code)) {
     clear (s, FALSE);
-    code = fill (s);
+    code = fill (s, urgent);
   }
   if (code != cudaSuccess)
     valley_gpu_set_error (gpu, code, "making a stream", error);
@@ -44,6 +44,18 @@ valley_gpu_stream_new (ValleyBackend *backend, GError **error)
     return &s->parent;
   valley_gpu_stream_free (&s->parent);
   return NULL;
+}
+
+ValleyStream *
+valley_gpu_stream_new (ValleyBackend *backend, GError **error)
+{
+  return stream_new (backend, FALSE, error);
+}
+
+ValleyStream *
+valley_gpu_urgent_stream_new (ValleyBackend *backend, GError **error)
+{
+  return stream_new (backend, TRUE, error);
 }
 
 void

@@ -28,7 +28,7 @@ struct _ValleyPainter {
 ValleyPainter *
 valley_painter_new (ValleyBackend *backend, GError **error)
 {
-  ValleyStream *stream = backend->ops->stream_new (backend, error);
+  ValleyStream *stream = backend->ops->pictures->stream_new (backend, error);
   ValleyPainter *painter;
 
   if (stream == NULL)

@@ -38,6 +38,9 @@ typedef struct {
 } ValleyPaintPlan;
 
 struct _ValleyPictureOps {
+  /* For a thread whose frames wait for it: its work goes before that of other streams, and waits
+   * for none of it. */
+  ValleyStream *(*stream_new) (ValleyBackend *, GError **error);
   /* Bytes as they are; @src is free again on return. */
   void (*upload) (ValleyStream *, ValleyMemory *dst, gconstpointer src, gsize bytes);
   gboolean (*download) (ValleyStream *, ValleyMemory *src, gpointer dst, gsize bytes,

@@ -320,6 +320,44 @@ test_short_memory (Fixture *f, gconstpointer data)
   frame_clear (&frame);
 }
 
+static gpointer
+paint_thread (gpointer data)
+{
+  gpointer *args = data;
+
+  return picture_of_device (args[0], args[1], 0);
+}
+
+/* A frame is painted while the model is at work, and does not wait for it: not for memory either,
+ * of which the patches of the last frame would do. */
+static void
+test_waits_for_nobody (Fixture *f, gconstpointer data)
+{
+  ValleyBackend *backend = f->model->backend;
+  Frame frame = frame_new (FALSE);
+  ValleyPicture *first = picture_of_device (f->model, &frame, 0), *next;
+  GError *error = NULL;
+  ValleyStream *s = backend->ops->stream_new (backend, &error);
+  gpointer args[] = { f->model, &frame };
+  ValleyTensor rows;
+  guint64 painted;
+
+  g_assert_no_error (error);
+  for (guint i = 0; i < 4; i++) {
+    valley_encode_picture (f->model, s, first, i, NULL, &rows);
+    valley_tensor_clear (backend, &rows);
+  }
+  next = g_thread_join (g_thread_new ("streaming", paint_thread, args));
+  painted = emu_kernels_run ();
+  g_assert_true (backend->ops->stream_wait (s, &error));
+  g_assert_no_error (error);
+  g_assert_cmpuint (emu_kernels_run (), >, painted); /* some were still to come */
+  backend->ops->stream_free (s);
+  valley_picture_unref (first);
+  valley_picture_unref (next);
+  frame_clear (&frame);
+}
+
 /* ---- in a session ---- */
 
 static void
@@ -464,6 +502,7 @@ main (int argc, char **argv)
   } tests[] = { { "same", test_same },
                 { "frame-goes", test_frame_goes },
                 { "ready-event", test_ready_event },
+                { "waits-for-nobody", test_waits_for_nobody },
                 { "short-memory", test_short_memory },
                 { "answers", test_answers },
                 { "unchanged", test_unchanged },

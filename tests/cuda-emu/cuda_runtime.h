@@ -102,6 +102,9 @@ cudaError_t cudaMemsetAsync (void *dst, int value, size_t bytes, cudaStream_t st
 
 /* @flags must be cudaStreamNonBlocking: the other kind waits for work one never named. */
 cudaError_t cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags);
+cudaError_t cudaDeviceGetStreamPriorityRange (int *least, int *greatest);
+/* Priorities are checked, and change nothing: any order is right. */
+cudaError_t cudaStreamCreateWithPriority (cudaStream_t *stream, unsigned flags, int priority);
 cudaError_t cudaStreamDestroy (cudaStream_t stream);
 cudaError_t cudaStreamSynchronize (cudaStream_t stream);
 cudaError_t cudaStreamQuery (cudaStream_t stream);

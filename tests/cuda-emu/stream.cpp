@@ -404,6 +404,29 @@ cudaStreamCreateWithFlags (cudaStream_t *stream, unsigned flags)
   return cudaSuccess;
 }
 
+#define GREATEST_PRIORITY (-5)
+
+cudaError_t
+cudaDeviceGetStreamPriorityRange (int *least, int *greatest)
+{
+  Guard guard (emu_lock);
+
+  *least = 0;
+  *greatest = GREATEST_PRIORITY;
+  return sticky ();
+}
+
+cudaError_t
+cudaStreamCreateWithPriority (cudaStream_t *stream, unsigned flags, int priority)
+{
+  if (priority > 0 || priority < GREATEST_PRIORITY) {
+    Guard guard (emu_lock);
+
+    return emu_fail (cudaErrorInvalidValue, "no stream has priority %d", priority);
+  }
+  return cudaStreamCreateWithFlags (stream, flags);
+}
+
 cudaError_t
 cudaStreamDestroy (cudaStream_t stream)
 {
