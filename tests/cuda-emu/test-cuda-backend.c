@@ -269,6 +269,70 @@ test_waits (void)
   close_device (backend);
 }
 
+/* ---- pages ---- */
+
+#define PAGE_ROWS 64
+#define PAGE_COLS 8
+#define PLANE (PAGE_ROWS * PAGE_COLS)
+
+/* A page that another stream's work may still be writing to: operations see the table only, so
+ * whoever has its address written there waits. */
+static void
+test_pages (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
+  ValleyStream *first = open_stream (backend), *second = open_stream (backend);
+  float rows[PLANE], ones[PLANE / 2], zeros[2 * PLANE] = { 0 };
+  gint32 numbers[PAGE_ROWS] = { 0 };
+  ValleyTensor k, read, cos, sin, positions, table, x;
+  ValleyKv kv = { .n_pages = 1,
+                  .dtype = VALLEY_F32,
+                  .page_rows = PAGE_ROWS,
+                  .cols = PAGE_COLS,
+                  .values = PLANE,
+                  .unrotated = G_MAXSIZE,
+                  .most_rows = PAGE_ROWS };
+
+  for (gsize i = 0; i < PLANE / 2; i++)
+    ones[i] = 1;
+  valley_tensor_init (second, &k, VALLEY_F32, PAGE_ROWS, PAGE_COLS);
+  valley_tensor_init (second, &read, VALLEY_F32, PAGE_ROWS, PAGE_COLS);
+  valley_tensor_init (second, &cos, VALLEY_F32, PAGE_ROWS, PAGE_COLS / 2);
+  valley_tensor_init (second, &sin, VALLEY_F32, PAGE_ROWS, PAGE_COLS / 2);
+  valley_tensor_init (second, &table, VALLEY_I32, 1, 2);
+  valley_tensor_init_ids (second, &positions, numbers, PAGE_ROWS);
+  backend->ops->upload (second, &cos, ones); /* no turn at all */
+  backend->ops->upload (second, &sin, zeros);
+  kv.table = table;
+  kv.first = valley_tensor_rows (&positions, 0, 1);
+  for (guint round = 0; round < 50; round++) {
+    ValleyMemory *page;
+
+    valley_tensor_init (first, &x, VALLEY_F32, 2, PLANE);
+    backend->ops->upload (first, &x, zeros);
+    backend->ops->softmax (first, &x);
+    page = x.memory;
+    valley_tensor_clear (backend, &x);
+    g_assert_true (backend->ops->memory_new (backend, 2 * PLANE * sizeof (float)) == page);
+    random_values (rows, PLANE);
+    backend->ops->upload (second, &k, rows);
+    backend->ops->upload_pages (second, &table, 0, &page, 1);
+    backend->ops->rotate_append (second, NULL, &k, &k, &cos, &sin, &positions, PAGE_COLS, &kv);
+    backend->ops->read_pages (second, &read, &kv, kv.keys, 0);
+    expect_values (second, &read, rows);
+    backend->ops->memory_free (backend, page);
+  }
+  valley_tensor_clear (backend, &k);
+  valley_tensor_clear (backend, &read);
+  valley_tensor_clear (backend, &cos);
+  valley_tensor_clear (backend, &sin);
+  valley_tensor_clear (backend, &table);
+  valley_tensor_clear (backend, &positions);
+  backend->ops->stream_free (first);
+  backend->ops->stream_free (second);
+  close_device (backend);
+}
+
 /* ---- uploads ---- */
 
 /* More than the ring holds, of all kinds, before the first wait. */
@@ -786,6 +850,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-backend/pool", test_pool);
   g_test_add_func ("/cuda-backend/pool/products", test_pool_and_products);
   g_test_add_func ("/cuda-backend/waits", test_waits);
+  g_test_add_func ("/cuda-backend/pages", test_pages);
   g_test_add_data_func ("/cuda-backend/staging/f32", GINT_TO_POINTER (VALLEY_F32), test_staging);
   g_test_add_data_func ("/cuda-backend/staging/bf16", GINT_TO_POINTER (VALLEY_BF16), test_staging);
   g_test_add_data_func ("/cuda-backend/staging/f16", GINT_TO_POINTER (VALLEY_F16), test_staging);
