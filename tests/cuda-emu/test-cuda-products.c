@@ -449,6 +449,43 @@ test_streams (void)
 }
 
 #ifdef VALLEY_CUDA_EMU
+/* The library multiplies where it can, and no kernel of ours: all tests of numbers would pass
+ * without it.  For some shapes the stand-in has no algorithm, as a test of those needs. */
+static void
+test_library_multiplies (void)
+{
+  guint n_shapes = 0, n_by_library = 0;
+
+  for (gsize n = 16; n <= 128; n += 16)
+    for (guint type = 0; type < 3; type++, n_shapes++) {
+      Case c = { .x_type = type,
+                 .w_type = type,
+                 .y_type = type,
+                 .bias_type = type,
+                 .rows = 20,
+                 .n = n,
+                 .k = 64,
+                 .aligned = TRUE,
+                 .has_bias = TRUE };
+      Factors f = factors_new (&c);
+      Wide y = place (&c, type, c.rows, n, NULL);
+      guint64 before = 0;
+
+      for (guint i = 0; i < 2; i++) { /* the first chooses the algorithm */
+        CHECK (cudaStreamSynchronize (stream));
+        before = emu_kernels_run ();
+        CHECK (multiply (&c, &y.view, &f.on_device[0].view, &f.on_device[1].view,
+                         &f.on_device[2].view));
+      }
+      CHECK (cudaStreamSynchronize (stream));
+      n_by_library += emu_kernels_run () == before;
+      wide_clear (&y);
+      factors_clear (&f);
+    }
+  g_test_message ("%u of %u shapes", n_by_library, n_shapes);
+  g_assert_cmpuint (n_by_library, >=, n_shapes * 3 / 4);
+}
+
 #define BLAS(call) g_assert_cmpint (call, ==, CUBLAS_STATUS_SUCCESS)
 
 /* The library's own choice for these very rows. */
@@ -513,6 +550,9 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-products/first-use-does-not-matter", test_first_use_does_not_matter);
   g_test_add_func ("/cuda-products/graphs", test_graphs);
   g_test_add_func ("/cuda-products/streams", test_streams);
+#ifdef VALLEY_CUDA_EMU
+  g_test_add_func ("/cuda-products/library-multiplies", test_library_multiplies);
+#endif
   status = g_test_run ();
   CHECK (cudaStreamSynchronize (stream));
   valley_cuda_blas_free (blas);
