@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "emu.h"
+
 /* A clip whose caption no rounding changes. */
 #define CLIP "041.mp4"
 #define CAPTION "A small red triangle moves left on a green background."
@@ -36,9 +38,9 @@ read_lines (const char *path)
   return lines;
 }
 
-/* All results of one clip under @properties. */
+/* All results of one clip under @properties; @stats: what the element says of them, or NULL. */
 static GPtrArray *
-run (const char *properties)
+run_for_stats (const char *properties, GstStructure **stats)
 {
   g_autofree char *path = test_path ("lines.json"), *source = clip_source (CLIP);
   GstElement *pipeline = pipe_new ("%s ! valleyinfer name=v %s ! fakesink v.json_src "
@@ -47,8 +49,19 @@ run (const char *properties)
 
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_eos (pipeline);
+  if (stats != NULL) {
+    g_autoptr (GstElement) v = gst_bin_get_by_name (GST_BIN (pipeline), "v");
+
+    g_object_get (v, "stats", stats, NULL);
+  }
   pipe_free (pipeline);
   return read_lines (path);
+}
+
+static GPtrArray *
+run (const char *properties)
+{
+  return run_for_stats (properties, NULL);
 }
 
 static const char *
@@ -60,20 +73,27 @@ result_of (GPtrArray *lines, guint n)
 
 /* Text, confidence and frames: what a difference of a bit would show in. */
 static void
-check_same_lines (GPtrArray *a, GPtrArray *b)
+check_same_line (JsonObject *a, JsonObject *b)
 {
   static const char *const members[]
       = { "result", "confidence", "start_time", "frame_times", "prompt_id" };
 
+  for (guint m = 0; m < G_N_ELEMENTS (members); m++) {
+    JsonNode *one = json_object_get_member (a, members[m]);
+    JsonNode *other = json_object_get_member (b, members[m]);
+
+    if (one == NULL || other == NULL || !json_node_equal (one, other))
+      g_error ("line of %g s: %s differs", json_object_get_double_member (a, "start_time"),
+               members[m]);
+  }
+}
+
+static void
+check_same_lines (GPtrArray *a, GPtrArray *b)
+{
   g_assert_cmpuint (a->len, ==, b->len);
   for (guint i = 0; i < a->len; i++)
-    for (guint m = 0; m < G_N_ELEMENTS (members); m++) {
-      JsonNode *one = json_object_get_member (a->pdata[i], members[m]);
-      JsonNode *other = json_object_get_member (b->pdata[i], members[m]);
-
-      if (one == NULL || other == NULL || !json_node_equal (one, other))
-        g_error ("line %u: %s differs", i, members[m]);
-    }
+    check_same_line (a->pdata[i], b->pdata[i]);
 }
 
 /* ---- captions ------------------------------------------------------------------- */
@@ -179,6 +199,42 @@ test_questions (void)
   g_assert_cmpstr (result_of (both, 1), ==, result_of (second, 0));
 }
 
+/* ---- a device that fails ------------------------------------------------------------ */
+
+/* The device is lost at some kernel: at most the answer in hand is missing, and the others are those
+ * of a device that was not. */
+static void
+test_lost (void)
+{
+  const char *properties = OVERLAP "window-policy=sliding";
+  guint64 before = emu_kernels_run (), n_kernels;
+  g_autoptr (GPtrArray) good = run (properties);
+  guint n_missing = 0;
+
+  n_kernels = emu_kernels_run () - before;
+  g_assert_cmpuint (good->len, >, 2);
+  for (guint quarter = 1; quarter < 4; quarter++) {
+    g_autoptr (GstStructure) stats = NULL;
+    g_autoptr (GPtrArray) lines = NULL;
+    guint64 n_losses = 0;
+    guint n_errors = 0;
+
+    emu_fail_kernel_at (n_kernels * quarter / 4);
+    lines = run_for_stats (properties, &stats);
+    g_assert_true (gst_structure_get_uint64 (stats, "device-losses", &n_losses));
+    g_assert_cmpuint (n_losses, ==, 1);
+    g_assert_cmpuint (lines->len, ==, good->len);
+    for (guint i = 0; i < lines->len; i++)
+      if (json_object_has_member (lines->pdata[i], "error"))
+        n_errors++;
+      else
+        check_same_line (lines->pdata[i], good->pdata[i]);
+    g_assert_cmpuint (n_errors, <=, 1);
+    n_missing += n_errors;
+  }
+  g_test_message ("%u answers were in hand", n_missing);
+}
+
 /* ---- no device ------------------------------------------------------------------- */
 
 /* The pipeline fails with an error that has these words. */
@@ -235,6 +291,7 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-element/shared-model", test_shared_model);
   g_test_add_func ("/cuda-element/policies", test_policies);
   g_test_add_func ("/cuda-element/questions", test_questions);
+  g_test_add_func ("/cuda-element/lost", test_lost);
   g_test_add_func ("/cuda-element/no-such-device", test_no_such_device);
   g_test_add_func ("/cuda-element/no-wing", test_no_wing);
   return test_finish ();

@@ -25,7 +25,7 @@ size_t emu_take_largest_copy (int kind);
  * recording or an executable graph needs; 0: none does. */
 void emu_fail_allocation_at (uint64_t n);
 /* The @n-th kernel from now on ends its context, as a fault would, but is no fault that somebody
- * has to take; 0: none does.  At first what VALLEY_EMU_FAIL_KERNEL says. */
+ * has to take; 0: none does. */
 void emu_fail_kernel_at (uint64_t n);
 /* Kernels run, and how often the host waited for a stream, since the start. */
 uint64_t emu_kernels_run (void);

@@ -541,11 +541,6 @@ emu_fail_kernel_at (uint64_t n)
 static bool
 kernel_fails (void)
 {
-  static bool asked;
-
-  if (!asked && getenv ("VALLEY_EMU_FAIL_KERNEL") != NULL)
-    fail_kernel_at = strtoull (getenv ("VALLEY_EMU_FAIL_KERNEL"), NULL, 10);
-  asked = true;
   if (fail_kernel_at == 0 || --fail_kernel_at != 0)
     return false;
   emu_context_running->sticky = cudaErrorIllegalAddress;
