@@ -40,6 +40,26 @@ break_program ()
   tar -C "$DIR/unpacked" -czf "$DIR/pack/valley-gpu.tar.gz" .
 }
 
+# The engine's programs that meson runs with VALLEY_TEST_DEVICE and without are those that gpu.sh lists.
+same_engine_tests ()
+{
+  python3 - "$BUILD_DIR/meson-info/intro-tests.json" "$GPU" <<'PYTHON'
+import json
+import os
+import re
+import sys
+
+by_device = {True: set(), False: set()}
+for test in json.load(open(sys.argv[1])):
+    name = os.path.basename(test["cmd"][0]).removeprefix("test-")
+    by_device["VALLEY_TEST_DEVICE" in test["env"]].add(name)
+listed = set(re.search(r'^engine_tests="(.*?)"', open(sys.argv[2]).read(), re.M | re.S).group(1).split())
+if not listed or listed != by_device[True] & by_device[False]:
+    sys.exit(f"{listed ^ (by_device[True] & by_device[False])} only there or here")
+PYTHON
+}
+
+check "has all of the engine's tests of a device" same_engine_tests
 check "packs what was built" env VALLEY_GPU_EMULATED=1 "$GPU" pack "$DIR/pack" "$BUILD_DIR"
 check "that is little enough to carry" eval '[ $(stat -c %s "$DIR/pack/valley-gpu.tar.gz") -lt $((64 << 20)) ]'
 check "runs and measures" run_gpu cuda-twins "redundancy pick"
