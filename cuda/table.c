@@ -17,6 +17,24 @@ if_given (const ValleyCudaMatrix *m)
   return m->data != NULL ? m : NULL;
 }
 
+/* Most kernels take all of an operation's matrices for one type, whatever bytes they are. */
+static int
+refuse_mixture (const ValleyCudaMatrix *m, gsize n, ValleyCudaType type)
+{
+  for (gsize i = 0; i < n; i++)
+    if (m[i].data != NULL && m[i].type != type)
+      return cudaErrorInvalidValue;
+  return cudaSuccess;
+}
+
+/* But norms take residual rows, too.  @m: y, x, and perhaps delta */
+static int
+refuse_norm (const ValleyCudaMatrix m[3])
+{
+  return m[1].type != VALLEY_CUDA_F32 ? refuse_mixture (m, 3, m[0].type)
+                                      : refuse_mixture (&m[2], 1, m[0].type);
+}
+
 /* ---- products ---- */
 
 /* How x becomes y. */
@@ -115,8 +133,9 @@ layer_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x, delta, weight, bias))
     valley_gpu_end (stream, "layer_norm",
-                    valley_cuda_layer_norm (&m[0], &m[1], if_given (&m[2]), m[3].data, m[4].data,
-                                            eps, valley_gpu_cuda (stream)));
+                    refuse_norm (m)
+                        ?: valley_cuda_layer_norm (&m[0], &m[1], if_given (&m[2]), m[3].data,
+                                                   m[4].data, eps, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -127,8 +146,9 @@ rms_norm (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x, delta, weight))
     valley_gpu_end (stream, "rms_norm",
-                    valley_cuda_rms_norm (&m[0], &m[1], if_given (&m[2]), m[3].data, eps,
-                                          valley_gpu_cuda (stream)));
+                    refuse_norm (m)
+                        ?: valley_cuda_rms_norm (&m[0], &m[1], if_given (&m[2]), m[3].data, eps,
+                                                 valley_gpu_cuda (stream)));
 }
 
 static void
@@ -151,7 +171,8 @@ swiglu (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *gate,
 
   if (VALLEY_GPU_BEGIN (stream, m, y, gate, up))
     valley_gpu_end (stream, "swiglu",
-                    valley_cuda_swiglu (&m[0], &m[1], &m[2], valley_gpu_cuda (stream)));
+                    refuse_mixture (m, 3, m[0].type)
+                        ?: valley_cuda_swiglu (&m[0], &m[1], &m[2], valley_gpu_cuda (stream)));
 }
 
 static void
@@ -179,7 +200,8 @@ cosine (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, cons
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x, z))
     valley_gpu_end (stream, "cosine",
-                    valley_cuda_cosine (&m[0], &m[1], &m[2], valley_gpu_cuda (stream)));
+                    refuse_mixture (&m[2], 1, m[1].type)
+                        ?: valley_cuda_cosine (&m[0], &m[1], &m[2], valley_gpu_cuda (stream)));
 }
 
 /* ---- attention ---- */
@@ -221,9 +243,10 @@ rotate_append (ValleyStream *stream, const ValleyTensor *q, const ValleyTensor *
     return;
   pages = kv_of (kv, &m[6], &m[7]);
   valley_gpu_end (stream, "rotate_append",
-                  valley_cuda_rotate_append (if_given (&m[0]), &m[1], &m[2], &m[3], &m[4],
-                                             m[5].data, head_dim, &pages,
-                                             valley_gpu_cuda (stream)));
+                  refuse_mixture (m, 3, pages.type)
+                      ?: valley_cuda_rotate_append (if_given (&m[0]), &m[1], &m[2], &m[3], &m[4],
+                                                    m[5].data, head_dim, &pages,
+                                                    valley_gpu_cuda (stream)));
 }
 
 static void
@@ -236,8 +259,10 @@ read_pages (ValleyStream *stream, const ValleyTensor *y, const ValleyKv *kv, gsi
   if (!VALLEY_GPU_BEGIN (stream, m, y, &kv->table, &kv->first))
     return;
   pages = kv_of (kv, &m[1], &m[2]);
-  valley_gpu_end (stream, "read_pages",
-                  valley_cuda_read_pages (&m[0], &pages, plane, first, valley_gpu_cuda (stream)));
+  valley_gpu_end (
+      stream, "read_pages",
+      refuse_mixture (m, 1, pages.type)
+          ?: valley_cuda_read_pages (&m[0], &pages, plane, first, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -248,9 +273,10 @@ attention (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q,
   ValleyCudaMatrix m[4];
 
   if (VALLEY_GPU_BEGIN (stream, m, out, q, k, v))
-    valley_gpu_end (
-        stream, "attention",
-        valley_cuda_attention (&m[0], &m[1], &m[2], &m[3], &shape, valley_gpu_cuda (stream)));
+    valley_gpu_end (stream, "attention",
+                    refuse_mixture (m, 4, m[0].type)
+                        ?: valley_cuda_attention (&m[0], &m[1], &m[2], &m[3], &shape,
+                                                  valley_gpu_cuda (stream)));
 }
 
 /* Device memory that one operation works in.  Freed at once: the pool gives it to nobody who does
@@ -272,7 +298,7 @@ attend (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q, co
 {
   ValleyCudaAttention shape = attention_of (a);
   ValleyCudaRole role = (ValleyCudaRole) a->role;
-  ValleyMemory *workspace;
+  ValleyMemory *workspace = NULL;
   ValleyCudaMatrix m[4];
   ValleyCudaKv pages;
   int error;
@@ -280,8 +306,9 @@ attend (ValleyStream *stream, const ValleyTensor *out, const ValleyTensor *q, co
   if (!VALLEY_GPU_BEGIN (stream, m, out, q, &kv->table, &kv->first))
     return;
   pages = kv_of (kv, &m[2], &m[3]);
-  error
-      = take_workspace (stream, valley_cuda_attend_bytes (&m[1], &pages, &shape, role), &workspace);
+  error = refuse_mixture (m, 2, pages.type)
+              ?: take_workspace (stream, valley_cuda_attend_bytes (&m[1], &pages, &shape, role),
+                                 &workspace);
   if (error == cudaSuccess)
     error
         = valley_cuda_attend (&m[0], &m[1], &pages, &shape, role,
@@ -319,7 +346,8 @@ im2col (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, gsiz
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x))
     valley_gpu_end (stream, "im2col",
-                    valley_cuda_im2col (&m[0], &m[1], side, valley_gpu_cuda (stream)));
+                    refuse_mixture (m, 2, m[0].type)
+                        ?: valley_cuda_im2col (&m[0], &m[1], side, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -331,7 +359,8 @@ pixel_shuffle (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *
   if (VALLEY_GPU_BEGIN (stream, m, y, x))
     valley_gpu_end (
         stream, "pixel_shuffle",
-        valley_cuda_pixel_shuffle (&m[0], &m[1], side, ratio, valley_gpu_cuda (stream)));
+        refuse_mixture (m, 2, m[0].type)
+            ?: valley_cuda_pixel_shuffle (&m[0], &m[1], side, ratio, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -342,8 +371,9 @@ average_pool (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x))
     valley_gpu_end (stream, "average_pool",
-                    valley_cuda_average_pool (&m[0], &m[1], in_height, in_width, out_height,
-                                              out_width, valley_gpu_cuda (stream)));
+                    refuse_mixture (m, 2, m[0].type)
+                        ?: valley_cuda_average_pool (&m[0], &m[1], in_height, in_width, out_height,
+                                                     out_width, valley_gpu_cuda (stream)));
 }
 
 static void
@@ -354,8 +384,9 @@ max_pool (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, gs
 
   if (VALLEY_GPU_BEGIN (stream, m, y, x))
     valley_gpu_end (stream, "max_pool",
-                    valley_cuda_max_pool (&m[0], &m[1], in_height, in_width, out_height, out_width,
-                                          valley_gpu_cuda (stream)));
+                    refuse_mixture (m, 2, m[0].type)
+                        ?: valley_cuda_max_pool (&m[0], &m[1], in_height, in_width, out_height,
+                                                 out_width, valley_gpu_cuda (stream)));
 }
 
 /* ---- tokens ---- */

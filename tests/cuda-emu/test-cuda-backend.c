@@ -452,6 +452,77 @@ test_weights_late (void)
   close_device (backend);
 }
 
+/* Numbers of one type are never taken for another's: that is an error, and the last of it. */
+static void
+test_mixtures (void)
+{
+  ValleyBackend *backend = open_device (0, VALLEY_PRECISION_BF16);
+  const ValleyOps *ops = backend->ops;
+  ValleyStream *stream = open_stream (backend);
+  ValleyAttention shape
+      = { .n_heads = 1, .n_kv_heads = 1, .head_dim = 16, .scale = 1, .n_sequences = 1 };
+  ValleyTensor wide, narrow, one;
+
+  valley_tensor_init (stream, &wide, VALLEY_F32, 16, 16);
+  valley_activations_init (stream, &narrow, 16, 16);
+  valley_tensor_init (stream, &one, VALLEY_F32, 16, 1);
+  for (guint i = 0; i < 12; i++) {
+    const gboolean may = i >= 10;
+    g_autoptr (GError) error = NULL;
+
+    ops->copy (stream, &narrow, &wide);
+    g_assert_true (ops->stream_wait (stream, NULL));
+    switch (i) {
+    case 0:
+      ops->im2col (stream, &narrow, &wide, 1);
+      break;
+    case 1:
+      ops->pixel_shuffle (stream, &narrow, &wide, 4, 1);
+      break;
+    case 2:
+      ops->average_pool (stream, &narrow, &wide, 4, 4, 4, 4);
+      break;
+    case 3:
+      ops->max_pool (stream, &wide, &narrow, 4, 4, 4, 4);
+      break;
+    case 4:
+      ops->swiglu (stream, &narrow, &narrow, &wide);
+      break;
+    case 5:
+      ops->cosine (stream, &one, &narrow, &wide);
+      break;
+    case 6:
+      ops->attention (stream, &narrow, &narrow, &narrow, &wide, &shape);
+      break;
+    case 7: /* residual rows are x, not y */
+      ops->rms_norm (stream, &wide, &narrow, NULL, &one, 1);
+      break;
+    case 8:
+      ops->layer_norm (stream, &narrow, &wide, &wide, &one, NULL, 1);
+      break;
+    case 9:
+      ops->rms_norm (stream, &narrow, &narrow, &wide, &one, 1);
+      break;
+    case 10:
+      ops->rms_norm (stream, &narrow, &wide, &narrow, &one, 1);
+      break;
+    case 11:
+      ops->add (stream, &wide, &narrow);
+      break;
+    }
+    if (ops->stream_wait (stream, &error) != may)
+      g_error ("operation %u was %s", i, may ? "refused" : "taken");
+    if (!may)
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_DEVICE);
+    g_assert_false (backend->lost);
+  }
+  valley_tensor_clear (backend, &wide);
+  valley_tensor_clear (backend, &narrow);
+  valley_tensor_clear (backend, &one);
+  ops->stream_free (stream);
+  close_device (backend);
+}
+
 /* What a product of many rows runs, once its algorithm is chosen. */
 static guint64
 kernels_of_linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x,
@@ -862,6 +933,7 @@ main (int argc, char **argv)
                         test_weights);
   g_test_add_func ("/cuda-backend/weights/given-up", test_weights_given_up);
   g_test_add_func ("/cuda-backend/weights/late", test_weights_late);
+  g_test_add_func ("/cuda-backend/mixtures", test_mixtures);
   g_test_add_data_func ("/cuda-backend/bias/f32", GINT_TO_POINTER (VALLEY_PRECISION_F32),
                         test_bias);
   g_test_add_data_func ("/cuda-backend/bias/bf16", GINT_TO_POINTER (VALLEY_PRECISION_BF16),
