@@ -1,5 +1,6 @@
 /* tsan-glib.c - tells ThreadSanitizer about GLib's locks, which Debian's GLib makes of futexes
- * that it cannot see; without this every value behind a GMutex looks like a race.
+ * that it cannot see, and about its counts of references; without this every value behind a GMutex
+ * looks like a race, and the last owner's clearing of what another one read before.
  * Preloaded by meson in builds with -Db_sanitize=thread, and harmless in other processes.
  * SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
@@ -127,4 +128,33 @@ g_once_init_leave (volatile void *location, gsize result)
   NEXT (g_once_init_leave);
   releasing (location);
   next (location, result);
+}
+
+/* Whoever gives up a reference is done before the last one clears. */
+static __thread GDestroyNotify clear_box;
+
+static void
+clear_last (gpointer box)
+{
+  acquired (box);
+  if (clear_box != NULL)
+    clear_box (box);
+}
+
+__attribute__ ((visibility ("default"))) void
+g_atomic_rc_box_release_full (gpointer box, GDestroyNotify clear)
+{
+  GDestroyNotify outer = clear_box; /* of a box that owns this one */
+
+  NEXT (g_atomic_rc_box_release_full);
+  releasing (box);
+  clear_box = clear;
+  next (box, clear_last);
+  clear_box = outer;
+}
+
+__attribute__ ((visibility ("default"))) void
+g_atomic_rc_box_release (gpointer box)
+{
+  g_atomic_rc_box_release_full (box, NULL);
 }
