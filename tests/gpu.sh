@@ -28,9 +28,9 @@ fail ()
 # The engine's own tests that say something of every device: those which the suite runs on the emulated
 # one (cuda-* in tests/meson.build), so that what fails on a GPU has passed there.
 engine_tests="ops connector golden windows-exact kvcache decoder streaming compressor family reduced redundancy
-  session-windows pick checkpoint admission random"
+  session-windows pick checkpoint random draft engine"
 # With kernels called directly.
-kernel_tests="cuda-twins cuda-ops cuda-products cuda-attention cuda-pick cuda-picture"
+kernel_tests="cuda-twins cuda-ops cuda-products cuda-attention cuda-rotary cuda-pick cuda-picture"
 architectures=${VALLEY_GPU_ARCHITECTURES:-80 86 89 90 100 120}
 
 # Libraries of a program that no machine can be expected to have.
