@@ -73,9 +73,16 @@ goes_on (const ValleyCudaMatrix *a, const ValleyCudaMatrix *b, int down)
          && (down ? a->cols == b->cols : a->rows == b->rows);
 }
 
+/* Memory that merely happens to follow other memory does not make one row of two. */
 static int
 is_one_product (const ValleyCudaProduct *products, int n)
 {
+  size_t cols = 0;
+
+  for (int i = 0; i < n; i++)
+    cols += products[i].y->cols;
+  if (cols > products[0].y->stride)
+    return 0;
   for (int i = 1; i < n; i++) {
     const ValleyCudaProduct *a = &products[i - 1], *b = &products[i];
 

@@ -37,49 +37,43 @@ refuse_norm (const ValleyCudaMatrix m[3])
 
 /* ---- products ---- */
 
-/* How x becomes y. */
-typedef struct {
-  const char *name;
-  gboolean mixed;
-  ValleyActivation act;
-  ValleyRole role;
-} Product;
-
-/* @m: y, x, w, and perhaps the bias */
 static int
-multiply (ValleyStream *stream, const Product *p, const ValleyCudaMatrix m[4])
+try_products (ValleyStream *stream, const ValleyCudaProduct *p, gsize n, ValleyRole role)
 {
   ValleyCudaBlas *blas = valley_gpu (stream->backend)->blas;
+  cudaStream_t on = valley_gpu_cuda (stream);
 
+  if (n > 1)
+    return valley_cuda_linears (blas, p, (int) n, (ValleyCudaRole) role, on);
   if (p->mixed)
-    return valley_cuda_mix (blas, &m[0], &m[1], &m[2], valley_gpu_cuda (stream));
-  return valley_cuda_linear (blas, &m[0], &m[1], &m[2], if_given (&m[3]),
-                             (ValleyCudaActivation) p->act, (ValleyCudaRole) p->role,
-                             valley_gpu_cuda (stream));
+    return valley_cuda_mix (blas, p->y, p->x, p->w, on);
+  return valley_cuda_linear (blas, p->y, p->x, p->w, p->bias, p->act, (ValleyCudaRole) role, on);
 }
 
-/* A shape's first product, and a stream's, take memory that is not the pool's: where there is none,
- * the pool gives up what is idle. */
+/* Of one x, after valley_gpu_begin.  A shape's first product, and a stream's, take memory that is
+ * not the pool's: where there is none, the pool gives up what is idle. */
 static void
-product (ValleyStream *stream, const Product *p, const ValleyTensor *y, const ValleyTensor *x,
-         const ValleyTensor *w, const ValleyTensor *bias)
+multiply (ValleyStream *stream, const char *name, const ValleyCudaProduct *products, gsize n,
+          ValleyRole role)
 {
-  ValleyCudaMatrix m[4];
-  int error;
+  int error = try_products (stream, products, n, role);
 
-  if (!VALLEY_GPU_BEGIN (stream, m, y, x, w, bias))
-    return;
-  error = multiply (stream, p, m);
   if (valley_gpu_make_room (valley_gpu (stream->backend), error))
-    error = multiply (stream, p, m);
-  valley_gpu_end (stream, p->name, error);
+    error = try_products (stream, products, n, role);
+  valley_gpu_end (stream, name, error);
 }
 
 static void
 linear (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w,
         const ValleyTensor *bias, ValleyActivation act, ValleyRole role)
 {
-  product (stream, &(Product){ "linear", FALSE, act, role }, y, x, w, bias);
+  ValleyCudaMatrix m[4];
+  ValleyCudaProduct product = { &m[0], &m[1], &m[2], NULL, (ValleyCudaActivation) act, FALSE };
+
+  if (!VALLEY_GPU_BEGIN (stream, m, y, x, w, bias))
+    return;
+  product.bias = if_given (&m[3]);
+  multiply (stream, "linear", &product, 1, role);
 }
 
 /* x, then each product's y, w and bias. */
@@ -102,15 +96,17 @@ linears (ValleyStream *stream, const ValleyLinear *all, gsize n, const ValleyTen
     products[i] = (ValleyCudaProduct){
       .y = &m[1 + 3 * i], .x = &m[0], .w = &m[2 + 3 * i], .bias = if_given (&m[3 + 3 * i])
     };
-  valley_gpu_end (stream, "linears",
-                  valley_cuda_linears (valley_gpu (stream->backend)->blas, products, (int) n,
-                                       (ValleyCudaRole) role, valley_gpu_cuda (stream)));
+  multiply (stream, "linears", products, n, role);
 }
 
 static void
 mix (ValleyStream *stream, const ValleyTensor *y, const ValleyTensor *x, const ValleyTensor *w)
 {
-  product (stream, &(Product){ .name = "mix", .mixed = TRUE }, y, x, w, NULL);
+  ValleyCudaMatrix m[3];
+  ValleyCudaProduct product = { .y = &m[0], .x = &m[1], .w = &m[2], .mixed = TRUE };
+
+  if (VALLEY_GPU_BEGIN (stream, m, y, x, w))
+    multiply (stream, "mix", &product, 1, VALLEY_ROWS_PROMPT);
 }
 
 /* ---- rows ---- */

@@ -216,6 +216,7 @@ test_pool_and_products (void)
   ValleyStream *stream = open_stream (backend);
   float ones[16 * 16], wanted[16 * 16];
   ValleyTensor x, y, w;
+  ValleyLinear half[2];
 
   for (gsize i = 0; i < 16 * 16; i++) {
     ones[i] = 1;
@@ -234,6 +235,16 @@ test_pool_and_products (void)
   backend->ops->memory_free (backend, backend->ops->memory_new (backend, 30 << 20));
   emu_set_device_bytes (((gsize) 1 << 30) - bytes_free ());
   backend->ops->mix (stream, &y, &x, &w);
+  expect_values (stream, &y, wanted);
+
+  for (gsize i = 0; i < 2; i++)
+    half[i] = (ValleyLinear){ .y = valley_tensor_cols (&y, 8 * i, 8),
+                              .w = valley_tensor_rows (&w, 0, 8) };
+  backend->ops->upload (stream, &y, ones);
+  g_assert_true (backend->ops->stream_wait (stream, NULL));
+  backend->ops->memory_free (backend, backend->ops->memory_new (backend, 20 << 20));
+  emu_set_device_bytes (((gsize) 1 << 30) - bytes_free ());
+  backend->ops->linears (stream, half, 2, &x, VALLEY_ROWS_PROMPT);
   expect_values (stream, &y, wanted);
   emu_set_device_bytes ((gsize) 1 << 30);
   valley_tensor_clear (backend, &w);

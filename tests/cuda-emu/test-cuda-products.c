@@ -310,6 +310,49 @@ check_side_by_side (guint i)
   factors_clear (&f);
 }
 
+/* Single rows that happen to lie one after the other, as their weights do: each has the bits that
+ * it has alone. */
+static void
+check_neighbours (guint i)
+{
+  Case c = exact_case (i);
+  Factors f;
+  Wide y;
+  ValleyCudaMatrix rows[2], weights[2];
+  ValleyCudaProduct products[2];
+  g_autofree char *together = NULL, *alone = NULL;
+
+  c.act = VALLEY_CUDA_ACT_NONE;
+  c.aligned = TRUE;
+  c.has_bias = FALSE;
+  c.rows = 1;
+  c.n = c.n / 16 * 16 + 16;
+  f = factors_new (&c);
+  for (gsize alike = 0; alike < 2; alike++) {
+    y = wide_new_at (c.y_type, 1, c.n, NULL, 0, 0, c.n);
+    for (gsize j = 0; j < 2; j++) {
+      rows[j] = y.view;
+      rows[j].cols = rows[j].stride = c.n / 2;
+      rows[j].data = (char *) y.view.data + j * c.n / 2 * y.element;
+      weights[j] = f.on_device[1].view;
+      weights[j].rows = c.n / 2;
+      weights[j].data
+          = (char *) weights[j].data + j * c.n / 2 * weights[j].stride * f.on_device[1].element;
+      products[j]
+          = (ValleyCudaProduct){ .y = &rows[j], .x = &f.on_device[0].view, .w = &weights[j] };
+      if (alike)
+        CHECK (valley_cuda_linears (blas, &products[j], 1, VALLEY_CUDA_PROMPT, stream));
+    }
+    if (!alike)
+      CHECK (valley_cuda_linears (blas, products, 2, VALLEY_CUDA_PROMPT, stream));
+    *(alike ? &alone : &together) = wide_read (&y);
+    wide_clear (&y);
+  }
+  g_assert_cmpmem (together, c.n * valley_dtype_bytes (c.y_type), alone,
+                   c.n * valley_dtype_bytes (c.y_type));
+  factors_clear (&f);
+}
+
 static void
 test_together (void)
 {
@@ -317,6 +360,8 @@ test_together (void)
     check_together (i);
   for (guint i = 0; i < 20; i++)
     check_side_by_side (i);
+  for (guint i = 0; i < 20; i++)
+    check_neighbours (i);
 }
 
 /* Whichever number of rows comes first. */
