@@ -95,6 +95,10 @@ upload_pages (ValleyStream *stream, const ValleyTensor *to, gsize first, ValleyM
               gsize n)
 {
   must_not_record ("an upload");
+  if (recording_fault == RECORDING_CANCELLED) {
+    recording_fault = RECORDING_WORKS;
+    g_atomic_int_set (&stream->cancelled, 1);
+  }
   if (valley_stream_stopped (stream))
     return;
   g_assert_cmpint (to->dtype, ==, VALLEY_I32);

@@ -18,8 +18,14 @@ typedef struct {
 
 extern RecordingCounts recording_counts;
 
-/* The next graph_begin refuses, or graph_end gives nothing. */
-typedef enum { RECORDING_WORKS, RECORDING_NOT_BEGUN, RECORDING_LOST } RecordingFault;
+/* The next graph_begin refuses, or graph_end gives nothing, or upload_pages finds the stream
+ * cancelled since. */
+typedef enum {
+  RECORDING_WORKS,
+  RECORDING_NOT_BEGUN,
+  RECORDING_LOST,
+  RECORDING_CANCELLED
+} RecordingFault;
 extern RecordingFault recording_fault;
 
 /* The table; @backend is a CPU's that is not strict. */

@@ -276,6 +276,69 @@ test_cancelled (void)
   twins_free (t);
 }
 
+/* Cancelled while the new page's address was on its way: it is sent again. */
+static void
+test_pages_cancelled (void)
+{
+  Twins *t = twins_new (VALLEY_PRECISION_F32, FALSE, FALSE);
+  ValleyStream *stream = t->small->device.stream;
+  gint32 id = 3;
+
+  append (t, 0, VALLEY_KV_PAGE_ROWS - 3, 64, FALSE, FALSE);
+  for (guint i = 0; i < 3; i++)
+    step (t, 0, 1);
+  use (t, RECORDED);
+  recording_fault = RECORDING_CANCELLED;
+  valley_decoder_step (&t->small->llm, stream, &t->runs[RECORDED], &t->caches[RECORDED][0], &id, 1,
+                       NULL);
+  g_assert_cmpint (recording_fault, ==, RECORDING_WORKS);
+  g_assert_false (stream->ops->stream_wait (stream, NULL));
+  g_atomic_int_set (&stream->cancelled, 0);
+  for (guint i = 0; i < 4; i++)
+    step (t, 0, 1);
+  twins_free (t);
+}
+
+/* The table of pages grows under one sequence: what was recorded for another has its old place. */
+static void
+test_table_grows (void)
+{
+  Twins *t = twins_new (VALLEY_PRECISION_F32, FALSE, FALSE);
+  guint n_graphs;
+
+  for (guint i = 0; i < 2; i++) /* everything else has grown before: the angles ... */
+    t->caches[i][2].gap = 8000;
+  append (t, 2, 1, 512, FALSE, FALSE);
+  append (t, 0, 512, 512, FALSE, FALSE); /* ... scratch memory and numbers */
+  for (guint i = 0; i < 3; i++)
+    step (t, 0, 1);
+  n_graphs = recording_counts.n_graphs;
+  append (t, 1, 64 * VALLEY_KV_PAGE_ROWS + 1, 512, FALSE, FALSE);
+  for (guint i = 0; i < 3; i++)
+    step (t, 0, 1);
+  g_assert_cmpuint (recording_counts.n_graphs, >, n_graphs);
+  twins_free (t);
+}
+
+/* Pages have another layout from now on. */
+static void
+test_layout (void)
+{
+  Twins *t = twins_new (VALLEY_PRECISION_F32, FALSE, FALSE);
+
+  for (guint round = 0; round < 4; round++) {
+    append (t, 0, 70, 512, FALSE, FALSE);
+    for (guint i = 0; i < 3; i++)
+      step (t, 0, 1);
+    for (guint i = 0; i < 2; i++) {
+      use (t, i);
+      valley_kv_cache_clear (&t->caches[i][0]);
+      g_assert_true (valley_kv_pool_set_unrotated (t->pools[i], round % 2 == 0));
+    }
+  }
+  twins_free (t);
+}
+
 typedef struct {
   ValleyStream *stream;
   gboolean cancels;
@@ -324,6 +387,9 @@ main (int argc, char **argv)
   g_test_add_func ("/recording/answer", test_answer);
   g_test_add_func ("/recording/many-kinds", test_many_kinds);
   g_test_add_func ("/recording/cancelled", test_cancelled);
+  g_test_add_func ("/recording/pages-cancelled", test_pages_cancelled);
+  g_test_add_func ("/recording/table-grows", test_table_grows);
+  g_test_add_func ("/recording/layout", test_layout);
   g_test_add_func ("/recording/first-cancelled", test_first_cancelled);
   return g_test_run ();
 }
