@@ -596,7 +596,7 @@ test_graphs (void)
   ValleyBackend *backend = open_device (0, VALLEY_PRECISION_F32);
   ValleyStream *stream = open_stream (backend), *other = open_stream (backend);
   float values[SIZE], more[SIZE], wanted[SIZE] = { 0 }, others[SIZE] = { 0 };
-  ValleyTensor x, y, sum, own;
+  ValleyTensor x, y, sum, own, part;
   ValleyGraph *graph;
 
   valley_tensor_init (stream, &x, VALLEY_F32, ROWS, COLS);
@@ -644,6 +644,24 @@ test_graphs (void)
     others[i] += values[i];
   }
   expect_values (other, &own, others);
+  expect_values (stream, &sum, wanted);
+  backend->ops->graph_free (backend, graph);
+
+  /* and the other way round: what is being recorded takes over another stream's memory */
+  valley_tensor_init (other, &y, VALLEY_F32, 7 * ROWS, COLS);
+  backend->ops->softmax (other, &y);
+  valley_tensor_clear (backend, &y);
+  g_assert_true (backend->ops->graph_begin (stream));
+  valley_tensor_init (stream, &y, VALLEY_F32, 7 * ROWS, COLS);
+  part = valley_tensor_rows (&y, 0, ROWS);
+  backend->ops->copy (stream, &part, &x);
+  backend->ops->add (stream, &sum, &part);
+  valley_tensor_clear (backend, &y);
+  graph = backend->ops->graph_end (stream);
+  g_assert_nonnull (graph);
+  backend->ops->graph_run (stream, graph);
+  for (gsize i = 0; i < SIZE; i++)
+    wanted[i] += values[i];
   expect_values (stream, &sum, wanted);
   backend->ops->graph_free (backend, graph);
 

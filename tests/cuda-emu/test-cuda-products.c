@@ -179,6 +179,26 @@ test_close (void)
   }
 }
 
+/* More rows than one call takes. */
+static void
+test_many_rows (void)
+{
+  for (guint i = 0; i < 3; i++) {
+    Case c = { .x_type = i,
+               .w_type = i,
+               .y_type = i,
+               .bias_type = i,
+               .rows = 2 * 16384 + random_size (50),
+               .n = 8,
+               .k = 16,
+               .aligned = TRUE,
+               .has_bias = TRUE,
+               .act = VALLEY_CUDA_ACT_SILU };
+
+    check_close (&c);
+  }
+}
+
 /* What the engine does all day: one type, aligned. */
 static void
 test_usual (void)
@@ -590,6 +610,7 @@ main (int argc, char **argv)
   CHECK (valley_cuda_blas_new (&blas));
   g_test_add_func ("/cuda-products/close", test_close);
   g_test_add_func ("/cuda-products/usual", test_usual);
+  g_test_add_func ("/cuda-products/many-rows", test_many_rows);
   g_test_add_func ("/cuda-products/rows-keep-their-bits", test_rows_keep_their_bits);
   g_test_add_func ("/cuda-products/together", test_together);
   g_test_add_func ("/cuda-products/first-use-does-not-matter", test_first_use_does_not_matter);
