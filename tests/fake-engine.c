@@ -17,6 +17,7 @@
  *                                device: the model's every call fails until it is opened again
  *   lose-times=N                 ... and so do the next ones that the model, opened again, is
  *                                asked for, N in all (default 1)
+ *   lose-every=N                 ... or only every N-th of those
  *   lose-load                    the model that is opened after that cannot be loaded
  *   reload=MS                    or takes so long to
  *   full=N                       or finds no memory the first N times
@@ -50,7 +51,7 @@ struct _ValleyModel {
   gint lost;    /* atomic */
   char *text, *show, *gate;
   guint load_ms, reload_ms, full, encode_ms, prefill_ms, delay_ms, unit_ms, tokens, fit, room, answer, work;
-  gint fail_window, fail_frame, fail_slot, fall, lose_window, lose_frame, lose_times;
+  gint fail_window, fail_frame, fail_slot, fall, lose_window, lose_frame, lose_times, lose_every;
   guint gate_slot, most;
   gboolean fail_load, fail_session, lose_load, echo, echo_system, system_first, windowing, still, tally;
 };
@@ -148,6 +149,8 @@ set_key (ValleyModel *model, const char *key, const char *value)
     model->lose_frame = (gint) number;
   else if (g_str_equal (key, "lose-times"))
     model->lose_times = (gint) number;
+  else if (g_str_equal (key, "lose-every"))
+    model->lose_every = MAX ((gint) number, 1);
   else if (g_str_equal (key, "lose-load"))
     model->lose_load = TRUE;
   else if (g_str_equal (key, "fall"))
@@ -222,7 +225,7 @@ is_loss (ValleyModel *model, gboolean begin)
   }
   number = begin ? count->n_begun++ : count->n_pushed++;
   lost = !g_atomic_int_get (&model->lost) && first >= 0 && number >= first
-         && count->n_lost < model->lose_times;
+         && (number - first) % model->lose_every == 0 && count->n_lost < model->lose_times;
   count->n_lost += lost;
   g_mutex_unlock (&used_lock);
   if (lost)
@@ -292,7 +295,7 @@ valley_model_open (const char *dir, const ValleyModelOptions *options, GError **
   model->tokens = 4;
   model->fail_window = model->fail_frame = model->fail_slot = model->fall = -1;
   model->lose_window = model->lose_frame = -1;
-  model->lose_times = 1;
+  model->lose_times = model->lose_every = 1;
   model->script = g_strdup (dir);
   run_script (model, dir + strlen ("fake:"));
   return model;

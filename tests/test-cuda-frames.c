@@ -141,6 +141,19 @@ test_odd_packing (void)
   check_upload ("RGB10A2_LE", "", "cuda");
 }
 
+/* Neighbours may ask an element's pads for its context. */
+static void
+check_answers_query (GstElement *element, const char *pad_name)
+{
+  g_autoptr (GstPad) pad = gst_element_get_static_pad (element, pad_name);
+  g_autoptr (GstQuery) query = gst_query_new_context ("gst.cuda.context");
+  GstContext *context = NULL;
+
+  g_assert_true (gst_pad_query (pad, query));
+  gst_query_parse_context (query, &context);
+  g_assert_nonnull (context);
+}
+
 /* The element may be there before whoever makes frames, as in front of it a decoder comes last. */
 static void
 test_first (void)
@@ -156,6 +169,8 @@ test_first (void)
                        "NV12", g_getenv ("VALLEY_TEST_GOLDEN"));
   element = gst_bin_get_by_name (GST_BIN (pipeline), "v");
   gst_element_set_state (element, GST_STATE_PAUSED);
+  check_answers_query (element, "sink");
+  check_answers_query (element, "src");
   emu_take_largest_copy (cudaMemcpyDeviceToHost);
   pipe_state (pipeline, GST_STATE_PLAYING);
   pipe_eos (pipeline);

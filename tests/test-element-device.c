@@ -16,6 +16,16 @@ get_stats (Rig *rig)
   return stats;
 }
 
+static guint64
+count_encoded (Rig *rig)
+{
+  g_autoptr (GstStructure) stats = get_stats (rig);
+  guint64 n = 0;
+
+  g_assert_true (gst_structure_get_uint64 (stats, "frames-encoded", &n));
+  return n;
+}
+
 static void
 check_losses (Rig *rig, guint64 expected)
 {
@@ -69,6 +79,9 @@ test_lost_window (void)
   check_losses (rig, 1);
   g_assert_cmpuint (count_warnings (rig), ==, 1);
   log_check_order (rig->log, "text_src");
+  /* the new session was shown window 1's frames and what came later, perhaps the last one */
+  g_assert_cmpuint (count_encoded (rig), >=, 12);
+  g_assert_cmpuint (count_encoded (rig), <=, 13);
 }
 
 /* Its frames belong to the windows behind it, too, which have them all. */
@@ -146,6 +159,18 @@ test_lost_twice (void)
     check_line (rig, i, i == 1 || i == 2 ? NULL : "f4 40,40,40,40");
   check_losses (rig, 2);
   g_assert_cmpuint (count_warnings (rig), ==, 2);
+}
+
+/* Any number of times, if there are answers in between. */
+static void
+test_lost_often (void)
+{
+  g_autoptr (Rig) rig = rig_new (RIG_JSON, "lose-window=1,lose-every=2,lose-times=6", NULL);
+
+  rig_push_span (rig, 0, 26100 * MS, 50);
+  for (guint i = 0; i < 13; i++)
+    check_line (rig, i, i % 2 == 1 ? NULL : "f4 40,40,40,40");
+  check_losses (rig, 6);
 }
 
 static void
@@ -249,6 +274,7 @@ main (int argc, char **argv)
   g_test_add_func ("/element/device/lost-frame", test_lost_frame);
   g_test_add_func ("/element/device/lost-question", test_lost_question);
   g_test_add_func ("/element/device/lost-twice", test_lost_twice);
+  g_test_add_func ("/element/device/lost-often", test_lost_often);
   g_test_add_func ("/element/device/given-up", test_given_up);
   g_test_add_func ("/element/device/not-loaded-again", test_not_loaded_again);
   g_test_add_func ("/element/device/memory-comes", test_memory_comes);

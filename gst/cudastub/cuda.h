@@ -1,5 +1,11 @@
-/* cuda.h - the names of CUDA's types that GStreamer's CUDA headers mention, for builds without
- * NVIDIA's: cudaframes.c passes pointers through and looks into nothing.
+/* cuda.h - all of CUDA's types that GStreamer's CUDA headers name, and nothing else.
+ *
+ * Those headers include <cuda.h> and <cudaGL.h>, which distributions do not ship with them.  With
+ * this folder searched first, frames in CUDA memory are built in everywhere, and the same way where
+ * CUDA is installed.  That is enough: cudaframes.c calls GStreamer's functions alone, and passes
+ * handles on as pointers.  Types are therefore only declared; numbers have their real size, as they
+ * stand in GStreamer's structures.  The build checks that GStreamer's headers compile with these
+ * two (meson.build), and leaves the feature out if a later version names more.
  * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
