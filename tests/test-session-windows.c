@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "engine-fixture.h"
 #include "kvcache.h"
 #include "which-device.h"
@@ -542,6 +543,54 @@ test_no_room (Fixture *f, gconstpointer data)
   g_assert_cmpuint (valley_session_result (f->session)->n_frames, ==, 3);
 }
 
+static guint64
+given_up (const Fixture *f)
+{
+  ValleySessionStats stats = stats_of (f->session);
+
+  return stats.sequences_evicted + stats.encodings_evicted;
+}
+
+/* Whatever allocation fails while a prompt's rows are computed: what is kept makes room for it. */
+static void
+test_short (Fixture *f, gconstpointer data)
+{
+  enum { WINDOW = 4 };
+  gboolean failed = TRUE;
+  guint n_cured = 0;
+  Answer want, got;
+
+  set_windowing (f->session, VALLEY_WINDOWS_SLIDING, WINDOW, 1, 0);
+  for (guint i = 0; i < WINDOW; i++)
+    push_color (f, f->session, i, (guint8) i, 7);
+  ask (f->session, &question);
+  answer_take (f, &want);
+  for (guint n = 1; failed; n++) {
+    g_autoptr (GError) error = NULL;
+    guint64 before = given_up (f);
+    gboolean ok;
+
+    valley_alloc_fail_at (n);
+    ok = valley_session_begin (f->session, &question, &error);
+    failed = valley_alloc_has_failed ();
+    valley_alloc_fail_at (0);
+    if (!ok) { /* the sampler's, say */
+      g_assert_error (error, VALLEY_ERROR, VALLEY_ERROR_MEMORY);
+      g_assert_null (strstr (error->message, "for a prompt"));
+      continue;
+    }
+    n_cured += failed && given_up (f) > before;
+    while (valley_session_next (f->session, &error) == VALLEY_STEP_TOKEN)
+      ;
+    g_assert_no_error (error);
+    answer_take (f, &got);
+    answer_assert_same (&want, &got);
+    answer_clear (&got);
+  }
+  g_assert_cmpuint (n_cured, >, 1);
+  answer_clear (&want);
+}
+
 /* A sequence that has outgrown the model's context is not kept. */
 static void
 test_outgrown (Fixture *f, gconstpointer data)
@@ -716,6 +765,7 @@ main (int argc, char **argv)
   SESSION_TEST ("rows/closing-window", test_closing_window);
   SESSION_TEST ("memory/bound", test_bound);
   SESSION_TEST ("memory/no-room", test_no_room);
+  SESSION_TEST ("memory/short", test_short);
   SESSION_TEST ("memory/outgrown", test_outgrown);
   SESSION_TEST ("memory/every-bound", test_every_bound);
   SESSION_TEST ("bad-windowing", test_bad_windowing);
