@@ -411,6 +411,10 @@ choose (ValleyCudaBlas *blas, Choice *choice, void *workspace, cudaStream_t stre
   if (error != cudaSuccess)
     cudaStreamSynchronize (stream); /* what was enqueued uses the trial's memory */
   trial_clear (&trial);
+  if (error == cudaSuccess && !choice->usable)
+    g_debug ("no algorithm of cuBLASLt's keeps a row's bits with weights of %" G_GSIZE_FORMAT
+             " x %" G_GSIZE_FORMAT ": a slower kernel multiplies them",
+             choice->key.n, choice->key.k);
   return error;
 }
 
