@@ -161,9 +161,9 @@ struct _ValleyOps {
   /* Three kinds of numbers go through the operations below.  Weights: matrices in their file's or
    * the precision's type; vectors (norms, biases, tables that are added) in f32.  Sums that many
    * layers add to (the residual rows), rotary tables and logits: f32.  All else: the backend's
-   * `activations`.  copy, gather, add, linear and mix take any mixture of these, norms residual rows or
-   * activations for x; the others want one type for all, and a device may refuse what is not.  All
-   * compute in f32.  y and x may be the same tensor only where a line says "in place". */
+   * `activations`.  copy, gather, add, linear and mix take any mixture of these, norms residual
+   * rows or activations for x; the others want one type for all, and a device may refuse what is
+   * not.  All compute in f32.  y and x may be the same tensor only where a line says "in place". */
 
   /* y[M,N] = act (x[M,K] w[N,K]^T + bias[1,N]); x: activations; @bias may be NULL or empty */
   void (*linear) (ValleyStream *, const ValleyTensor *y, const ValleyTensor *x,

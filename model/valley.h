@@ -321,7 +321,8 @@ VALLEY_API gboolean valley_session_set_change_threshold (ValleySession *session,
                                                          double change_threshold, GError **error);
 /* The bytes of KV and encodings that @windowing needs at most for frames of @sizes, prompts and
  * answers of the usual length included.  FALSE with VALLEY_ERROR_MEMORY when that is more than
- * its cache_max_bytes, or than the device of a loaded model has beside the weights: the message names need, bound and what would shrink it (*bytes is set). */
+ * its cache_max_bytes, or than the device of a loaded model has beside the weights: the message
+ * names need, bound and what would shrink it (*bytes is set). */
 VALLEY_API gboolean valley_model_admits (ValleyModel *model, const ValleyWindowing *windowing,
                                          const ValleyInputSizes *sizes, guint64 *bytes,
                                          GError **error);
