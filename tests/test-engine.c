@@ -641,6 +641,23 @@ test_no_model (void)
   g_assert_nonnull (strstr (error->message, "abacus"));
 }
 
+/* While a model's device is being opened, which may take long, models are opened and shared: it
+ * would stand still here. */
+static void
+test_opening (void)
+{
+  g_autofree char *dir = golden_dir ("ovis-softmax");
+  ValleyModel *opening = open_model (dir, VALLEY_PRECISION_F32), *shared;
+
+  g_mutex_lock (&opening->backend_lock);
+  shared = open_model (dir, VALLEY_PRECISION_F32);
+  g_assert_true (shared == opening);
+  g_assert_false (valley_model_is_lost (shared));
+  g_mutex_unlock (&opening->backend_lock);
+  valley_model_unref (shared);
+  valley_model_unref (opening);
+}
+
 /* A model whose device was lost is not shared with who opens it next, and does not take its
  * successor out of the registry. */
 static void
@@ -707,6 +724,7 @@ main (int argc, char **argv)
                         test_chunks);
   g_test_add_func ("/engine/sharing", test_sharing);
   g_test_add_func ("/engine/load", test_load);
+  g_test_add_func ("/engine/opening", test_opening);
   if (test_on_cpu ()) /* a GPU that works leaves more behind: test-cuda-faults breaks one */
     g_test_add_func ("/engine/lost", test_lost);
   g_test_add_func ("/engine/no-model", test_no_model);
