@@ -246,7 +246,7 @@ test_rows_keep_their_bits (void)
 
     c.role = i % 3 == 2 ? VALLEY_CUDA_GENERATED : VALLEY_CUDA_PROMPT;
     c.mixed = i % 8 == 3;
-    if (i % 6 == 2) { /* sums that several warps share */
+    if (i % 12 == 2) { /* sums that several warps share */
       c.n = random_size (12);
       c.k = 260 + random_size (1000);
     }
