@@ -487,7 +487,8 @@ test_markers (Fixture *f, gconstpointer data)
 
   g_test_message ("seed %u", seed);
   fixture_push_frames (f, 0, 0);
-  for (guint i = 0; i < 2 * test_rounds (5); i++)
+  /* by chance an answer may have none */
+  for (guint i = 0; i < 2 * test_rounds (5) || (n_sections == 0 && i < 50); i++)
     n_sections += split_babble (f, (guint64) seed + i);
   g_assert_cmpuint (n_sections, >, 0);
 }
