@@ -81,7 +81,7 @@ compile_programs ()
   # shellcheck disable=SC2086
   {
     for source in "$here"/../cuda/*.cu; do
-      "$nvcc" -std=c++17 -O3 --threads 2 $codes -c "$source" -o "$objects/$(basename "$source" .cu).o" || fail "cannot compile $source"
+      "$nvcc" -std=c++17 -O3 --compress-mode=size --threads 2 $codes -c "$source" -o "$objects/$(basename "$source" .cu).o" || fail "cannot compile $source"
     done
     for name in blas linear; do
       cc $flags -c "$here/../cuda/$name.c" -o "$objects/$name.o" || fail "cannot compile cuda/$name.c"
@@ -93,7 +93,7 @@ compile_programs ()
       cc $flags -c "$source" -o "$objects/main" || fail "cannot compile $source"
       c++ -o "$to/bin/$name" "$objects/main" "$objects"/*.o $libraries || fail "cannot link $name"
     done
-    "$nvcc" -std=c++17 -O2 $codes -I"$here/../cuda" "$here/cuda-twins.cu" -o "$to/bin/cuda-twins" || fail "cannot compile cuda-twins.cu"
+    "$nvcc" -std=c++17 -O2 --compress-mode=size $codes -I"$here/../cuda" "$here/cuda-twins.cu" -o "$to/bin/cuda-twins" || fail "cannot compile cuda-twins.cu"
   }
   rm -rf "$objects"
 }
