@@ -208,7 +208,9 @@ open_session (ValleyModel *model, gboolean no_draft)
 static void
 pair_open (Pair *pair, const char *dir, ValleyPrecision precision, guint64 random_seed)
 {
-  ValleyModelOptions options = { .precision = precision, .threads = 2, .random_seed = random_seed };
+  ValleyModelOptions options = {
+    .device = test_device (), .precision = precision, .threads = 2, .random_seed = random_seed
+  };
   GError *error = NULL;
   ValleyModel *model = valley_model_open (dir, &options, &error);
 
