@@ -56,6 +56,14 @@ watched_stop (Watched *w)
 }
 
 static void
+watched_forget (Watched *w)
+{
+  g_ptr_array_set_size (w->answers, 0);
+  g_clear_pointer (&w->error, g_free);
+  w->n_failed = w->n_warnings = 0;
+}
+
+static void
 watched_free (Watched *w)
 {
   watched_stop (w);
@@ -261,10 +269,65 @@ test_next_pipeline (void)
   watch (next);
   check_answers (next, good, 0);
   gst_element_set_state (old->pipeline, GST_STATE_NULL);
-  g_ptr_array_set_size (old->answers, 0);
+  watched_forget (old);
   play (old);
   watch (old);
   check_answers (old, good, 0);
+}
+
+/* On the worker's thread: every model that is loaded again is lost, too. */
+static GstBusSyncReply
+fail_again (GstBus *bus, GstMessage *message, gpointer data)
+{
+  if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_WARNING)
+    emu_fail_kernel_at (1);
+  return GST_BUS_PASS;
+}
+
+/* An element that gave the device up, in READY and back, has another context. */
+static void
+test_given_up (void)
+{
+  guint64 n_kernels;
+  gsize bytes;
+  g_autoptr (Watched) good = run_good (&n_kernels, &bytes), w = watched_new ("");
+
+  gst_bus_set_sync_handler (w->bus, fail_again, NULL, NULL);
+  emu_fail_kernel_at (n_kernels / 2);
+  play (w);
+  watch (w);
+  g_assert_nonnull (strstr (w->error, "device=cuda:0 failed 4 times"));
+  g_assert_cmpuint (w->n_warnings, ==, 3);
+  gst_bus_set_sync_handler (w->bus, NULL, NULL, NULL);
+  gst_element_set_state (w->pipeline, GST_STATE_READY);
+  emu_fail_kernel_at (0);
+  watched_forget (w);
+  play (w);
+  watch (w);
+  check_answers (w, good, 0);
+  g_assert_cmpuint (bytes_used (), <, bytes + bytes / 4);
+}
+
+/* Two elements in a row ask each other for a context while both look for one. */
+static void
+test_chained (void)
+{
+  guint64 n_kernels;
+  gsize bytes;
+  g_autoptr (Watched) good = run_good (&n_kernels, &bytes);
+  g_autofree char *first = g_strdup_printf ("! valleyinfer name=u device=cuda chunk-duration=1000 "
+                                            "model-path=%s/ovis-softmax max-new-tokens=3",
+                                            g_getenv ("VALLEY_TEST_GOLDEN"));
+  g_autoptr (Watched) w = watched_new (first);
+
+  emu_fail_kernel_at (n_kernels);
+  play (w);
+  watch (w);
+  emu_fail_kernel_at (0);
+  g_assert_cmpstr (w->error, ==, NULL);
+  g_assert_cmpuint (w->answers->len, ==, 2 * WINDOWS);
+  g_assert_cmpuint (w->n_failed, <=, 2);
+  g_assert_cmpuint (w->n_warnings, ==, 2);
 }
 
 /* ---- the device is full ------------------------------------------------------------ */
@@ -329,9 +392,7 @@ test_cuda_frames (void)
     check_answered (w, good);
     g_assert_true (w->error != NULL || w->n_failed > 0);
     gst_element_set_state (w->pipeline, GST_STATE_NULL);
-    g_ptr_array_set_size (w->answers, 0);
-    g_clear_pointer (&w->error, g_free);
-    w->n_failed = 0;
+    watched_forget (w);
     emu_take_largest_copy (cudaMemcpyDeviceToHost);
     play (w);
     watch (w);
@@ -348,6 +409,8 @@ main (int argc, char **argv)
   g_test_add_func ("/cuda-losses/lost", test_lost);
   g_test_add_func ("/cuda-losses/shared", test_shared);
   g_test_add_func ("/cuda-losses/next-pipeline", test_next_pipeline);
+  g_test_add_func ("/cuda-losses/given-up", test_given_up);
+  g_test_add_func ("/cuda-losses/chained", test_chained);
   g_test_add_func ("/cuda-losses/full", test_full);
   g_test_add_func ("/cuda-losses/cuda-frames", test_cuda_frames);
   return test_finish ();
