@@ -242,19 +242,8 @@ post_progress (GstValleyInfer *self, GstProgressType type, const gchar *text)
 }
 
 static void
-on_load (gpointer owner, GstValleyLoad load, const GError *error)
+tell_of_load (GstValleyInfer *self, GstValleyLoad load, const GError *error)
 {
-  GstValleyInfer *self = owner;
-
-  g_mutex_lock (&self->lock);
-  self->loading = load == GST_VALLEY_LOAD_STARTED;
-  if (load == GST_VALLEY_LOAD_FAILED) {
-    self->failed = TRUE;
-    gst_valley_infer_discard (self);
-  }
-  g_mutex_unlock (&self->lock);
-  gst_valley_infer_send_outbox (self);
-
   switch (load) {
   case GST_VALLEY_LOAD_STARTED:
     post_progress (self, GST_PROGRESS_TYPE_START, "loading the model");
@@ -270,6 +259,26 @@ on_load (gpointer owner, GstValleyLoad load, const GError *error)
     gst_valley_infer_post_error (self, GST_MESSAGE_ERROR, error);
     break;
   }
+}
+
+/* The error goes first: once nothing is awaited any more, EOS may follow it to the bus, and an
+ * application that stops there would take it for the end of the stream. */
+static void
+on_load (gpointer owner, GstValleyLoad load, const GError *error)
+{
+  GstValleyInfer *self = owner;
+
+  g_mutex_lock (&self->lock);
+  self->loading = load == GST_VALLEY_LOAD_STARTED;
+  g_mutex_unlock (&self->lock);
+  tell_of_load (self, load, error);
+  if (load != GST_VALLEY_LOAD_FAILED)
+    return;
+  g_mutex_lock (&self->lock);
+  self->failed = TRUE;
+  gst_valley_infer_discard (self);
+  g_mutex_unlock (&self->lock);
+  gst_valley_infer_send_outbox (self);
 }
 
 static void

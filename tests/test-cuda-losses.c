@@ -55,9 +55,12 @@ watched_stop (Watched *w)
   pipe_free (g_steal_pointer (&w->pipeline));
 }
 
+/* Also what an element that stopped had still to say. */
 static void
 watched_forget (Watched *w)
 {
+  gst_bus_set_flushing (w->bus, TRUE);
+  gst_bus_set_flushing (w->bus, FALSE);
   g_ptr_array_set_size (w->answers, 0);
   g_clear_pointer (&w->error, g_free);
   w->n_failed = w->n_warnings = 0;
