@@ -319,7 +319,8 @@ test_chained (void)
   gsize bytes;
   g_autoptr (Watched) good = run_good (&n_kernels, &bytes);
   g_autofree char *first = g_strdup_printf ("! valleyinfer name=u device=cuda chunk-duration=1000 "
-                                            "model-path=%s/ovis-softmax max-new-tokens=3",
+                                            "model-path=%s/ovis-softmax max-new-tokens=3 "
+                                            "u.json_src ! fakesink u.src ",
                                             g_getenv ("VALLEY_TEST_GOLDEN"));
   g_autoptr (Watched) w = watched_new (first);
 
